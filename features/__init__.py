@@ -1,0 +1,1 @@
+"""What is known about a conversation: its words, the screens seen, the products used."""
