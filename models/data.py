@@ -1,0 +1,141 @@
+"""Labelled chats: read them, group near-duplicates, split them the same way every time."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.duplicates import clusters
+
+OUT_OF_SCOPE = "out_of_scope"
+CORPUS = Path(__file__).parent / "corpus"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled message. `product` is `OUT_OF_SCOPE` for a message that is about none of them."""
+
+    text: str
+    product: str
+    recent_screens: tuple[str, ...] = ()
+    """Oldest first."""
+    product_usage_60d: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def has_context(self) -> bool:
+        return bool(self.recent_screens or self.product_usage_60d)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+
+
+class DataError(ValueError):
+    """A file that cannot be read as labelled chats; the message names file, row and column."""
+
+
+def load(path: Path, default_product: str | None = None) -> list[Example]:
+    """Read labelled chats from a CSV or JSONL file, or from every JSONL file of a folder.
+
+    Args:
+        path: CSV with a header, or JSON lines: `text`, and `product` or `category`; optionally
+            `recent_screens` (a list, or in CSV a JSON list or names joined by `|`) and `product_usage_60d`.
+        default_product: the label of rows that carry none, such as those of an out-of-scope file.
+
+    Raises:
+        DataError: naming the file, the row and what is wrong with it.
+    """
+    if path.is_dir():
+        files = sorted(path.glob("*.jsonl"))
+        if not files:
+            raise DataError(f"{path}: the folder holds no .jsonl file")
+        return [example for file in files for example in load(file, default_product)]
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    examples = [_example(row, f"{path}:{number}", default_product) for number, row in _rows(path)]
+    if not examples:
+        raise DataError(f"{path}: the file holds no rows")
+    return examples
+
+
+def labels(examples: Sequence[Example]) -> tuple[str, ...]:
+    """The products that occur, sorted, without `OUT_OF_SCOPE`."""
+    return tuple(sorted({example.product for example in examples} - {OUT_OF_SCOPE}))
+
+
+def split(examples: Sequence[Example], validation: float = 0.1, test: float = 0.1) -> Split:
+    """Deterministic split by cluster: equal and nearly equal texts always fall on the same side.
+
+    Membership depends on the cluster's smallest text only, so it survives added or reordered rows.
+    """
+    texts = [example.text for example in examples]
+    parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
+    smallest: dict[int, str] = {}
+    owners = clusters(texts)
+    for text, owner in zip(texts, owners, strict=True):
+        smallest[owner] = min(smallest.get(owner, text), text)
+    for example, owner in zip(examples, owners, strict=True):
+        draw = int.from_bytes(hashlib.sha256(smallest[owner].encode()).digest()[:8]) / 2**64
+        parts[2 if draw < test else 1 if draw < test + validation else 0].append(example)
+    return Split(*parts)
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """SHA-256 over the rows' content, independent of their order."""
+    rows = sorted(
+        json.dumps([e.text, e.product, e.recent_screens, sorted(e.product_usage_60d.items())])
+        for e in examples
+    )
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        if path.suffix == ".csv":
+            yield from enumerate(csv.DictReader(file), 2)
+            return
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}:{number}: not JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{path}:{number}: expected an object, got {type(row).__name__}")
+            yield number, row
+
+
+def _example(row: dict[str, Any], where: str, default_product: str | None) -> Example:
+    text = row.get("text")
+    if not isinstance(text, str):
+        raise DataError(f"{where}: column 'text' is missing or not a string; columns: {sorted(map(str, row))}")
+    product = row.get("product") or row.get("category") or default_product
+    if not isinstance(product, str):
+        raise DataError(f"{where}: no 'product' or 'category'; columns: {sorted(map(str, row))}")
+    try:
+        return Example(text, product, _screens(row.get("recent_screens")), _usage(row.get("product_usage_60d")))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def _screens(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = json.loads(value) if value.lstrip().startswith("[") else value.split("|") if value else []
+    if not isinstance(value or [], list):
+        raise ValueError(f"recent_screens: expected a list, got {value!r}")
+    return tuple(str(screen) for screen in value or [])
+
+
+def _usage(value: Any) -> dict[str, int]:
+    if isinstance(value, str):
+        value = json.loads(value) if value else {}
+    if not isinstance(value or {}, dict):
+        raise ValueError(f"product_usage_60d: expected an object, got {value!r}")
+    return {str(product): int(uses) for product, uses in (value or {}).items()}
