@@ -1,0 +1,135 @@
+"""Natural batching: whoever waits while others are on their way travels together next.
+
+While fewer than `max_in_flight` batches are out, a waiting item leaves at once, alone if need be; otherwise items
+wait, and the next batch takes all of them, up to `max_batch`. There is no timer, so no delay when idle, and
+batches grow by themselves under load.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class QueueFull(RuntimeError):
+    """More items wait than the queue holds; becomes a 429."""
+
+
+class DeadlinePassed(TimeoutError):
+    """The item was not answered in time; becomes a 504."""
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[T, R]):
+    item: T
+    future: "asyncio.Future[R]"
+    deadline: float
+
+
+class NaturalBatcher(Generic[T, R]):
+    """Calls `process` with batches of waiting items.
+
+    Args:
+        process: n items to n results or errors, in order. Raising fails the whole batch.
+        max_in_flight: batches on their way at once.
+        max_batch: items in one batch.
+        max_queue: items that may wait.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
+        *,
+        max_in_flight: int = 2,
+        max_batch: int = 64,
+        max_queue: int = 2048,
+    ) -> None:
+        self._process = process
+        self.max_in_flight, self.max_batch, self.max_queue = max_in_flight, max_batch, max_queue
+        self.in_flight = self.shed = self.expired = self.batches = self.items = 0
+        self._waiting: deque[_Waiting[T, R]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def counts(self) -> dict[str, float]:
+        return {
+            "batches_total": self.batches,
+            "batched_messages_total": self.items,
+            "shed_total": self.shed,
+            "expired_total": self.expired,
+        }
+
+    def levels(self) -> dict[str, float]:
+        return {"queue_length": len(self), "batches_in_flight": self.in_flight}
+
+    async def submit(self, item: T, timeout_s: float) -> R:
+        """Wait for the item's result; the wait in the queue counts.
+
+        Raises:
+            QueueFull: at once, when the queue is full.
+            DeadlinePassed: after `timeout_s`. An item still queued then never reaches `process`.
+        """
+        if len(self._waiting) >= self.max_queue:
+            self.shed += 1
+            raise QueueFull(f"{self.max_queue} messages are waiting already")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._waiting.append(_Waiting(item, future, loop.time() + timeout_s))
+        if not self._scheduled and self.in_flight < self.max_in_flight:
+            self._scheduled = True
+            loop.call_soon(self._dispatch)
+        timer = loop.call_later(timeout_s, self._expire, future, timeout_s)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def _expire(self, future: "asyncio.Future[R]", timeout_s: float) -> None:
+        if not future.done():
+            self.expired += 1
+            future.set_exception(DeadlinePassed(f"no answer within {timeout_s * 1000:.0f} ms"))
+
+    def _dispatch(self) -> None:
+        self._scheduled = False
+        while self._waiting and self.in_flight < self.max_in_flight:
+            batch: list[_Waiting[T, R]] = []
+            while self._waiting and len(batch) < self.max_batch:
+                waiting = self._waiting.popleft()
+                if not waiting.future.done():
+                    batch.append(waiting)
+            if batch:
+                self.in_flight += 1
+                self.batches += 1
+                self.items += len(batch)
+                task = asyncio.get_running_loop().create_task(self._run(batch))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, batch: list[_Waiting[T, R]]) -> None:
+        try:
+            results = await self._process([waiting.item for waiting in batch])
+            for waiting, result in zip(batch, results, strict=True):
+                if waiting.future.done():
+                    continue
+                if isinstance(result, Exception):
+                    waiting.future.set_exception(result)
+                else:
+                    waiting.future.set_result(result)
+        except BaseException as error:
+            for waiting in batch:
+                if not waiting.future.done():
+                    waiting.future.set_exception(
+                        error if isinstance(error, Exception) else RuntimeError("the batch was cancelled")
+                    )
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self.in_flight -= 1
+            self._dispatch()

@@ -1,0 +1,158 @@
+"""The prediction cache: text logits by (model version, tokens); bounded, expiring, single-flight.
+
+Only the words are cached, so a hit is as fresh as a miss: the context part is added afterwards. A failed
+inference is never stored, and equal texts in flight share one inference.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.protocol import DependencyError, LogitBatch, TokenBatch
+from models.context import Floats
+
+Key = tuple[str, bytes]
+_ENTRY_OVERHEAD = 400
+"""About what Python spends on a key, an array and their places, in bytes."""
+
+
+class CacheConfig(BaseModel):
+    """Limits of the prediction cache. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = True
+    max_bytes: int = Field(default=64 * 2**20, ge=0)
+    ttl_s: float = Field(default=3600.0, gt=0)
+
+
+class PredictionCache:
+    """Answers token batches from memory, and asks `classify` once for each distinct text that it lacks."""
+
+    def __init__(
+        self,
+        classify: Callable[[TokenBatch], Awaitable[LogitBatch]],
+        config: CacheConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config or CacheConfig()
+        self.hits = self.misses = self.shared = self.evicted = self.bytes = 0
+        self._classify, self._clock = classify, clock
+        self._entries: OrderedDict[Key, tuple[Floats, float]] = OrderedDict()
+        self._in_flight: dict[Key, asyncio.Future[Floats]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def __call__(self, batch: TokenBatch) -> LogitBatch:
+        """(n) token vectors to (n, outputs) logits.
+
+        Messages whose inference failed get rows of NaN; those found in memory are answered all the same.
+        """
+        if not self.config.enabled:
+            self.misses += len(batch.lengths)
+            return await self._classify(batch)
+        rows = batch.rows()
+        keys = [(batch.version, row.tobytes()) for row in rows]
+        found = [self._get(key) for key in keys]
+        cached = np.array([logits is not None for logits in found], dtype=np.bool_)
+        waits: dict[int, asyncio.Future[Floats]] = {}
+        fresh: dict[Key, int] = {}
+        for i, key in enumerate(keys):
+            if found[i] is None:
+                if key in self._in_flight:
+                    self.shared += 1
+                else:
+                    fresh[key] = i
+                    self._in_flight[key] = asyncio.get_running_loop().create_future()
+                waits[i] = self._in_flight[key]
+        milliseconds: dict[str, float] = {}
+        if fresh:
+            misses = TokenBatch.of(batch.version, [rows[i] for i in fresh.values()])
+            milliseconds = await asyncio.shield(asyncio.ensure_future(self._fill(list(fresh), misses)))
+        failure = None
+        for i, future in waits.items():
+            try:
+                found[i] = await asyncio.shield(future)
+            except DependencyError as error:
+                failure = str(error)
+        return LogitBatch(batch.version, _stack(found), cached, milliseconds, failure)
+
+    def counts(self) -> dict[str, float]:
+        return {
+            "cache_hits_total": self.hits,
+            "cache_misses_total": self.misses,
+            "cache_shared_total": self.shared,
+            "cache_evicted_total": self.evicted,
+        }
+
+    def levels(self) -> dict[str, float]:
+        return {"cache_bytes": self.bytes, "cache_entries": len(self)}
+
+    def clear(self) -> None:
+        """Forget everything; counters stay."""
+        self._entries.clear()
+        self.bytes = 0
+
+    async def _fill(self, keys: list[Key], misses: TokenBatch) -> dict[str, float]:
+        """One inference for all keys; whoever waits for them gets the row or the error."""
+        started = time.perf_counter()
+        self.misses += len(keys)
+        try:
+            answer = await self._classify(misses)
+        except Exception as error:
+            failure = DependencyError(f"classifier: {type(error).__name__}")
+            failure.__cause__ = error
+            self._settle(keys, failure)
+            return {}
+        except BaseException:
+            for key in keys:
+                self._in_flight.pop(key).cancel()
+            raise
+        for key, logits in zip(keys, answer.logits, strict=True):
+            self._put(key, logits.copy())
+            self._in_flight.pop(key).set_result(logits)
+        return {"classify": (time.perf_counter() - started) * 1000, **answer.milliseconds}
+
+    def _settle(self, keys: list[Key], failure: DependencyError) -> None:
+        for key in keys:
+            future = self._in_flight.pop(key)
+            future.set_exception(failure)
+            future.exception()
+
+    def _get(self, key: Key) -> Floats | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry[1] < self._clock():
+            self._remove(key)
+            return None
+        self._entries.move_to_end(key)
+        self.hits += 1
+        return entry[0]
+
+    def _put(self, key: Key, logits: Floats) -> None:
+        self._entries[key] = (logits, self._clock() + self.config.ttl_s)
+        self.bytes += _size(key, logits)
+        while self.bytes > self.config.max_bytes and self._entries:
+            self._remove(next(iter(self._entries)))
+            self.evicted += 1
+
+    def _remove(self, key: Key) -> None:
+        logits, _ = self._entries.pop(key)
+        self.bytes -= _size(key, logits)
+
+
+def _stack(found: Sequence[Floats | None]) -> Floats:
+    """Rows to an array, NaN where there is none."""
+    width = next((len(row) for row in found if row is not None), 0)
+    lacking = np.full(width, np.nan, dtype=np.float32)
+    return np.stack([lacking if row is None else row for row in found])
+
+
+def _size(key: Key, logits: Floats) -> int:
+    return len(key[1]) + logits.nbytes + _ENTRY_OVERHEAD

@@ -1,0 +1,88 @@
+"""The model stages: preprocessing and the text classifier, addressed by model version."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from deployments.protocol import LogitBatch, TextBatch, TokenBatch
+from features.preprocess import Preprocessor
+from models.classifier import TextClassifier
+
+M = TypeVar("M")
+
+
+class VersionTable(Generic[M]):
+    """The models in use, by version: one that is lacking is loaded once, off the event loop.
+
+    Args:
+        load: version to a loaded and warmed model; runs in a thread.
+        keep: versions held at once; the least recently used one is dropped.
+    """
+
+    def __init__(self, load: Callable[[str], M], keep: int = 3) -> None:
+        self._load, self._keep = load, keep
+        self._loaded: OrderedDict[str, M] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[M]] = {}
+
+    def preload(self, version: str) -> None:
+        """Load a version now, blocking; for constructors."""
+        self._loaded[version] = self._load(version)
+
+    async def get(self, version: str) -> M:
+        """The model of a version.
+
+        Raises:
+            models.bundle.BundleError: there is no such bundle, or it is not fit to serve.
+        """
+        model = self._loaded.get(version)
+        if model is not None:
+            self._loaded.move_to_end(version)
+            return model
+        task = self._loading.get(version)
+        if task is None:
+            task = asyncio.ensure_future(asyncio.to_thread(self._load, version))
+            self._loading[version] = task
+            task.add_done_callback(lambda _: self._loading.pop(version))
+        model = await asyncio.shield(task)
+        self._loaded[version] = model
+        while len(self._loaded) > self._keep:
+            self._loaded.popitem(last=False)
+        return model
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        return tuple(self._loaded)
+
+
+class PreprocessStage:
+    """Texts to tokens, by the bundle's own preprocessor."""
+
+    def __init__(self, load: Callable[[str], Preprocessor]) -> None:
+        self.table = VersionTable(load)
+
+    async def __call__(self, batch: TextBatch) -> TokenBatch:
+        preprocessor = await self.table.get(batch.version)
+        return TokenBatch.of(batch.version, preprocessor.tokens(batch.texts))
+
+
+class ClassifyStage:
+    """Tokens to text logits; inference runs in one thread, beside the event loop."""
+
+    def __init__(self, load: Callable[[str], TextClassifier]) -> None:
+        self.table = VersionTable(load)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+
+    async def __call__(self, batch: TokenBatch) -> LogitBatch:
+        classifier = await self.table.get(batch.version)
+        started = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        logits = await loop.run_in_executor(self._executor, classifier, batch.rows())
+        spent = {"inference": (time.perf_counter() - started) * 1000}
+        return LogitBatch(batch.version, logits, np.zeros(len(logits), dtype=np.bool_), spent)
+
+

@@ -1,0 +1,62 @@
+"""Errors as clients see them: `{"error": {"code", "message", "field"?}}`, never a stack trace."""
+
+import logging
+import re
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.protocol import ErrorBody, ErrorResponse
+
+logger = logging.getLogger(__name__)
+_FIELD = re.compile(r" - at `\$\.?([^`]*)`$")
+_NAMED = re.compile(r"field `([^`]*)`")
+_CODES = {404: "not_found", 405: "method_not_allowed", 401: "unauthorized", 403: "forbidden"}
+
+
+class ApiError(Exception):
+    """An error with a status and a body of its own."""
+
+    def __init__(
+        self, status: int, code: str, message: str, field: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.retry_after_s = status, retry_after_s
+        self.body = ErrorBody(code, message, field)
+
+    def response(self) -> Response:
+        headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        body = msgspec.json.encode(ErrorResponse(self.body))
+        return Response(body, self.status, headers, media_type="application/json")
+
+
+def invalid_json(error: Exception) -> ApiError:
+    """What `msgspec` says of a body, with the field where it names one."""
+    message = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return ApiError(400, "invalid_json", f"the body is not valid JSON: {message}")
+    place, named = _FIELD.search(message), _NAMED.search(message)
+    field = place.group(1) if place and place.group(1) else named.group(1) if named else None
+    return ApiError(422, "invalid_field" if field else "invalid_body", _FIELD.sub("", message), field)
+
+
+async def on_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own errors, such as an unknown path, in the same format."""
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "error")
+    response = ApiError(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}").response()
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    """A defect of ours: logged with its type and place, told without either."""
+    logger.error("unexpected %s on %s", type(error).__name__, request.url.path, exc_info=error)
+    return ApiError(500, "internal", "an internal error; it has been logged").response()

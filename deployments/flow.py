@@ -1,0 +1,141 @@
+"""The way of a batch of messages, from validated queries to answers, in one function."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deployments.protocol import (
+    Action,
+    Candidate,
+    DependencyError,
+    Evidence,
+    FeatureBatch,
+    LogitBatch,
+    PredictResponse,
+    Query,
+    ServedFeatures,
+    TextBatch,
+    TokenBatch,
+)
+from models.bundle import Bundle
+from models.calibrate import out_of_scope_score, softmax
+from models.context import Floats, probabilities
+
+GENERAL_QUEUE = "general"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response, and the milliseconds that its batch spent in each stage."""
+
+    response: PredictResponse
+    milliseconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The stages and how they follow each other. A stage is any async callable from batch to batch."""
+
+    gather: Callable[[list[str]], Awaitable[FeatureBatch]]
+    preprocess: Callable[[TextBatch], Awaitable[TokenBatch]]
+    classify: Callable[[TokenBatch], Awaitable[LogitBatch]]
+    """The prediction cache in front of the classifier replicas."""
+    desks: Mapping[str, str]
+    """Product to desk; a product that is not listed has the desk of its own name."""
+
+    async def answer(self, queries: Sequence[Query], bundle: Bundle) -> list[Answer | Exception]:
+        """Answer a batch with one model; the features are gathered while the words are classified.
+
+        Returns:
+            For each query, in order, an answer, or the `DependencyError` that prevented it.
+        """
+        started = time.perf_counter()
+        (features, gathered), (logits, spent) = await asyncio.gather(
+            self._features(queries), self._text_logits(queries, bundle.version)
+        )
+        milliseconds = {"gather": gathered, **spent}
+        if not logits.logits.size:
+            return [DependencyError(logits.failure or "classifier: no answer")] * len(queries)
+        fusing = time.perf_counter()
+        context = self._context_logits(features, bundle)
+        p = probabilities(logits.logits, context, bundle.manifest.temperature)
+        deciding = time.perf_counter()
+        milliseconds["fuse"] = (deciding - fusing) * 1000
+        responses = self._decide(queries, bundle, features, logits, context, p)
+        milliseconds["decide"] = (time.perf_counter() - deciding) * 1000
+        milliseconds["flow"] = (time.perf_counter() - started) * 1000
+        return [r if isinstance(r, Exception) else Answer(r, milliseconds) for r in responses]
+
+    async def _features(self, queries: Sequence[Query]) -> tuple[FeatureBatch, float]:
+        started = time.perf_counter()
+        features = await self.gather([query.user_id for query in queries])
+        return features, (time.perf_counter() - started) * 1000
+
+    async def _text_logits(self, queries: Sequence[Query], version: str) -> tuple[LogitBatch, dict[str, float]]:
+        started = time.perf_counter()
+        tokens = await self.preprocess(TextBatch(version, [query.text for query in queries]))
+        tokenised = time.perf_counter()
+        logits = await self.classify(tokens)
+        cache = (time.perf_counter() - tokenised) * 1000
+        spent = {"preprocess": (tokenised - started) * 1000, "cache": cache, "classify": 0.0, **logits.milliseconds}
+        return logits, spent
+
+    @staticmethod
+    def _context_logits(features: FeatureBatch, bundle: Bundle) -> Floats:
+        normalise = bundle.preprocessor.context
+        return bundle.context.logits(
+            [normalise(user.recent_screens, user.product_usage_60d) for user in features.users]
+        )
+
+    def _decide(
+        self,
+        queries: Sequence[Query],
+        bundle: Bundle,
+        features: FeatureBatch,
+        logits: LogitBatch,
+        context: Floats,
+        p: Floats,
+    ) -> list[PredictResponse | Exception]:
+        manifest = bundle.manifest
+        k = len(manifest.labels)
+        words = softmax(logits.logits, manifest.temperature)
+        strange = out_of_scope_score(logits.logits, k, manifest.temperature)
+        order = np.argsort(-p[:, :k], axis=1, kind="stable")
+        shift = context / manifest.temperature
+        responses: list[PredictResponse | Exception] = []
+        for i, query in enumerate(queries):
+            if np.isnan(logits.logits[i, 0]):
+                responses.append(DependencyError(logits.failure or "classifier: no answer"))
+                continue
+            columns = order[i, : query.top_k].tolist()
+            top = [Candidate(manifest.labels[c], round(float(p[i, c]), 4)) for c in columns]
+            sure = p[i, columns[0]] >= manifest.confidence_threshold
+            route = sure and strange[i] <= manifest.out_of_scope_threshold
+            user = features.users[i]
+            responses.append(
+                PredictResponse(
+                    request_id=query.request_id,
+                    product=top[0].product,
+                    confidence=top[0].confidence,
+                    action=self._action(top[0].product, bool(route)),
+                    top=top,
+                    evidence=Evidence(
+                        {manifest.labels[c]: round(float(words[i, c]), 4) for c in columns},
+                        {manifest.labels[c]: round(float(shift[i, c]), 4) for c in columns},
+                    ),
+                    features=ServedFeatures(user.recent_screens, user.product_usage_60d),
+                    cached=bool(logits.cached[i]),
+                    degraded=features.degraded,
+                    model_version=manifest.version,
+                    preprocessing=manifest.fingerprint,
+                )
+            )
+        return responses
+
+    def _action(self, product: str, route: bool) -> Action:
+        if route:
+            return Action("route", self.desks.get(product, product))
+        return Action("general_queue", GENERAL_QUEUE)

@@ -1,0 +1,229 @@
+"""The HTTP interface: validation, deadlines, a bounded queue in front of the flow, and the small routes."""
+
+import asyncio
+import importlib.util
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from deployments import openapi
+from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
+from deployments.errors import ApiError, invalid_json, on_api_error, on_http_exception, on_unexpected
+from deployments.flow import Answer, Flow
+from deployments.protocol import (
+    DependencyError,
+    PredictRequest,
+    Query,
+    ScreenEventAccepted,
+    ScreenEventRequest,
+)
+from features.schema import MAX_AHEAD, ScreenEvent
+from features.stream import publish
+from models.bundle import Bundle
+
+logger = logging.getLogger(__name__)
+S = TypeVar("S")
+MAX_BODY = 64 * 1024
+WARM_UP = Query("warm-up", "warm-up", "hello, is this thing on", 1)
+_TIMED = ("queue", "gather", "preprocess", "cache", "classify", "inference", "fuse", "decide", "flow")
+
+
+class BatchingConfig(BaseModel):
+    """How requests travel together. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_in_flight: int = Field(default=2, ge=1)
+    max_batch: int = Field(default=64, ge=1)
+    max_queue: int = Field(default=2048, ge=1)
+    deadline_ms: int = Field(default=2000, ge=1)
+
+
+class Ingress:
+    """Answers HTTP requests with a flow.
+
+    Args:
+        flow: the stages.
+        bundle: the model that answers.
+        redis: for publishing screen events.
+    """
+
+    def __init__(self, flow: Flow, bundle: Bundle, redis: Redis, batching: BatchingConfig | None = None) -> None:
+        self.batching = batching or BatchingConfig()
+        self.ready = False
+        self._flow, self._bundle, self._redis = flow, bundle, redis
+        self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
+            self._answer,
+            max_in_flight=self.batching.max_in_flight,
+            max_batch=self.batching.max_batch,
+            max_queue=self.batching.max_queue,
+        )
+        self._predict = msgspec.json.Decoder(PredictRequest)
+        self._screen = msgspec.json.Decoder(ScreenEventRequest)
+
+    def configure(self, batching: BatchingConfig) -> None:
+        """Change the batching limits while serving."""
+        self.batching = batching
+        self.batcher.max_in_flight = batching.max_in_flight
+        self.batcher.max_batch = batching.max_batch
+        self.batcher.max_queue = batching.max_queue
+
+    async def warm_until_ready(self, pause_s: float = 0.5) -> None:
+        """Warm up, again and again while a stage does not answer yet."""
+        while not self.ready:
+            try:
+                await self.warm_up()
+            except DependencyError as error:
+                logger.warning("warm-up: %s; next try in %.1f s", error, pause_s)
+                await asyncio.sleep(pause_s)
+
+    async def warm_up(self) -> None:
+        """Send a batch through every stage; ready when it comes back.
+
+        Raises:
+            DependencyError: the classifier did not answer.
+        """
+        for answer in await self._flow.answer([WARM_UP] * 2, self._bundle):
+            if isinstance(answer, Exception):
+                raise answer
+        self.ready = True
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            Route("/v1/predict", self.predict, methods=["POST"]),
+            Route("/v1/events/screens", self.screens, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/healthz/live", self.live),
+            Route("/healthz/ready", self.readiness),
+            Route("/openapi.json", self.openapi),
+            Route("/docs", self.docs),
+            Mount("/docs/assets", StaticFiles(directory=_swagger_assets())),
+        ]
+        handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+            ApiError: on_api_error,
+            HTTPException: on_http_exception,
+            Exception: on_unexpected,
+        }
+        return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+
+    async def predict(self, request: Request) -> Response:
+        """`POST /v1/predict`"""
+        arrived = time.perf_counter()
+        body = await _decode(request, self._predict)
+        _require_visible(body.text)
+        query = Query(body.request_id or uuid4().hex, body.user_id, body.text, body.top_k)
+        try:
+            answer = await self.batcher.submit(query, self.batching.deadline_ms / 1000)
+        except QueueFull as error:
+            raise ApiError(429, "overloaded", str(error), retry_after_s=1) from None
+        except DeadlinePassed as error:
+            raise ApiError(504, "deadline_exceeded", str(error)) from None
+        except DependencyError as error:
+            raise ApiError(503, "unavailable", str(error), retry_after_s=1) from None
+        total = (time.perf_counter() - arrived) * 1000
+        spent = answer.milliseconds
+        timings = {"queue": max(0.0, total - spent.get("flow", 0.0)), **spent}
+        figures = [f"{stage};dur={timings[stage]:.2f}" for stage in _TIMED if stage in timings]
+        return Response(
+            msgspec.json.encode(answer.response),
+            headers={"Server-Timing": ", ".join([*figures, f"total;dur={total:.2f}"])},
+            media_type="application/json",
+        )
+
+    async def screens(self, request: Request) -> Response:
+        """`POST /v1/events/screens`"""
+        body = await _decode(request, self._screen)
+        now = datetime.now(UTC)
+        event = ScreenEvent(body.event_id or uuid4().hex, body.user_id, body.screen, body.at or now)
+        if event.at > now + MAX_AHEAD:
+            raise ApiError(422, "invalid_field", "the moment lies in the future", "at")
+        try:
+            stream_id = await publish(self._redis, event)
+        except (RedisError, OSError, TimeoutError) as error:
+            message = f"the event stream is not available ({type(error).__name__}); nothing was stored"
+            raise ApiError(503, "unavailable", message, retry_after_s=1) from None
+        accepted = msgspec.json.encode(ScreenEventAccepted(event.event_id, stream_id))
+        return Response(accepted, 202, media_type="application/json")
+
+    async def models(self, request: Request) -> Response:
+        """`GET /v1/models`"""
+        manifest = self._bundle.manifest
+        shown = manifest.model_dump(mode="json", include={"version", "labels", "fingerprint", "metrics"})
+        return JSONResponse({"models": [{"name": "production", **shown}]})
+
+    async def live(self, request: Request) -> Response:
+        """`GET /healthz/live`"""
+        return JSONResponse({"status": "live"})
+
+    async def readiness(self, request: Request) -> Response:
+        """`GET /healthz/ready`"""
+        if not self.ready:
+            raise ApiError(503, "not_ready", "the stages are still loading their model", retry_after_s=1)
+        return JSONResponse({"status": "ready", "model_version": self._bundle.version})
+
+    async def openapi(self, request: Request) -> Response:
+        """`GET /openapi.json`"""
+        return JSONResponse(openapi.document())
+
+    async def docs(self, request: Request) -> Response:
+        """`GET /docs`"""
+        return HTMLResponse(openapi.PAGE)
+
+    async def _answer(self, queries: Sequence[Query]) -> list[Answer | Exception]:
+        return await self._flow.answer(queries, self._bundle)
+
+
+async def _decode(request: Request, decoder: msgspec.json.Decoder[S]) -> S:
+    """Read and decode a body within its limits.
+
+    Raises:
+        ApiError: 400, 413, 415 or 422.
+    """
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ApiError(415, "unsupported_media_type", f"expected application/json, got {media_type!r}")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise ApiError(413, "body_too_large", f"the body exceeds {MAX_BODY} bytes")
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise ApiError(413, "body_too_large", f"the body exceeds {MAX_BODY} bytes")
+        return decoder.decode(body)
+    except ClientDisconnect:
+        raise ApiError(400, "disconnected", "the client went away before its body arrived") from None
+    except UnicodeDecodeError as error:
+        raise ApiError(400, "invalid_utf8", f"the body is not UTF-8: byte {error.start}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise invalid_json(error) from None
+
+
+def _require_visible(text: str) -> None:
+    if not any(char.isprintable() and not char.isspace() for char in text):
+        raise ApiError(422, "invalid_field", "the text has no visible character", "text")
+
+
+def _swagger_assets() -> Path:
+    """The Swagger UI files that the package fastapi-offline carries; nothing is fetched from elsewhere."""
+    spec = importlib.util.find_spec("fastapi_offline")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the package fastapi-offline is missing: install the serving requirements")
+    return Path(spec.origin).parent / "static"

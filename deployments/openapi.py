@@ -1,0 +1,82 @@
+"""The OpenAPI document, made from the wire types that decode the requests, and a page that shows it."""
+
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from deployments import protocol as wire
+
+_JSON = "application/json"
+_ERRORS = {
+    400: "The body is not JSON or not UTF-8.",
+    413: "The body exceeds 64 KiB.",
+    415: "The content type is not application/json.",
+    422: "A field is missing, unknown, of the wrong type or out of its limits; `field` names it.",
+    429: "Too many messages are waiting; `Retry-After` says when to come back.",
+    503: "A part that the answer needs is not available.",
+    504: "No answer within the deadline.",
+}
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Switchboard API</title>
+<link rel="stylesheet" href="docs/assets/swagger-ui.css"></head>
+<body><div id="ui"></div><script src="docs/assets/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui"})</script></body></html>
+"""
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the HTTP interface."""
+    types = (
+        wire.PredictRequest,
+        wire.PredictResponse,
+        wire.ScreenEventRequest,
+        wire.ScreenEventAccepted,
+        wire.ErrorResponse,
+    )
+    _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Switchboard", "version": version("switchboard"), "license": {"name": "Apache-2.0"}},
+        "paths": {
+            "/v1/predict": {
+                "post": _operation(
+                    "Which product is this customer talking about, and which desk takes it?",
+                    "PredictRequest", 200, "PredictResponse", (400, 413, 415, 422, 429, 503, 504),
+                )
+            },
+            "/v1/events/screens": {
+                "post": _operation(
+                    "Publish a screen event to the stream.",
+                    "ScreenEventRequest", 202, "ScreenEventAccepted", (400, 413, 415, 422, 503),
+                )
+            },
+            "/v1/models": {"get": _plain("The models that serve.")},
+            "/healthz/live": {"get": _plain("The process answers.")},
+            "/healthz/ready": {"get": _plain("Every stage has a warm model; 503 until then.", 503)},
+        },
+        "components": {"schemas": components},
+    }  # fmt: skip
+
+
+def _operation(summary: str, body: str, status: int, answer: str, errors: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "requestBody": {"required": True, "content": _content(body)},
+        "responses": {
+            str(status): {"description": "Success.", "content": _content(answer)},
+            **{str(s): {"description": _ERRORS[s], "content": _content("ErrorResponse")} for s in errors},
+        },
+    }
+
+
+def _plain(summary: str, *errors: int) -> dict[str, Any]:
+    responses: dict[str, Any] = {"200": {"description": "Success.", "content": {_JSON: {}}}}
+    for status in errors:
+        responses[str(status)] = {"description": _ERRORS[status], "content": _content("ErrorResponse")}
+    return {"summary": summary, "responses": responses}
+
+
+def _content(name: str) -> dict[str, Any]:
+    return {_JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}

@@ -1,0 +1,172 @@
+"""What travels: wire types of the HTTP interface, and batches between stages.
+
+Wire types are `msgspec` structs, decoded and encoded in one compiled step; the OpenAPI document is made from
+them. Batches hold arrays once per batch rather than objects per message.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from features.preprocess import Ids
+from features.schema import Identifier, UserFeatures
+from models.context import Floats
+
+MAX_TEXT = 4_000
+MAX_TOP_K = 100
+Text = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=MAX_TEXT, description="What the customer wrote.")
+]
+
+
+class PredictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A chat message to classify."""
+
+    user_id: Identifier
+    text: Text
+    request_id: Identifier | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=1, le=MAX_TOP_K, description="Length of `top`.")] = 3
+
+
+class ScreenEventRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A screen that a user has just seen. `at` defaults to now, `event_id` to a new one."""
+
+    user_id: Identifier
+    screen: Identifier
+    at: Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339 with an offset.")] | None = None
+    event_id: Identifier | None = None
+
+
+class ScreenEventAccepted(msgspec.Struct, frozen=True):
+    """The event is on the stream."""
+
+    event_id: str
+    stream_id: str
+
+
+class Action(msgspec.Struct, frozen=True):
+    """Where the conversation goes."""
+
+    type: Literal["route", "general_queue"]
+    desk: str
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    product: str
+    confidence: float
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """For the products in `top`: what the words alone say, and what the context adds."""
+
+    text: dict[str, float]
+    """Probability by the words alone."""
+    context: dict[str, float]
+    """Change of the log-odds by screens and usage; 0 where there are none."""
+
+
+class ServedFeatures(msgspec.Struct, frozen=True):
+    """The features that the answer used; screens oldest first."""
+
+    recent_screens: Sequence[str]
+    product_usage_60d: Mapping[str, int]
+
+
+class PredictResponse(msgspec.Struct, frozen=True):
+    """The product, a calibrated confidence and a desk."""
+
+    request_id: str
+    product: str
+    confidence: float
+    action: Action
+    top: list[Candidate]
+    evidence: Evidence
+    features: ServedFeatures
+    cached: bool
+    degraded: Sequence[str]
+    model_version: str
+    preprocessing: str
+
+
+class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    code: str
+    message: str
+    field: str | None = None
+
+
+class ErrorResponse(msgspec.Struct, frozen=True):
+    """Every answer that is not a success."""
+
+    error: ErrorBody
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A validated request on its way through the flow."""
+
+    request_id: str
+    user_id: str
+    text: str
+    top_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """Features of n users, and the sources that did not answer."""
+
+    users: list[UserFeatures]
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextBatch:
+    """n texts for one model version."""
+
+    version: str
+    texts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """n token vectors, end to end in one array, for one model version."""
+
+    version: str
+    ids: Ids
+    """(sum of lengths,) int32"""
+    lengths: Ids
+    """(n,) int32"""
+
+    @classmethod
+    def of(cls, version: str, rows: Sequence[Ids]) -> "TokenBatch":
+        lengths = np.fromiter(map(len, rows), dtype=np.int32, count=len(rows))
+        return cls(version, np.concatenate(rows) if rows else np.zeros(0, np.int32), lengths)
+
+    def rows(self) -> list[Ids]:
+        """The token vectors as views."""
+        ends = np.cumsum(self.lengths).tolist()
+        starts = [0, *ends[:-1]] if ends else []
+        return [self.ids[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class LogitBatch:
+    """Text logits of n messages by one model version."""
+
+    version: str
+    logits: Floats
+    """(n, outputs); a row of NaN is a message whose inference failed."""
+    cached: npt.NDArray[np.bool_]
+    """(n,) whether the logits came from the cache."""
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+    """Time spent in stages that the caller cannot see."""
+    failure: str | None = None
+    """Why rows failed."""
+
+
+class DependencyError(RuntimeError):
+    """A part that an answer cannot do without is not available; becomes a 503."""

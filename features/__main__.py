@@ -1,0 +1,66 @@
+"""Command line: `python -m features {ingest,seed}`."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+
+from redis.exceptions import RedisError
+
+from features import demo
+from features.store import FeatureStore, StoreConfig, connect
+from features.stream import IngesterConfig, ScreenIngester
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; a store that does not answer is one line on standard error and exit code 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        asyncio.run(arguments.run(arguments))
+    except (RedisError, OSError, TimeoutError) as error:
+        print(f"error: Redis does not answer: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _ingest(arguments: argparse.Namespace) -> None:
+    config = IngesterConfig(batch=arguments.batch)
+    redis = connect(arguments.redis_url, config.block_ms / 1000 + 2)
+    ingester = ScreenIngester(redis, FeatureStore(redis, StoreConfig()), config)
+    task = asyncio.ensure_future(ingester.run())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    print(f"ingesting {config.stream} as {ingester.consumer}; stop with Ctrl-C", file=sys.stderr)
+    try:
+        await task
+    except asyncio.CancelledError:
+        await redis.aclose()
+    print(json.dumps({"stored": ingester.stored, "dead": ingester.dead}))
+
+
+async def _seed(arguments: argparse.Namespace) -> None:
+    redis = connect(arguments.redis_url, 5.0)
+    await demo.seed(FeatureStore(redis), arguments.users)
+    await redis.aclose()
+    print(json.dumps({"users": arguments.users, "run": demo.RUN}))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m features", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    ingest = commands.add_parser("ingest", help="screen events from the stream into the feature store")
+    ingest.set_defaults(run=_ingest)
+    ingest.add_argument("--batch", type=int, default=500, help="entries read at once")
+    seed = commands.add_parser("seed", help="made-up product usage for users u1, u2, …")
+    seed.set_defaults(run=_seed)
+    seed.add_argument("--users", type=int, default=300)
+    for command in (ingest, seed):
+        url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+        command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

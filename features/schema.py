@@ -1,0 +1,49 @@
+"""Events and features as they travel; wire names are part of the public interface."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+
+SCREEN_STREAM = "events:screens"
+Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+MAX_AHEAD = timedelta(minutes=5)
+
+
+class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A user saw a screen of the app. `at` is when, RFC 3339 with an offset."""
+
+    event_id: Identifier
+    user_id: Identifier
+    screen: Identifier
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
+
+    def fields(self) -> dict[str, str]:
+        """The fields of the stream entry; `at` in UTC."""
+        at = self.at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return {"event_id": self.event_id, "user_id": self.user_id, "screen": self.screen, "at": at}
+
+
+def screen_event(fields: Mapping[str, str], now: datetime) -> ScreenEvent:
+    """Parse a stream entry.
+
+    Raises:
+        ValueError: naming the field that is missing, unknown, ill-formed, or more than five minutes ahead.
+    """
+    try:
+        event = msgspec.convert(dict(fields), ScreenEvent, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+    if event.at > now + MAX_AHEAD:
+        raise ValueError(f"at: {fields['at']} lies in the future")
+    return event
+
+
+@dataclass(frozen=True, slots=True)
+class UserFeatures:
+    """What the stores know of one user at one moment. Screens are oldest first."""
+
+    recent_screens: tuple[str, ...] = ()
+    product_usage_60d: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,118 @@
+"""The online feature store in Redis: recent screens and product usage of a user.
+
+Keys:
+    screens:<user>        sorted set, member `<event id>\\x1f<screen>`, score event time in milliseconds
+    usage:run             the run that readers see
+    usage:<run>:<user>    hash, product to uses in the last 60 days
+
+Writing a screen twice, late or out of order leaves the same set, so ingestion may repeat itself safely.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from features.schema import ScreenEvent, UserFeatures
+
+RUN_KEY = "usage:run"
+_SEPARATOR = "\x1f"
+
+
+class StoreConfig(BaseModel):
+    """Limits of the feature store. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_screens: int = Field(default=5, ge=1, le=50)
+    screen_window_s: int = Field(default=1800, ge=1)
+    """Screens older than this are no longer recent; idle users' sets expire after it."""
+    usage_ttl_s: int = Field(default=3 * 86400, ge=60)
+    """How long the hashes of a usage run live."""
+
+
+def connect(url: str, timeout_s: float, **options: Any) -> Redis:
+    """A client that fails within `timeout_s` and never retries: a late feature is worth less than an answer."""
+    return Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+        **options,
+    )
+
+
+class FeatureStore:
+    """Reads and writes user features; one pipelined round trip for any number of users."""
+
+    def __init__(self, redis: Redis, config: StoreConfig | None = None) -> None:
+        self._redis = redis
+        self.config = config or StoreConfig()
+        self._run: str | None = None
+
+    async def read(self, users: Sequence[str]) -> list[UserFeatures]:
+        """The features of each user, as of now.
+
+        The usage run is learnt in the same round trip; only the first read after a run flipped needs a second.
+
+        Raises:
+            redis.RedisError, OSError, TimeoutError: the store did not answer.
+        """
+        run, answers = await self._read_run(users, self._run)
+        if run != self._run:
+            self._run = run
+            run, answers = await self._read_run(users, run)
+        screens, usage = answers[: len(users)], answers[len(users) :]
+        return [
+            UserFeatures(
+                tuple(member.partition(_SEPARATOR)[2] for member in reversed(seen)),
+                {product: int(uses) for product, uses in (usage[i] if usage else {}).items()},
+            )
+            for i, seen in enumerate(screens)
+        ]
+
+    async def _read_run(self, users: Sequence[str], run: str | None) -> tuple[str | None, list[Any]]:
+        since = int((time.time() - self.config.screen_window_s) * 1000)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.get(RUN_KEY)
+        for user in users:
+            pipe.zrevrangebyscore(f"screens:{user}", "+inf", since, start=0, num=self.config.max_screens)
+        if run is not None:
+            for user in users:
+                pipe.hgetall(f"usage:{run}:{user}")
+        current, *answers = await pipe.execute()
+        return current, answers
+
+    async def write_screens(self, events: Iterable[ScreenEvent]) -> None:
+        """Add screen events; keeps the newest of each user in event-time order, drops duplicates."""
+        by_user: dict[str, dict[str, int]] = {}
+        for event in events:
+            member = f"{event.event_id}{_SEPARATOR}{event.screen}"
+            by_user.setdefault(event.user_id, {})[member] = int(event.at.timestamp() * 1000)
+        pipe = self._redis.pipeline(transaction=False)
+        for user, members in by_user.items():
+            key = f"screens:{user}"
+            pipe.zadd(key, members)
+            pipe.zremrangebyrank(key, 0, -self.config.max_screens - 1)
+            pipe.expire(key, self.config.screen_window_s)
+        await pipe.execute()
+
+    async def write_usage(self, run: str, usage: Mapping[str, Mapping[str, int]]) -> None:
+        """Write users' uses per product under a run; invisible until `publish_run`."""
+        pipe = self._redis.pipeline(transaction=False)
+        for user, uses in usage.items():
+            key = f"usage:{run}:{user}"
+            pipe.delete(key)
+            if uses:
+                pipe.hset(key, mapping={product: int(n) for product, n in uses.items()})
+                pipe.expire(key, self.config.usage_ttl_s)
+        await pipe.execute()
+
+    async def publish_run(self, run: str) -> None:
+        """Make a run the one that readers see, atomically."""
+        await self._redis.set(RUN_KEY, run)

@@ -1,0 +1,93 @@
+"""The topology of Switchboard, one nested expression: `serve deploy serve_config.yaml` builds it from here."""
+
+from functools import partial
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve import Application
+
+from deployments.gather import BreakerConfig
+from deployments.stages import (
+    IngressDeployment,
+    ScreenEventsDeployment,
+    Stage,
+    classifier,
+    gatherer,
+    prediction_cache,
+    preprocessor,
+)
+from features.store import StoreConfig
+from features.stream import IngesterConfig
+from models.classifier import Device
+from models.registry import DEFAULT, Registry
+
+Placement = Literal["deployment", "inline"]
+
+
+class AppArgs(BaseModel):
+    """Arguments of the application `switchboard`. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_timeout_ms: float = Field(default=50, gt=0)
+    """How long features may take; after it the answer goes without them."""
+    publish_timeout_ms: float = Field(default=1000, gt=0)
+    """How long publishing a screen event may take."""
+    registry: str = str(DEFAULT)
+    model: str = "production"
+    """Name or version of the bundle that answers."""
+    device: Device = "cpu"
+    threads: int = Field(default=1, ge=1)
+    """Threads of one inference."""
+    desks: dict[str, str] = Field(default_factory=dict)
+    """Product to desk; products that are not listed have the desk of their own name."""
+    gather: Placement = "deployment"
+    preprocess: Placement = "deployment"
+    """Whether a stage is a deployment of its own or runs in its caller's process."""
+    store: StoreConfig = StoreConfig()
+    breaker: BreakerConfig = BreakerConfig()
+
+
+class ScreenEventsArgs(BaseModel):
+    """Arguments of the application `screen-events`. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    store: StoreConfig = StoreConfig()
+    ingester: IngesterConfig = IngesterConfig()
+
+
+def _stage(name: str) -> serve.Deployment:
+    return serve.deployment(Stage).options(name=name, max_ongoing_requests=64)
+
+
+def build(args: AppArgs) -> Application:
+    """HTTP → Ingress → FeatureGatherer, Preprocessor → PredictionCache → Classifier replicas."""
+    version = Registry.at(args.registry).load(args.model).version
+    gather = partial(gatherer, args.redis_url, args.redis_timeout_ms, args.store, args.breaker)
+    preprocess = partial(preprocessor, args.registry, version)
+    classify = partial(classifier, args.registry, version, args.device, args.threads)
+    return serve.deployment(IngressDeployment).options(name="Ingress", max_ongoing_requests=4096).bind(
+        gather=gather if args.gather == "inline" else _stage("FeatureGatherer").bind(gather),
+        preprocess=preprocess if args.preprocess == "inline" else _stage("Preprocessor").bind(preprocess),
+        classify=_stage("PredictionCache").bind(
+            partial(prediction_cache, _stage("Classifier").bind(classify))
+        ),
+        registry=args.registry,
+        version=version,
+        desks=args.desks,
+        redis_url=args.redis_url,
+        publish_timeout_ms=args.publish_timeout_ms,
+    )  # fmt: skip
+
+
+def build_screen_events(args: ScreenEventsArgs) -> Application:
+    """The stream ingester, supervised, without a route."""
+    return (
+        serve.deployment(ScreenEventsDeployment)
+        .options(name="ScreenEvents", health_check_period_s=1.0)
+        .bind(args.redis_url, args.store, args.ingester)
+    )

@@ -1,0 +1,182 @@
+"""The model bundle: a folder that is all that serving needs, and all that changes the answer."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tokenizers import Tokenizer
+
+from features.preprocess import PreprocessConfig, Preprocessor
+from models.classifier import Device, TextClassifier
+from models.context import ContextHead
+
+PARTS = ("text.onnx", "tokenizer.json", "context.npz")
+
+
+class BundleError(RuntimeError):
+    """A bundle that must not be served; the message says which file or value is wrong and what to do."""
+
+
+class Manifest(BaseModel):
+    """What a bundle is, how it was made, and how good it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    """Hash of everything that changes an answer."""
+    labels: tuple[str, ...]
+    out_of_scope: bool
+    """Whether the text logits end with a column for messages about none of the labels."""
+    preprocessing: PreprocessConfig
+    fingerprint: str
+    """Of the preprocessing function that the text part was trained with."""
+    temperature: float = Field(gt=0)
+    confidence_threshold: float = Field(ge=0, le=1)
+    """Answers below go to the general queue."""
+    out_of_scope_threshold: float = Field(ge=0, le=1)
+    """Messages that score above go to the general queue."""
+    files: Mapping[str, str]
+    """SHA-256 of each part."""
+    training: Mapping[str, Any] = Field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    """Evaluation by data set, as `python -m models evaluate` prints it."""
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels) + int(self.out_of_scope)
+
+
+class Bundle:
+    """A bundle on disk, verified: hashes, version and preprocessing fingerprint fit.
+
+    Raises:
+        BundleError: a part is missing, altered or truncated, or the running code's preprocessing differs
+            from the one that the bundle was trained with.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = read_manifest(path)
+        for name in PARTS:
+            if name not in self.manifest.files:
+                raise BundleError(f"{path}: the manifest lists no {name}")
+            actual = _sha256(path / name)
+            if actual != self.manifest.files[name]:
+                raise BundleError(
+                    f"{path / name}: SHA-256 is {actual[:12]}…, the manifest says "
+                    f"{self.manifest.files[name][:12]}…: the file was altered or cut short; copy the bundle again"
+                )
+        expected = content_version(self.manifest)
+        if expected != self.manifest.version:
+            raise BundleError(f"{path}: the content's version is {expected}, the manifest says {self.version}")
+        if self.preprocessor.fingerprint != self.manifest.fingerprint:
+            raise BundleError(
+                f"{path}: trained with preprocessing {self.manifest.fingerprint}, this code's is "
+                f"{self.preprocessor.fingerprint}: retrain the bundle or run the code that it was trained with"
+            )
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @cached_property
+    def preprocessor(self) -> Preprocessor:
+        tokenizer = Tokenizer.from_file(str(self.path / "tokenizer.json"))
+        return Preprocessor(self.manifest.preprocessing, tokenizer)
+
+    @cached_property
+    def context(self) -> ContextHead:
+        return ContextHead.load(self.path / "context.npz")
+
+    def classifier(self, device: Device = "cpu", threads: int = 1) -> TextClassifier:
+        """The text classifier, warmed with short and long batches.
+
+        Raises:
+            BundleError: the network's width does not fit the labels.
+        """
+        classifier = TextClassifier(self.path / "text.onnx", device=device, threads=threads)
+        if classifier.outputs != self.manifest.outputs:
+            raise BundleError(
+                f"{self.path}: text.onnx has {classifier.outputs} outputs, the labels need {self.manifest.outputs}"
+            )
+        for text in ("hi", "warm up " * 8, "warm up " * 200):
+            classifier(self.preprocessor.tokens([text] * 8))
+        return classifier
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate a bundle's manifest without touching its parts."""
+    try:
+        return Manifest.model_validate_json((path / "manifest.json").read_bytes())
+    except FileNotFoundError:
+        raise BundleError(f"{path}: no manifest.json, so not a bundle") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{path / 'manifest.json'}: {key}: {first['msg']}") from None
+
+
+def content_version(manifest: Manifest) -> str:
+    """Hash of all that changes an answer: parts, labels, preprocessing, temperature, thresholds."""
+    content = manifest.model_dump(mode="json", exclude={"version", "training", "metrics"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_bundle(
+    registry: Path,
+    parts: Mapping[str, Path],
+    *,
+    labels: Sequence[str],
+    out_of_scope: bool,
+    preprocessor: Preprocessor,
+    temperature: float,
+    confidence_threshold: float,
+    out_of_scope_threshold: float,
+    training: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Bundle:
+    """Copy the parts into `registry/<version>` and write the manifest; complete or not there at all."""
+    manifest = Manifest(
+        version="",
+        labels=tuple(labels),
+        out_of_scope=out_of_scope,
+        preprocessing=preprocessor.config,
+        fingerprint=preprocessor.fingerprint,
+        temperature=round(temperature, 4),
+        confidence_threshold=round(confidence_threshold, 4),
+        out_of_scope_threshold=round(out_of_scope_threshold, 4),
+        files={name: _sha256(parts[name]) for name in PARTS},
+        training=training,
+        metrics=metrics or {},
+    )
+    manifest = manifest.model_copy(update={"version": content_version(manifest)})
+    target = registry / manifest.version
+    staging = registry / f".{manifest.version}.{os.getpid()}"
+    staging.mkdir(parents=True)
+    for name in PARTS:
+        shutil.copyfile(parts[name], staging / name)
+    write_manifest(staging, manifest)
+    if target.exists():
+        shutil.rmtree(target)
+    staging.replace(target)
+    return Bundle(target)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` atomically."""
+    draft = folder / ".manifest.json"
+    draft.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    draft.replace(folder / "manifest.json")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise BundleError(f"{path}: missing") from None

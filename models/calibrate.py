@@ -1,0 +1,78 @@
+"""Calibration and abstention: temperature, expected calibration error, thresholds, out-of-scope score."""
+
+import numpy as np
+import numpy.typing as npt
+
+from models.context import Floats
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
+    """(n, outputs) probabilities."""
+    z = logits / temperature
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return (z / z.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def fit_temperature(logits: Floats, targets: Floats) -> float:
+    """The temperature that minimises cross-entropy (Guo et al., 2017), by golden-section search in its log.
+
+    Args:
+        logits: (n, outputs); targets: (n, outputs) label distributions.
+    """
+
+    def loss(log_temperature: float) -> float:
+        p = softmax(logits, float(np.exp(log_temperature)))
+        return float(-(targets * np.log(np.clip(p, 1e-9, None))).sum(axis=1).mean())
+
+    low, high, ratio = np.log(0.2), np.log(5.0), (5**0.5 - 1) / 2
+    for _ in range(40):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    return float(np.exp((low + high) / 2))
+
+
+def expected_calibration_error(confidence: Floats, correct: Bools, bins: int = 15) -> float:
+    """Mean |accuracy - confidence| over equal-width bins, weighted by their share (Naeini et al., 2015)."""
+    if not len(confidence):
+        return 0.0
+    index = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    gaps = [
+        abs(correct[index == b].mean() - confidence[index == b].mean()) * (index == b).mean()
+        for b in range(bins)
+        if (index == b).any()
+    ]
+    return float(sum(gaps))
+
+
+def abstention_threshold(confidence: Floats, correct: Bools, precision: float) -> float:
+    """The lowest confidence at and above which answers are right with the wanted precision.
+
+    Returns 1.0, so always abstain, when no threshold reaches it.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    running = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    reached = np.flatnonzero(running >= precision)
+    return float(confidence[order][reached[-1]]) if len(reached) else 1.0
+
+
+def out_of_scope_score(text_logits: Floats, products: int, temperature: float) -> Floats:
+    """(n,) scores, higher for messages about no product, from the words alone.
+
+    With a labelled out-of-scope column, its probability; otherwise the probability not given to the best
+    product (Hendrycks & Gimpel, 2017).
+    """
+    p = softmax(text_logits, temperature)
+    return p[:, products] if p.shape[1] > products else 1 - p.max(axis=1)
+
+
+def auroc(positive: Floats, negative: Floats) -> float:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half."""
+    scores = np.concatenate([positive, negative])
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[inverse]
+    n, m = len(positive), len(negative)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))

@@ -1,0 +1,70 @@
+"""The text classifier of a bundle: token vectors to logits through ONNX Runtime, no torch."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import onnxruntime
+
+from features.preprocess import Ids
+from models.context import Floats
+
+Device = Literal["cpu", "cuda"]
+
+
+class TextClassifier:
+    """An ONNX Runtime session that answers batches of token vectors; thread-safe.
+
+    Args:
+        path: the `text.onnx` of a bundle.
+        device: `cuda` refuses to fall back to the CPU.
+        max_batch: the largest batch that one run gets.
+
+    Raises:
+        RuntimeError: the CUDA provider was asked for and is missing.
+    """
+
+    def __init__(self, path: Path, *, device: Device = "cpu", threads: int = 1, max_batch: int = 32) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+        if provider not in onnxruntime.get_available_providers():
+            raise RuntimeError(
+                f"device {device!r} needs ONNX Runtime's {provider}, and this installation has only "
+                f"{onnxruntime.get_available_providers()}: install the extra [gpu] instead of [cpu]"
+            )
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        if self._session.get_providers()[0] != provider:
+            raise RuntimeError(f"ONNX Runtime could not start its {provider}: is there a working GPU and CUDA?")
+        self.outputs = int(self._session.get_outputs()[0].shape[1])
+        self._max_batch = max_batch
+
+    def __call__(self, rows: Sequence[Ids]) -> Floats:
+        """Token vectors (any lengths) to (n, outputs) float32 logits, in the same order."""
+        logits = np.empty((len(rows), self.outputs), dtype=np.float32)
+        for indices in length_groups([len(row) for row in rows], self._max_batch):
+            longest = max(len(rows[i]) for i in indices)
+            ids = np.zeros((len(indices), longest), dtype=np.int32)
+            mask = np.zeros_like(ids)
+            for k, i in enumerate(indices):
+                ids[k, : len(rows[i])] = rows[i]
+                mask[k, : len(rows[i])] = 1
+            logits[indices] = cast(Floats, self._session.run(None, {"ids": ids, "mask": mask})[0])
+        return logits
+
+
+def length_groups(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Indices grouped by similar length, so that padding costs little: at most a third of a group's longest."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    group: list[int] = []
+    for i in order:
+        if group and (len(group) == limit or lengths[i] > 1.5 * lengths[group[0]] + 2):
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group

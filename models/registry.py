@@ -1,0 +1,102 @@
+"""A folder of bundles, and names such as `production` that point at one.
+
+A name is a small JSON file beside the bundles: `{"version": …, "history": […]}`, replaced atomically.
+"""
+
+import fcntl
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from models.bundle import Bundle, BundleError, Manifest, read_manifest
+
+DEFAULT = Path(__file__).resolve().parent.parent / "bundles"
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_HISTORY = 20
+
+
+class Registry:
+    """Bundles under one folder."""
+
+    def __init__(self, folder: Path = DEFAULT) -> None:
+        self.folder = folder
+
+    @classmethod
+    def at(cls, folder: str) -> Self:
+        """The registry in a folder given as text."""
+        return cls(Path(folder))
+
+    def resolve(self, reference: str) -> Path:
+        """The folder of a bundle, given a path, a version or a name.
+
+        Raises:
+            BundleError: listing every place that was tried.
+        """
+        tried = [Path(reference), self.folder / reference]
+        for candidate in tried:
+            if (candidate / "manifest.json").is_file():
+                return candidate
+        pointer = self.folder / f"{reference}.json"
+        if pointer.is_file():
+            return self.folder / str(json.loads(pointer.read_text())["version"])
+        raise BundleError(f"no bundle {reference!r}: tried " + ", ".join(str(p) for p in (*tried, pointer)))
+
+    def load(self, reference: str) -> Bundle:
+        """Resolve and verify a bundle."""
+        return Bundle(self.resolve(reference))
+
+    def versions(self) -> list[Manifest]:
+        """The manifests of all bundles, sorted by version."""
+        return [read_manifest(path.parent) for path in sorted(self.folder.glob("[!.]*/manifest.json"))]
+
+    def names(self) -> dict[str, str]:
+        """Each name and the version that it points at."""
+        return {p.stem: json.loads(p.read_text())["version"] for p in sorted(self.folder.glob("[!.]*.json"))}
+
+    def promote(self, reference: str, name: str = "production") -> str:
+        """Point a name at a verified bundle of this registry; returns its version.
+
+        Raises:
+            BundleError: the name or the bundle is not fit.
+        """
+        if not _NAME.fullmatch(name):
+            raise BundleError(f"{name!r} is no name: lower-case letters, digits, '-' and '_', at most 64")
+        bundle = self.load(reference)
+        if bundle.path.resolve().parent != self.folder.resolve():
+            raise BundleError(f"{bundle.path} lies outside the registry {self.folder}")
+        with self._lock():
+            pointer = self.folder / f"{name}.json"
+            old = json.loads(pointer.read_text()) if pointer.is_file() else {"version": None, "history": []}
+            if old["version"] == bundle.version:
+                return bundle.version
+            history = [v for v in [*old["history"], old["version"]] if v][-_HISTORY:]
+            self._write(pointer, bundle.version, history)
+        return bundle.version
+
+    def rollback(self, name: str = "production") -> str:
+        """Point a name back at the version before; returns that version."""
+        with self._lock():
+            pointer = self.folder / f"{name}.json"
+            if not pointer.is_file():
+                raise BundleError(f"no name {name!r} in {self.folder}")
+            history = json.loads(pointer.read_text())["history"]
+            if not history:
+                raise BundleError(f"{name!r} has no version before the present one")
+            version = Bundle(self.folder / history[-1]).version
+            self._write(pointer, version, history[:-1])
+        return version
+
+    def _write(self, pointer: Path, version: str, history: list[str]) -> None:
+        draft = pointer.with_suffix(".draft")
+        draft.write_text(json.dumps({"version": version, "history": history}) + "\n")
+        draft.replace(pointer)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,183 @@
+"""The whole recipe: labelled chats and a pretrained encoder in, a bundle out."""
+
+import importlib.metadata
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.preprocess import PreprocessConfig, Preprocessor
+from models.bundle import Bundle, write_bundle, write_manifest
+from models.calibrate import abstention_threshold, fit_temperature, out_of_scope_score
+from models.classifier import TextClassifier
+from models.context import ContextHead, Floats, probabilities
+from models.contexts import ContextPool, with_contexts
+from models.data import OUT_OF_SCOPE, Example, Split, digest, labels, split
+from models.distil import train_student
+from models.evaluate import evaluate
+from models.export import export_onnx
+from models.fuse import CAPS, best_scale, fit_context, scaled
+from models.networks import TextNet, keep_embeddings, load_encoder
+from models.prune import prune_vocabulary
+from models.quantize import quantize_int8
+from models.teacher import train_teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that a training run can be told."""
+
+    encoder: str = "default"
+    teacher_epochs: int = 5
+    student_epochs: int = 5
+    student_layers: int = 3
+    vocabulary: int = 13000
+    max_tokens: int = 96
+    precision: float = 0.95
+    """Wanted share of right answers among those that are routed."""
+    seed: int = 0
+
+
+def train(examples: Sequence[Example], recipe: Recipe, out: Path) -> Bundle:
+    """Teacher, student, context part, calibration, export, int8, evaluation; writes `out/<version>`."""
+    started = time.monotonic()
+    parts = split(examples)
+    names = labels(examples)
+    texts, targets = text_targets(parts.train, names, outputs(examples))
+    encoder, tokenizer = load_encoder(recipe.encoder)
+    config = PreprocessConfig(max_tokens=recipe.max_tokens)
+    normalise = Preprocessor(config, tokenizer).normalise
+    tokenizer, old_ids = prune_vocabulary(tokenizer, map(normalise, texts), recipe.vocabulary)
+    keep_embeddings(encoder, old_ids, recipe.max_tokens)
+    preprocessor = Preprocessor(config, tokenizer)
+    teacher = TextNet(encoder, targets.shape[1])
+    train_teacher(teacher, preprocessor, texts, targets, epochs=recipe.teacher_epochs, seed=recipe.seed)
+    student = train_student(
+        teacher, preprocessor, texts, targets,
+        layers=recipe.student_layers, epochs=recipe.student_epochs, seed=recipe.seed,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        export_onnx(student, folder / "fp32.onnx")
+        quantize_int8(folder / "fp32.onnx", folder / "text.onnx")
+        tokenizer.save(str(folder / "tokenizer.json"))
+        classifier = TextClassifier(folder / "text.onnx")
+        fitted = fit(parts, names, preprocessor, classifier, recipe)
+        fitted.context.save(folder / "context.npz")
+        bundle = write_bundle(
+            out, {name: folder / name for name in ("text.onnx", "tokenizer.json", "context.npz")},
+            labels=names, out_of_scope=targets.shape[1] > len(names), preprocessor=preprocessor,
+            temperature=fitted.temperature, confidence_threshold=fitted.confidence_threshold,
+            out_of_scope_threshold=fitted.out_of_scope_threshold,
+            training=provenance(examples, recipe, time.monotonic() - started),
+        )  # fmt: skip
+    return with_metrics(bundle, test_sets(parts, recipe.seed))
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    context: ContextHead
+    temperature: float
+    confidence_threshold: float
+    out_of_scope_threshold: float
+
+
+def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextClassifier, recipe: Recipe) -> Fitted:
+    """Fit what follows the text part: context weights, temperature and thresholds."""
+    pool = ContextPool(parts.train)
+    rows = with_contexts(parts.train, pool, 2, recipe.seed)
+    held = with_contexts(parts.validation, ContextPool(parts.validation) or pool, 4, recipe.seed + 1)
+    text, held_text = (_text_logits(part, pre, classifier) for part in (rows, held))
+    held_targets = one_hot(held, names, text.shape[1])
+    first = fit_temperature(held_text, held_targets)
+    context = ContextHead.empty(names, text.shape[1])
+    held_contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in held]
+    if pool:
+        contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in rows]
+        targets = one_hot(rows, names, text.shape[1])
+        tried = [
+            best_scale(
+                scaled(fit_context(names, text / first, contexts, targets, cap=cap, seed=recipe.seed), first),
+                held_text, held_contexts, held_targets, first,
+            )
+            for cap in CAPS
+        ]  # fmt: skip
+        context = min(tried, key=lambda pair: pair[1])[0]
+    context_logits = context.logits(held_contexts)
+    temperature = fit_temperature(held_text + context_logits, held_targets)
+    p = probabilities(held_text, context_logits, temperature)
+    inside = np.array([e.product != OUT_OF_SCOPE for e in held])
+    confidence = p[:, : len(names)].max(axis=1)
+    correct = p[:, : len(names)].argmax(axis=1) == held_targets.argmax(axis=1)
+    strange = out_of_scope_score(held_text, len(names), temperature)
+    return Fitted(
+        context,
+        temperature,
+        abstention_threshold(confidence[inside], correct[inside], recipe.precision),
+        float(np.quantile(strange[inside], 0.98)),
+    )
+
+
+def outputs(examples: Sequence[Example]) -> int:
+    """Width of the text logits: the products, plus one column when out-of-scope messages are labelled."""
+    return len(labels(examples)) + any(example.product == OUT_OF_SCOPE for example in examples)
+
+
+def one_hot(examples: Sequence[Example], names: Sequence[str], width: int) -> Floats:
+    """(n, width) targets; out of scope is the last column."""
+    column = {name: i for i, name in enumerate(names)} | {OUT_OF_SCOPE: width - 1}
+    return np.eye(width, dtype=np.float32)[[column[example.product] for example in examples]]
+
+
+def text_targets(examples: Sequence[Example], names: Sequence[str], width: int) -> tuple[list[str], Floats]:
+    """Distinct texts and their (n, width) label distributions: an ambiguous text has several products."""
+    rows: defaultdict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        rows[example.text].append(example)
+    means = [one_hot(group, names, width).mean(axis=0) for group in rows.values()]
+    return list(rows), np.stack(means).astype(np.float32)
+
+
+def test_sets(parts: Split, seed: int) -> dict[str, list[Example]]:
+    """The test split by kind: clear, ambiguous with context, clear with a misleading context, out of scope."""
+    import random
+
+    pool, rng = ContextPool(parts.test), random.Random(seed)
+    clear = [e for e in parts.test if not e.has_context and e.product != OUT_OF_SCOPE]
+    outside = [e for e in parts.test if e.product == OUT_OF_SCOPE]
+    sets = {"clear": clear + outside, "ambiguous": [e for e in parts.test if e.has_context]}
+    if pool:
+        sets["misleading"] = [pool.misleading(e, rng) for e in clear]
+    return {name: rows for name, rows in sets.items() if rows}
+
+
+def with_metrics(bundle: Bundle, sets: dict[str, list[Example]]) -> Bundle:
+    """Evaluate a bundle on data sets and store the figures in its manifest."""
+    classifier = bundle.classifier()
+    figures = {name: evaluate(bundle, rows, classifier) for name, rows in sets.items()}
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"metrics": figures}))
+    return Bundle(bundle.path)
+
+
+def provenance(examples: Sequence[Example], recipe: Recipe, seconds: float) -> dict[str, Any]:
+    """What a manifest says about how the bundle came to be; no path of this machine."""
+    libraries = ("torch", "transformers", "onnxruntime", "onnx", "tokenizers", "numpy")
+    told = replace(recipe, encoder=Path(recipe.encoder).name)
+    return {
+        "rows": len(examples),
+        "data_sha256": digest(examples),
+        "recipe": asdict(told),
+        "seconds": round(seconds),
+        "libraries": {name: importlib.metadata.version(name) for name in libraries},
+    }
+
+
+def _text_logits(examples: Sequence[Example], pre: Preprocessor, classifier: TextClassifier) -> Floats:
+    distinct = {example.text: i for i, example in enumerate({e.text: e for e in examples}.values())}
+    logits = classifier(pre.tokens(list(distinct)))
+    return logits[[distinct[example.text] for example in examples]]
