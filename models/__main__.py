@@ -31,7 +31,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.out_of_scope:
         examples += load(arguments.out_of_scope, OUT_OF_SCOPE)
     recipe = Recipe(**{f.name: getattr(arguments, f.name) for f in fields(Recipe)})
-    bundle = train(examples, recipe, arguments.out)
+    bundle = train(examples, recipe, arguments.out, arguments.work)
     print(json.dumps({"version": bundle.version, "path": str(bundle.path), **bundle.manifest.metrics}))
 
 
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", type=Path, default=CORPUS, help="CSV, JSONL or a folder of JSONL (own corpus)")
     train.add_argument("--out-of-scope", type=Path, help="more rows, labelled out of scope")
     train.add_argument("--out", type=Path, default=DEFAULT, help="folder that gets the bundle")
+    train.add_argument("--work", type=Path, help="folder for finished stages, to go on after a stop")
     train.add_argument("--encoder", default="default", help="folder or hub id of a pretrained encoder")
     train.add_argument("--teacher-epochs", type=int, default=5)
     train.add_argument("--student-epochs", type=int, default=5)

@@ -1,15 +1,17 @@
 """The whole recipe: labelled chats and a pretrained encoder in, a bundle out."""
 
+import hashlib
 import importlib.metadata
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 from features.preprocess import PreprocessConfig, Preprocessor
 from models.bundle import Bundle, write_bundle, write_manifest
@@ -43,8 +45,12 @@ class Recipe:
     seed: int = 0
 
 
-def train(examples: Sequence[Example], recipe: Recipe, out: Path) -> Bundle:
-    """Teacher, student, context part, calibration, export, int8, evaluation; writes `out/<version>`."""
+def train(examples: Sequence[Example], recipe: Recipe, out: Path, work: Path | None = None) -> Bundle:
+    """Teacher, student, context part, calibration, export, int8, evaluation; writes `out/<version>`.
+
+    Args:
+        work: folder for finished stages; a run with the same data and recipe goes on from there.
+    """
     started = time.monotonic()
     parts = split(examples)
     names = labels(examples)
@@ -55,11 +61,20 @@ def train(examples: Sequence[Example], recipe: Recipe, out: Path) -> Bundle:
     tokenizer, old_ids = prune_vocabulary(tokenizer, map(normalise, texts), recipe.vocabulary)
     keep_embeddings(encoder, old_ids, recipe.max_tokens)
     preprocessor = Preprocessor(config, tokenizer)
-    teacher = TextNet(encoder, targets.shape[1])
-    train_teacher(teacher, preprocessor, texts, targets, epochs=recipe.teacher_epochs, seed=recipe.seed)
-    student = train_student(
-        teacher, preprocessor, texts, targets,
-        layers=recipe.student_layers, epochs=recipe.student_epochs, seed=recipe.seed,
+    stage = Stages(work, examples, recipe)
+    teacher = stage.run(
+        "teacher",
+        lambda: train_teacher(
+            TextNet(encoder, targets.shape[1]), preprocessor, texts, targets,
+            epochs=recipe.teacher_epochs, seed=recipe.seed,
+        ),
+    )  # fmt: skip
+    student = stage.run(
+        "student",
+        lambda: train_student(
+            teacher, preprocessor, texts, targets,
+            layers=recipe.student_layers, epochs=recipe.student_epochs, seed=recipe.seed,
+        ),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -77,6 +92,26 @@ def train(examples: Sequence[Example], recipe: Recipe, out: Path) -> Bundle:
             training=provenance(examples, recipe, time.monotonic() - started),
         )  # fmt: skip
     return with_metrics(bundle, test_sets(parts, recipe.seed))
+
+
+class Stages:
+    """Networks of finished stages, kept in a folder by the data and recipe that made them."""
+
+    def __init__(self, folder: Path | None, examples: Sequence[Example], recipe: Recipe) -> None:
+        key = hashlib.sha256(f"{digest(examples)} {recipe}".encode()).hexdigest()[:12]
+        self._folder = folder / key if folder else None
+
+    def run(self, name: str, make: Callable[[], TextNet]) -> TextNet:
+        """The network of a stage, from the folder if it is there."""
+        path = self._folder / f"{name}.pt" if self._folder else None
+        if path is not None and path.is_file():
+            return cast(TextNet, torch.load(path, weights_only=False))
+        net = make()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(net, path.with_suffix(".draft"))
+            path.with_suffix(".draft").replace(path)
+        return net
 
 
 @dataclass(frozen=True, slots=True)

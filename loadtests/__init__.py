@@ -1,0 +1,1 @@
+"""Load on the running service, over HTTP only."""

@@ -1,0 +1,41 @@
+"""Prints what a headless locust run measured: a table, then one JSON line."""
+
+import csv
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+_FIGURES = {
+    "requests": "Request Count",
+    "failures": "Failure Count",
+    "per_second": "Requests/s",
+    "p50_ms": "50%",
+    "p95_ms": "95%",
+    "p99_ms": "99%",
+}
+
+
+def summarise(stats: Path) -> dict[str, dict[str, float]]:
+    """Locust's `*_stats.csv` by route: requests, failures, requests/s and percentiles in milliseconds."""
+    with stats.open(newline="") as file:
+        rows = {row["Name"]: row for row in csv.DictReader(file)}
+    return {
+        name: {figure: round(float(row[column]), 1) for figure, column in _FIGURES.items()}
+        for name, row in rows.items()
+    }
+
+
+def main() -> int:
+    routes = summarise(Path(sys.argv[1]))
+    print(f"{'route':<24}" + "".join(f"{figure:>12}" for figure in _FIGURES))
+    for name, figures in routes.items():
+        print(f"{name:<24}" + "".join(f"{value:>12g}" for value in figures.values()))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load generator included"
+    print(json.dumps({"machine": machine, "routes": routes}))
+    return 1 if routes["Aggregated"]["failures"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
