@@ -78,6 +78,8 @@ def _configure_ray(arguments: argparse.Namespace, scratch: Path) -> dict[str, in
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
+    for patience in ("READY_CHECK", "HEALTH_CHECK"):
+        os.environ.setdefault(f"RAY_SERVE_PROXY_{patience}_TIMEOUT_S", "60")
     if arguments.proxy == "standard" or not _has_haproxy():
         if arguments.proxy == "auto":
             _say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
