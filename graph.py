@@ -61,7 +61,7 @@ class ScreenEventsArgs(BaseModel):
 
 
 def _stage(name: str) -> serve.Deployment:
-    return serve.deployment(Stage).options(name=name, max_ongoing_requests=64)
+    return serve.deployment(name=name, max_ongoing_requests=64)(Stage)
 
 
 def build(args: AppArgs) -> Application:
@@ -70,24 +70,20 @@ def build(args: AppArgs) -> Application:
     gather = partial(gatherer, args.redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)
-    return serve.deployment(IngressDeployment).options(name="Ingress", max_ongoing_requests=4096).bind(
+    ingress = serve.deployment(name="Ingress", max_ongoing_requests=4096)(IngressDeployment)
+    return ingress.bind(
         gather=gather if args.gather == "inline" else _stage("FeatureGatherer").bind(gather),
         preprocess=preprocess if args.preprocess == "inline" else _stage("Preprocessor").bind(preprocess),
-        classify=_stage("PredictionCache").bind(
-            partial(prediction_cache, _stage("Classifier").bind(classify))
-        ),
+        classify=_stage("PredictionCache").bind(partial(prediction_cache, _stage("Classifier").bind(classify))),
         registry=args.registry,
         version=version,
         desks=args.desks,
         redis_url=args.redis_url,
         publish_timeout_ms=args.publish_timeout_ms,
-    )  # fmt: skip
+    )
 
 
 def build_screen_events(args: ScreenEventsArgs) -> Application:
     """The stream ingester, supervised, without a route."""
-    return (
-        serve.deployment(ScreenEventsDeployment)
-        .options(name="ScreenEvents", health_check_period_s=1.0)
-        .bind(args.redis_url, args.store, args.ingester)
-    )
+    ingester = serve.deployment(name="ScreenEvents", health_check_period_s=1.0)(ScreenEventsDeployment)
+    return ingester.bind(args.redis_url, args.store, args.ingester)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -84,5 +84,3 @@ class ClassifyStage:
         logits = await loop.run_in_executor(self._executor, classifier, batch.rows())
         spent = {"inference": (time.perf_counter() - started) * 1000}
         return LogitBatch(batch.version, logits, np.zeros(len(logits), dtype=np.bool_), spent)
-
-

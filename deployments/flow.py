@@ -21,8 +21,8 @@ from deployments.protocol import (
     TokenBatch,
 )
 from models.bundle import Bundle
-from models.calibrate import out_of_scope_score, softmax
-from models.context import Floats, probabilities
+from models.calibrate import out_of_scope_score
+from models.context import Floats, probabilities, softmax
 
 GENERAL_QUEUE = "general"
 
@@ -80,7 +80,12 @@ class Flow:
         tokenised = time.perf_counter()
         logits = await self.classify(tokens)
         cache = (time.perf_counter() - tokenised) * 1000
-        spent = {"preprocess": (tokenised - started) * 1000, "cache": cache, "classify": 0.0, **logits.milliseconds}
+        spent = {
+            "preprocess": (tokenised - started) * 1000,
+            "cache": cache,
+            "classify": 0.0,
+            **logits.milliseconds,
+        }
         return logits, spent
 
     @staticmethod

@@ -120,7 +120,7 @@ class Ingress:
             HTTPException: on_http_exception,
             Exception: on_unexpected,
         }
-        return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+        return Starlette(routes=routes, exception_handlers=handlers)
 
     async def predict(self, request: Request) -> Response:
         """`POST /v1/predict`"""

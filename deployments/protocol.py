@@ -19,9 +19,7 @@ from models.context import Floats
 
 MAX_TEXT = 4_000
 MAX_TOP_K = 100
-Text = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=MAX_TEXT, description="What the customer wrote.")
-]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT, description="What the customer wrote.")]
 
 
 class PredictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

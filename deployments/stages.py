@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
+from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
@@ -28,7 +29,8 @@ from models.classifier import Device
 from models.registry import Registry
 
 Call = Callable[[Any], Awaitable[Any]]
-Placed = DeploymentHandle | Callable[[], Call]
+Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
+"""A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
 
 def gatherer(redis_url: str, timeout_ms: float, store: StoreConfig, breaker: BreakerConfig) -> FeatureGatherer:
@@ -60,6 +62,8 @@ def prediction_cache(classify: Placed) -> PredictionCache:
 
 def as_call(stage: Placed) -> Call:
     """A placed stage as an async callable from batch to batch."""
+    if isinstance(stage, Application):
+        raise TypeError("a stage is called before Ray Serve has deployed it")
     return Remote(stage) if isinstance(stage, DeploymentHandle) else stage()
 
 
@@ -70,7 +74,7 @@ class Remote:
         DependencyError: the replica died, is overloaded or is not there.
     """
 
-    def __init__(self, handle: DeploymentHandle) -> None:
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
 
     async def __call__(self, batch: Any) -> Any:

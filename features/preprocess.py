@@ -118,9 +118,10 @@ class Preprocessor:
         """The canonical form of a message: idempotent, free of long digit runs, the cache's notion of equal."""
         text = _fold(text).replace("_", " ")
         text = _SPACES.sub(" ", text).strip()
-        text = self._digits.sub(MASK, text)
         text = _LETTER_RUNS.sub(r"\1\1", text)
-        return _SYMBOL_RUNS.sub(r"\1\1\1", text)
+        text = _SYMBOL_RUNS.sub(r"\1\1\1", text)  # before the mask: shorter separators join digits to a group
+        text = self._digits.sub(MASK, text)
+        return _SYMBOL_RUNS.sub(r"\1\1\1", text)  # after it: masks are symbols, too
 
     def tokens(self, texts: Sequence[str]) -> list[Ids]:
         """Normalise and tokenise messages.

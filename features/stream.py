@@ -43,8 +43,8 @@ class IngesterConfig(BaseModel):
 
 async def publish(redis: Redis, event: ScreenEvent, stream: str = SCREEN_STREAM) -> str:
     """Append an event to the stream; returns the entry's id."""
-    entry: str = await redis.xadd(stream, event.fields())  # type: ignore[arg-type]
-    return entry
+    fields: dict[Any, Any] = event.fields()
+    return str(await redis.xadd(stream, fields))
 
 
 class ScreenIngester:
@@ -137,7 +137,11 @@ class ScreenIngester:
         if events:
             await self._store.write_screens(events)
         for entry_id, fields, reason in poison:
-            letter: dict[Any, Any] = {"entry": entry_id, "reason": reason, **{f"field:{k}": v for k, v in fields.items()}}
+            letter: dict[Any, Any] = {
+                "entry": entry_id,
+                "reason": reason,
+                **{f"field:{k}": v for k, v in fields.items()},
+            }
             await self._redis.xadd(
                 f"{self.config.stream}:dead", letter, maxlen=self.config.dead_letters, approximate=True
             )

@@ -32,7 +32,9 @@ def main() -> int:
     print(f"{'route':<24}" + "".join(f"{figure:>12}" for figure in _FIGURES))
     for name, figures in routes.items():
         print(f"{name:<24}" + "".join(f"{value:>12g}" for value in figures.values()))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load generator included"
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores (the load generator's too), Python {platform.python_version()}"
+    )
     print(json.dumps({"machine": machine, "routes": routes}))
     return 1 if routes["Aggregated"]["failures"] else 0
 

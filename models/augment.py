@@ -9,7 +9,19 @@ _NEIGHBOURS = {
     for i, key in enumerate(row)
 }
 _POLITE = ("hi ", "hello, ", "hey ", "pls ", "please help, ", "good morning ", "sorry to bother but ", "so ")
-_CLOSING = (" pls", " please", " thanks", " thank you", " asap", " urgent", "!!", "??", " \U0001f62d", " \U0001f64f", " thx")
+_CLOSING = (
+    " pls",
+    " please",
+    " thanks",
+    " thank you",
+    " asap",
+    " urgent",
+    "!!",
+    "??",
+    " \U0001f62d",
+    " \U0001f64f",
+    " thx",
+)
 
 
 def typo(text: str, rng: random.Random) -> str:

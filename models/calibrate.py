@@ -3,17 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from models.context import Floats
+from models.context import Floats, softmax
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-
-
-def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
-    """(n, outputs) probabilities."""
-    z = logits / temperature
-    z = np.exp(z - z.max(axis=1, keepdims=True))
-    return (z / z.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def fit_temperature(logits: Floats, targets: Floats) -> float:

@@ -10,7 +10,7 @@ Without a store, the part contributes exactly zero.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,7 @@ class ContextHead:
             total = sum(uses.values())
             for column, n in uses.items():
                 out[column] += self.usage_log * np.log1p(n) + self.usage_share * n / total
-        return (self.cap * np.tanh(raw / self.cap)).astype(np.float32)
+        return cast(Floats, np.float32(self.cap) * np.tanh(raw / np.float32(self.cap)))
 
     def save(self, path: Path) -> None:
         np.savez_compressed(
@@ -79,8 +79,13 @@ class ContextHead:
             return cls(labels, names, data["screens"], decay, usage_log, usage_share, cap)
 
 
+def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
+    """(n, outputs) probabilities of (n, outputs) logits."""
+    z = logits / np.float32(temperature)
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return cast(Floats, z / z.sum(axis=1, keepdims=True))
+
+
 def probabilities(text_logits: Floats, context_logits: Floats, temperature: float) -> Floats:
     """(n, outputs) softmax((text + context) / temperature)."""
-    z = (text_logits + context_logits) / temperature
-    z = np.exp(z - z.max(axis=1, keepdims=True))
-    return (z / z.sum(axis=1, keepdims=True)).astype(np.float32)
+    return softmax(text_logits + context_logits, temperature)

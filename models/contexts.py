@@ -45,9 +45,7 @@ class ContextPool:
         if not pools:
             return example
         source = rng.choice(rng.choice(pools))
-        return replace(
-            example, recent_screens=source.recent_screens, product_usage_60d=source.product_usage_60d
-        )
+        return replace(example, recent_screens=source.recent_screens, product_usage_60d=source.product_usage_60d)
 
 
 def with_contexts(examples: Sequence[Example], pool: ContextPool, copies: int, seed: int) -> list[Example]:

@@ -89,8 +89,7 @@ def split(examples: Sequence[Example], validation: float = 0.1, test: float = 0.
 def digest(examples: Sequence[Example]) -> str:
     """SHA-256 over the rows' content, independent of their order."""
     rows = sorted(
-        json.dumps([e.text, e.product, e.recent_screens, sorted(e.product_usage_60d.items())])
-        for e in examples
+        json.dumps([e.text, e.product, e.recent_screens, sorted(e.product_usage_60d.items())]) for e in examples
     )
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 

@@ -48,8 +48,8 @@ def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict
     Returns:
         n, accuracy, accuracy_text_only, accuracy_context_only, macro_f1, per-product f1, ece (of the
         confidence in the answered product), coverage and selective_accuracy (of answers that are routed
-        rather than sent to the general queue), ood_n, ood_auroc (null without such rows), ood_routed (the share of out-of-scope
-        rows that were routed to a desk all the same).
+        rather than sent to the general queue), ood_n, ood_auroc (null without such rows), ood_routed (the share
+        of out-of-scope rows that were routed to a desk all the same).
     """
     k = len(manifest.labels)
     inside = np.array([product != OUT_OF_SCOPE for product in products])
@@ -93,10 +93,6 @@ def _f1(answers: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], labels: Sequ
 
 def _rounded(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: round(value, 4)
-        if isinstance(value, float)
-        else _rounded(value)
-        if isinstance(value, dict)
-        else value
+        key: round(value, 4) if isinstance(value, float) else _rounded(value) if isinstance(value, dict) else value
         for key, value in report.items()
     }

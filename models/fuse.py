@@ -85,7 +85,11 @@ def negative_log_likelihood(probability: Floats, targets: Floats) -> float:
 
 
 def best_scale(
-    head: ContextHead, text_logits: Floats, contexts: Sequence[ContextInput], targets: Floats, temperature: float
+    head: ContextHead,
+    text_logits: Floats,
+    contexts: Sequence[ContextInput],
+    targets: Floats,
+    temperature: float,
 ) -> tuple[ContextHead, float]:
     """The scale of a head that validates best, and its negative log-likelihood."""
     tried = []

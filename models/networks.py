@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,9 @@ class TextNet(nn.Module):
         outputs: number of products, plus one when out-of-scope messages were labelled.
     """
 
-    def __init__(self, encoder: nn.Module, outputs: int, dropout: float = 0.1) -> None:
+    encoder: Any
+
+    def __init__(self, encoder: Any, outputs: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
@@ -62,7 +64,7 @@ def encoder_folder(name: str) -> str:
     return str(Path(spec.origin).parent / "model")
 
 
-def load_encoder(name: str) -> tuple[nn.Module, Tokenizer]:
+def load_encoder(name: str) -> tuple[Any, Tokenizer]:
     """Load a pretrained encoder and its fast tokenizer from a folder or a hub id."""
     from transformers import AutoTokenizer
 
@@ -73,22 +75,24 @@ def load_encoder(name: str) -> tuple[nn.Module, Tokenizer]:
     return encoder, AutoTokenizer.from_pretrained(folder).backend_tokenizer
 
 
-def keep_embeddings(encoder: nn.Module, old_ids: npt.NDArray[np.int64], positions: int) -> None:
+def keep_embeddings(encoder: Any, old_ids: npt.NDArray[np.int64], positions: int) -> None:
     """Keep the given rows of the token table and the first positions of the position table, in place."""
     words = encoder.get_input_embeddings()
     if len(old_ids) != words.weight.shape[0]:
         kept = words.weight.detach()[torch.from_numpy(old_ids)]
-        encoder.set_input_embeddings(nn.Embedding.from_pretrained(kept, freeze=False))
+        encoder.set_input_embeddings(_embedding(kept))
         encoder.config.vocab_size = len(old_ids)
-    embeddings = getattr(encoder, "embeddings", None)
+    embeddings: Any = getattr(encoder, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
     if table is not None and encoder.config.model_type == "bert" and table.weight.shape[0] > positions:
-        embeddings.position_embeddings = nn.Embedding.from_pretrained(
-            table.weight.detach()[:positions].clone(), freeze=False
-        )
+        embeddings.position_embeddings = _embedding(table.weight.detach()[:positions].clone())
         embeddings.position_ids = embeddings.position_ids[:, :positions]
         embeddings.token_type_ids = embeddings.token_type_ids[:, :positions]
         encoder.config.max_position_embeddings = positions
+
+
+def _embedding(table: Tensor) -> nn.Embedding:
+    return cast(nn.Embedding, nn.Embedding.from_pretrained(table, freeze=False))  # type: ignore[no-untyped-call]
 
 
 def shallow_copy(net: TextNet, layers: Sequence[int]) -> TextNet:

@@ -13,9 +13,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 
-def prune_vocabulary(
-    tokenizer: Tokenizer, texts: Iterable[str], size: int
-) -> tuple[Tokenizer, npt.NDArray[np.int64]]:
+def prune_vocabulary(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> tuple[Tokenizer, npt.NDArray[np.int64]]:
     """Prune a WordPiece tokenizer.
 
     Args:

@@ -65,7 +65,10 @@ def optimise(
     warm = max(1, total // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
-        lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1, max(0, step - warm) / (total - warm + 1))))),
+        lambda step: min(
+            (step + 1) / warm,
+            0.5 * (1 + math.cos(math.pi * min(1, max(0, step - warm) / (total - warm + 1)))),
+        ),
     )
     with tqdm(total=total, desc=title, unit="batch") as bar:
         for epoch in range(epochs):

@@ -1,10 +1,13 @@
 """A real Redis server for a laptop: started, supervised, stopped."""
 
+import ctypes
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 RESTART_AFTER_S = 5.0
+_PR_SET_PDEATHSIG = 1
 
 
 class RedisUnavailable(RuntimeError):
@@ -64,7 +68,9 @@ class LocalRedis:
         self._watcher.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopping.set()
         self._watcher.join()
         if self._process is not None and self._process.poll() is None:
@@ -83,7 +89,9 @@ class LocalRedis:
             server_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder),
             "--save", "", "--appendonly", "yes", "--daemonize", "no", "--logfile", str(log),
         ]  # fmt: skip
-        self._process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent
+        )
         until = time.monotonic() + 20
         while time.monotonic() < until:
             if self._answers():
@@ -113,6 +121,12 @@ class LocalRedis:
                 self._say("Redis runs again")
             except RedisUnavailable as error:
                 self._say(str(error))
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this process when its parent dies, even by SIGKILL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_port(preferred: int = 0) -> int:

@@ -13,10 +13,10 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,18 +28,24 @@ from run_lock import AlreadyRunning, RunLock  # noqa: E402
 DEMO_USERS = 300
 
 
+_stop = threading.Event()
+
+
+class Stopped(Exception):
+    """Somebody asked to stop."""
+
+
 class StartError(RuntimeError):
     """Why the service cannot start, in one sentence."""
 
 
 def main() -> int:
     arguments = _arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _catch_signals()
     try:
         with RunLock(ROOT / ".run"):
             _serve(arguments)
-    except KeyboardInterrupt:
+    except Stopped:
         return 0
     except (StartError, RedisUnavailable, AlreadyRunning) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -47,13 +53,20 @@ def main() -> int:
     return 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _catch_signals() -> None:
+    """Note the wish to stop; whoever waits in `_pause` then raises. Ray installs handlers of its own, so call again."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: _stop.set())
+
+
+def _pause(seconds: float) -> None:
+    if _stop.wait(seconds):
+        raise Stopped
 
 
 def _serve(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
-    scratch = Path(tempfile.mkdtemp(prefix="switchboard-"))
+    scratch = _scratch_folder()
     try:
         ports = _configure_ray(arguments, scratch)
         _require_free(ports)
@@ -65,17 +78,29 @@ def _serve(arguments: argparse.Namespace) -> None:
                 _wait_ready(arguments)
                 _announce(arguments, time.monotonic() - started)
                 while True:
-                    signal.pause()
+                    _pause(3600)
     finally:
         _end_haproxy(scratch)
         shutil.rmtree(scratch, ignore_errors=True)
         _say("stopped")
 
 
+def _scratch_folder() -> Path:
+    """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left in its own."""
+    note = ROOT / ".run" / "scratch"
+    if note.is_file():
+        _end_haproxy(Path(note.read_text()))
+        shutil.rmtree(note.read_text(), ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix="switchboard-"))
+    note.write_text(str(scratch))
+    return scratch
+
+
 def _configure_ray(arguments: argparse.Namespace, scratch: Path) -> dict[str, int]:
     """Set Ray's environment before it is imported; returns the ports that must be free."""
     ports = {"HTTP": arguments.port, "Ray's dashboard": arguments.dashboard_port}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
     for patience in ("READY_CHECK", "HEALTH_CHECK"):
@@ -109,7 +134,9 @@ def _require_free(ports: dict[str, int]) -> None:
     for purpose, port in ports.items():
         if not _is_free(port):
             option = "--port" if purpose == "HTTP" else "--dashboard-port"
-            raise StartError(f"port {port} ({purpose}) is in use: end what listens there, or choose another with {option}")
+            raise StartError(
+                f"port {port} ({purpose}) is in use: end what listens there, or choose another with {option}"
+            )
 
 
 def _is_free(port: int) -> bool:
@@ -172,11 +199,13 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
             object_store_memory=128 * 2**20,
             log_to_driver=False,
             logging_level="ERROR",
+            _node_ip_address="127.0.0.1",
         )
+        _catch_signals()
+        _pause(0)
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _say("stopping…")
         with contextlib.suppress(Exception):
             serve.shutdown()
         ray.shutdown()
@@ -211,7 +240,7 @@ def _wait_ready(arguments: argparse.Namespace, timeout_s: float = 240) -> None:
         running = len(applications) == 2 and all(a.status.value == "RUNNING" for a in applications.values())
         if running and _is_ready(arguments.port):
             return
-        time.sleep(0.25)
+        _pause(0.25)
     raise StartError(f"the service was not ready within {timeout_s:.0f} s; logs: /tmp/ray/session_latest/logs/serve")
 
 
@@ -240,8 +269,11 @@ def _announce(arguments: argparse.Namespace, seconds: float) -> None:
 
 
 def _end_haproxy(scratch: Path) -> None:
-    """End HAProxy processes that run on our own configuration and outlived Ray."""
+    """End HAProxy processes that run on a configuration of ours and outlived Ray."""
     import psutil
+
+    if not scratch.name.startswith("switchboard-"):
+        return
 
     for process in psutil.process_iter(["cmdline"]):
         if any(str(scratch) in argument for argument in process.info["cmdline"] or ()):
