@@ -6,8 +6,9 @@ batches grow by themselves under load.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -51,7 +52,7 @@ class NaturalBatcher(Generic[T, R]):
         self._process = process
         self.max_in_flight, self.max_batch, self.max_queue = max_in_flight, max_batch, max_queue
         self.in_flight = self.shed = self.expired = self.batches = self.items = 0
-        self._waiting: deque[_Waiting[T, R]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[R], _Waiting[T, R]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
@@ -81,7 +82,7 @@ class NaturalBatcher(Generic[T, R]):
             raise QueueFull(f"{self.max_queue} messages are waiting already")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._waiting.append(_Waiting(item, future, loop.time() + timeout_s))
+        self._waiting[future] = _Waiting(item, future, loop.time() + timeout_s)
         if not self._scheduled and self.in_flight < self.max_in_flight:
             self._scheduled = True
             loop.call_soon(self._dispatch)
@@ -90,6 +91,7 @@ class NaturalBatcher(Generic[T, R]):
             return await future
         finally:
             timer.cancel()
+            self._waiting.pop(future, None)
 
     def _expire(self, future: "asyncio.Future[R]", timeout_s: float) -> None:
         if not future.done():
@@ -98,23 +100,27 @@ class NaturalBatcher(Generic[T, R]):
 
     def _dispatch(self) -> None:
         self._scheduled = False
+        loop = asyncio.get_running_loop()
         while self._waiting and self.in_flight < self.max_in_flight:
             batch: list[_Waiting[T, R]] = []
             while self._waiting and len(batch) < self.max_batch:
-                waiting = self._waiting.popleft()
-                if not waiting.future.done():
+                _, waiting = self._waiting.popitem(last=False)
+                if not waiting.future.done() and waiting.deadline > loop.time():
                     batch.append(waiting)
             if batch:
                 self.in_flight += 1
                 self.batches += 1
                 self.items += len(batch)
-                task = asyncio.get_running_loop().create_task(self._run(batch))
+                # A context of its own: Ray cancels what runs in the context of a request that is cancelled.
+                task = loop.create_task(self._run(batch), context=Context())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         try:
             results = await self._process([waiting.item for waiting in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{len(batch)} messages got {len(results)} answers")
             for waiting, result in zip(batch, results, strict=True):
                 if waiting.future.done():
                     continue

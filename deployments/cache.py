@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,8 +55,7 @@ class PredictionCache:
         Messages whose inference failed get rows of NaN; those found in memory are answered all the same.
         """
         if not self.config.enabled:
-            self.misses += len(batch.lengths)
-            return await self._classify(batch)
+            return await self._pass_on(batch)
         rows = batch.rows()
         keys = [(batch.version, row.tobytes()) for row in rows]
         found = [self._get(key) for key in keys]
@@ -73,7 +73,9 @@ class PredictionCache:
         milliseconds: dict[str, float] = {}
         if fresh:
             misses = TokenBatch.of(batch.version, [rows[i] for i in fresh.values()])
-            milliseconds = await asyncio.shield(asyncio.ensure_future(self._fill(list(fresh), misses)))
+            # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
+            fill = asyncio.get_running_loop().create_task(self._fill(list(fresh), misses), context=Context())
+            milliseconds = await asyncio.shield(fill)
         failure = None
         for i, future in waits.items():
             try:
@@ -98,20 +100,28 @@ class PredictionCache:
         self._entries.clear()
         self.bytes = 0
 
+    async def _pass_on(self, batch: TokenBatch) -> LogitBatch:
+        self.misses += len(batch.lengths)
+        try:
+            return await self._classify(batch)
+        except Exception as error:
+            n = len(batch.lengths)
+            nothing, cached = np.empty((n, 0), dtype=np.float32), np.zeros(n, dtype=np.bool_)
+            return LogitBatch(batch.version, nothing, cached, failure=str(_failure(error)))
+
     async def _fill(self, keys: list[Key], misses: TokenBatch) -> dict[str, float]:
         """One inference for all keys; whoever waits for them gets the row or the error."""
         started = time.perf_counter()
         self.misses += len(keys)
         try:
             answer = await self._classify(misses)
+            if len(answer.logits) != len(keys):
+                raise ValueError(f"{len(keys)} texts got {len(answer.logits)} rows of logits")
         except Exception as error:
-            failure = DependencyError(f"classifier: {type(error).__name__}")
-            failure.__cause__ = error
-            self._settle(keys, failure)
+            self._settle(keys, _failure(error))
             return {}
         except BaseException:
-            for key in keys:
-                self._in_flight.pop(key).cancel()
+            self._settle(keys, DependencyError("classifier: cancelled"))
             raise
         for key, logits in zip(keys, answer.logits, strict=True):
             self._put(key, logits.copy())
@@ -145,6 +155,13 @@ class PredictionCache:
     def _remove(self, key: Key) -> None:
         logits, _ = self._entries.pop(key)
         self.bytes -= _size(key, logits)
+
+
+def _failure(error: Exception) -> DependencyError:
+    """An error in words that a client may read: others' messages may name paths or hold a stack trace."""
+    if type(error) is DependencyError:
+        return error
+    return DependencyError(f"classifier: {type(error).__name__}")
 
 
 def _stack(found: Sequence[Floats | None]) -> Floats:

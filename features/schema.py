@@ -10,6 +10,8 @@ import msgspec
 SCREEN_STREAM = "events:screens"
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 MAX_AHEAD = timedelta(minutes=5)
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_UNDECODABLE = "\ufffd"
 
 
 class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,8 +23,8 @@ class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: Annotated[datetime, msgspec.Meta(tz=True)]
 
     def fields(self) -> dict[str, str]:
-        """The fields of the stream entry; `at` in UTC."""
-        at = self.at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        """The fields of the stream entry; `at` in UTC, and at the earliest 1970, which is as old as any before."""
+        at = max(self.at, _EPOCH).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         return {"event_id": self.event_id, "user_id": self.user_id, "screen": self.screen, "at": at}
 
 
@@ -32,8 +34,11 @@ def screen_event(fields: Mapping[str, str], now: datetime) -> ScreenEvent:
     Raises:
         ValueError: naming the field that is missing, unknown, ill-formed, or more than five minutes ahead.
     """
+    for name, value in fields.items():
+        if _UNDECODABLE in value:
+            raise ValueError(f"{name}: not UTF-8")
     try:
-        event = msgspec.convert(dict(fields), ScreenEvent, strict=False)
+        event = msgspec.convert(dict(fields), ScreenEvent)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
     if event.at > now + MAX_AHEAD:

@@ -36,13 +36,17 @@ class StoreConfig(BaseModel):
 
 
 def connect(url: str, timeout_s: float, **options: Any) -> Redis:
-    """A client that fails within `timeout_s` and never retries: a late feature is worth less than an answer."""
+    """A client that fails within `timeout_s` and never retries: a late feature is worth less than an answer.
+
+    Bytes that are not UTF-8 arrive as U+FFFD, so that one broken entry cannot stop a whole read.
+    """
     return Redis.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
+        encoding_errors="replace",
         **options,
     )
 

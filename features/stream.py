@@ -157,6 +157,8 @@ class ScreenIngester:
             stream, group, self.consumer, min_idle_time=self.config.claim_idle_ms, count=self.config.batch
         )
         await self.process([(entry_id, fields) for entry_id, fields in claimed[1] if fields])
+        if any(not fields for _, fields in claimed[1]):
+            await self._forget_deleted()
         groups = await self._redis.xinfo_groups(stream)
         mine = next(g for g in groups if g["name"] == group)
         pending = await self._redis.xpending(stream, group)
@@ -164,6 +166,15 @@ class ScreenIngester:
             await self._redis.xtrim(stream, minid=pending["min"] or mine["last-delivered-id"], approximate=True)
         newest = (await self._redis.xinfo_stream(stream))["last-generated-id"]
         self.lag = max(0, _milliseconds(newest) - _milliseconds(pending["min"] or mine["last-delivered-id"]))
+
+    async def _forget_deleted(self) -> None:
+        """Acknowledge entries that were deleted before they were stored; Redis 7 does that itself, 6.2 does not."""
+        stream, group = self.config.stream, self.config.group
+        mine = await self._redis.xpending_range(stream, group, "-", "+", self.config.batch, self.consumer)
+        for entry_id in [row["message_id"] for row in mine]:
+            if not await self._redis.xrange(stream, entry_id, entry_id):
+                await self._redis.xack(stream, group, entry_id)
+                logger.warning("screen events: entry %s was deleted before it was stored", entry_id)
 
 
 def _entries(answer: Any) -> list[Entry]:

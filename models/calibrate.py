@@ -46,9 +46,11 @@ def abstention_threshold(confidence: Floats, correct: Bools, precision: float) -
     Returns 1.0, so always abstain, when no threshold reaches it.
     """
     order = np.argsort(-confidence, kind="stable")
+    ordered = confidence[order]
     running = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    reached = np.flatnonzero(running >= precision)
-    return float(confidence[order][reached[-1]]) if len(reached) else 1.0
+    last_of_equals = np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)]
+    reached = np.flatnonzero((running >= precision) & last_of_equals)
+    return float(ordered[reached[-1]]) if len(reached) else 1.0
 
 
 def out_of_scope_score(text_logits: Floats, products: int, temperature: float) -> Floats:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def split(examples: Sequence[Example], validation: float = 0.1, test: float = 0.
     for text, owner in zip(texts, owners, strict=True):
         smallest[owner] = min(smallest.get(owner, text), text)
     for example, owner in zip(examples, owners, strict=True):
-        draw = int.from_bytes(hashlib.sha256(smallest[owner].encode()).digest()[:8]) / 2**64
+        draw = int.from_bytes(hashlib.sha256(smallest[owner].encode(errors="surrogatepass")).digest()[:8]) / 2**64
         parts[2 if draw < test else 1 if draw < test + validation else 0].append(example)
     return Split(*parts)
 
@@ -95,20 +96,27 @@ def digest(examples: Sequence[Example]) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    content, number = path.read_bytes(), 1
+    try:
+        file = io.StringIO(content.decode("utf-8-sig"), newline="")
         if path.suffix == ".csv":
-            yield from enumerate(csv.DictReader(file), 2)
+            for number, row in enumerate(csv.DictReader(file), 2):
+                yield number, row
             return
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}:{number}: not JSON: {error}") from None
+            row = json.loads(line)
             if not isinstance(row, dict):
                 raise DataError(f"{path}:{number}: expected an object, got {type(row).__name__}")
             yield number, row
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{number}: not UTF-8: {error.reason}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{number}: not JSON: {error}") from None
+    except csv.Error as error:
+        raise DataError(f"{path}:{number + 1}: not CSV: {error}") from None
 
 
 def _example(row: dict[str, Any], where: str, default_product: str | None) -> Example:
@@ -118,17 +126,20 @@ def _example(row: dict[str, Any], where: str, default_product: str | None) -> Ex
     product = row.get("product") or row.get("category") or default_product
     if not isinstance(product, str):
         raise DataError(f"{where}: no 'product' or 'category'; columns: {sorted(map(str, row))}")
+    column = "recent_screens"
     try:
-        return Example(text, product, _screens(row.get("recent_screens")), _usage(row.get("product_usage_60d")))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{where}: {error}") from None
+        screens = _screens(row.get(column))
+        column = "product_usage_60d"
+        return Example(text, product, screens, _usage(row.get(column)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{where}: column {column!r}: {error}") from None
 
 
 def _screens(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = json.loads(value) if value.lstrip().startswith("[") else value.split("|") if value else []
     if not isinstance(value or [], list):
-        raise ValueError(f"recent_screens: expected a list, got {value!r}")
+        raise ValueError(f"expected a list, got {value!r}")
     return tuple(str(screen) for screen in value or [])
 
 
@@ -136,5 +147,5 @@ def _usage(value: Any) -> dict[str, int]:
     if isinstance(value, str):
         value = json.loads(value) if value else {}
     if not isinstance(value or {}, dict):
-        raise ValueError(f"product_usage_60d: expected an object, got {value!r}")
+        raise ValueError(f"expected an object, got {value!r}")
     return {str(product): int(uses) for product, uses in (value or {}).items()}

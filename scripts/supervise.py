@@ -1,12 +1,13 @@
 """Runs the whole service on this machine: Redis, Ray, both applications; stops all of it together.
 
 Everything that it starts ends with it: Ray's processes are children of this one, Redis and HAProxy are ended by
-pid. What it must remember lives in `.run/`.
+pid. What it must remember lives in `--state`.
 """
 
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -43,7 +44,7 @@ def main() -> int:
     arguments = _arguments()
     _catch_signals()
     try:
-        with RunLock(ROOT / ".run"):
+        with RunLock(arguments.state):
             _serve(arguments)
     except Stopped:
         return 0
@@ -66,11 +67,11 @@ def _pause(seconds: float) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
-    scratch = _scratch_folder()
+    scratch = _scratch_folder(arguments.state)
     try:
         ports = _configure_ray(arguments, scratch)
         _require_free(ports)
-        with _redis() as redis_url:
+        with _redis(arguments.state) as redis_url:
             _say(f"Redis    {_shown(redis_url)}")
             asyncio.run(_seed(redis_url))
             with _ray(arguments):
@@ -85,9 +86,9 @@ def _serve(arguments: argparse.Namespace) -> None:
         _say("stopped")
 
 
-def _scratch_folder() -> Path:
+def _scratch_folder(state: Path) -> Path:
     """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left in its own."""
-    note = ROOT / ".run" / "scratch"
+    note = state / "scratch"
     if note.is_file():
         _end_haproxy(Path(note.read_text()))
         shutil.rmtree(note.read_text(), ignore_errors=True)
@@ -98,7 +99,11 @@ def _scratch_folder() -> Path:
 
 def _configure_ray(arguments: argparse.Namespace, scratch: Path) -> dict[str, int]:
     """Set Ray's environment before it is imported; returns the ports that must be free."""
-    ports = {"HTTP": arguments.port, "Ray's dashboard": arguments.dashboard_port}
+    ports = {
+        "--port": arguments.port,
+        "--dashboard-port": arguments.dashboard_port,
+        "--metrics-port": arguments.metrics_port,
+    }
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
@@ -117,6 +122,8 @@ def _configure_ray(arguments: argparse.Namespace, scratch: Path) -> dict[str, in
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port(8500)),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port(9500)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
@@ -131,12 +138,9 @@ def _has_haproxy() -> bool:
 
 
 def _require_free(ports: dict[str, int]) -> None:
-    for purpose, port in ports.items():
+    for option, port in ports.items():
         if not _is_free(port):
-            option = "--port" if purpose == "HTTP" else "--dashboard-port"
-            raise StartError(
-                f"port {port} ({purpose}) is in use: end what listens there, or choose another with {option}"
-            )
+            raise StartError(f"port {port} is in use: end what listens there, or choose another with {option}")
 
 
 def _is_free(port: int) -> bool:
@@ -158,13 +162,13 @@ def _free_port(preferred: int) -> int:
 
 
 @contextlib.contextmanager
-def _redis() -> Iterator[str]:
+def _redis(state: Path) -> Iterator[str]:
     given = os.environ.get("REDIS_URL")
     if given:
         asyncio.run(ping(given))
         yield given
         return
-    server = LocalRedis(ROOT / ".run" / "redis", _say)
+    server = LocalRedis(state / "redis", _say)
     with server:
         yield server.url
 
@@ -198,8 +202,9 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
             dashboard_port=arguments.dashboard_port,
             object_store_memory=128 * 2**20,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
+            _metrics_export_port=arguments.metrics_port,
         )
         _catch_signals()
         _pause(0)
@@ -207,7 +212,7 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
     finally:
         _say("stopping…")
         with contextlib.suppress(Exception):
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 
@@ -263,7 +268,10 @@ def _is_ready(port: int) -> bool:
 
 def _announce(arguments: argparse.Namespace, seconds: float) -> None:
     address = f"http://127.0.0.1:{arguments.port}"
-    _say(f"ready after {seconds:.0f} s on {address} (docs at {address}/docs, Ctrl-C stops everything). Try:\n")
+    _say(
+        f"metrics  http://127.0.0.1:{arguments.metrics_port}/metrics, dashboard http://127.0.0.1:{arguments.dashboard_port}"
+    )
+    _say(f"ready after {seconds:.0f} s on {address}, docs on {address}/docs; Ctrl-C stops everything. Try:\n")
     body = '{"user_id":"u1","text":"my card got eaten by the cash machine"}'
     print(f"  curl -s {address}/v1/predict -H 'content-type: application/json' -d '{body}'\n", flush=True)
 
@@ -295,6 +303,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/serve", description="Serve on 127.0.0.1. REDIS_URL: use that Redis.")
     parser.add_argument("--port", type=int, default=8000, help="HTTP port (8000)")
     parser.add_argument("--dashboard-port", type=int, default=8265, help="port of Ray's dashboard (8265)")
+    parser.add_argument("--metrics-port", type=int, default=9090, help="port of the Prometheus metrics (9090)")
+    parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder for Redis' data and locks")
     parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml", help="Serve configuration")
     parser.add_argument("--proxy", choices=("auto", "fast", "standard"), default="auto", help="HTTP proxy (auto)")
     return parser.parse_args()

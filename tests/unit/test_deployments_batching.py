@@ -3,9 +3,9 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 
 import pytest
-from gate import Gate
 
 from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
+from tests.unit.gate import Gate
 
 Process = Gate[Sequence[int], Sequence[str | Exception]]
 FOREVER = 1000.0
@@ -18,6 +18,13 @@ def batcher(process: Process, **limits: int) -> NaturalBatcher[int, str]:
 
 def submit(to: NaturalBatcher[int, str], *items: int, timeout_s: float = FOREVER) -> list[asyncio.Task[str]]:
     return [asyncio.ensure_future(to.submit(item, timeout_s)) for item in items]
+
+
+async def shed(to: NaturalBatcher[int, str]) -> None:
+    """Know that the queue is full, so that all who were to wait in it have come."""
+    [task] = submit(to, -1)
+    with pytest.raises(QueueFull, match=f"{to.max_queue} messages are waiting"):
+        await task
 
 
 def replies(items: Sequence[int]) -> list[str | Exception]:
@@ -78,12 +85,11 @@ async def test_no_more_than_max_in_flight_batches_are_out() -> None:
 
 async def test_cancelled_callers_are_dropped_and_the_rest_of_the_batch_is_answered() -> None:
     process: Process = Gate()
-    to = batcher(process, max_in_flight=1)
+    to = batcher(process, max_in_flight=1, max_queue=3)
     travelling = submit(to, 1, 2)
     held = await process.next()
-    waiting = submit(to, 3, 4)
-    held_back = submit(to, 5)[0]
-    await asyncio.wait(travelling, timeout=0)
+    waiting = submit(to, 3, 4, 5)
+    await shed(to)
     for task in (travelling[0], waiting[0]):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -93,7 +99,7 @@ async def test_cancelled_callers_are_dropped_and_the_rest_of_the_batch_is_answer
     held = await process.next()
     assert held.argument == [4, 5]
     held.answer.set_result(["four", "five"])
-    assert await asyncio.gather(waiting[1], held_back) == ["four", "five"]
+    assert await asyncio.gather(*waiting[1:]) == ["four", "five"]
 
 
 async def test_a_cancelled_caller_frees_its_place_in_the_queue() -> None:
@@ -102,7 +108,7 @@ async def test_a_cancelled_caller_frees_its_place_in_the_queue() -> None:
     tasks = submit(to, 1)
     held = await process.next()
     [gone] = submit(to, 2)
-    await asyncio.wait([gone], timeout=0)
+    await shed(to)
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
         await gone
@@ -160,9 +166,7 @@ async def test_a_full_queue_sheds_at_once_and_keeps_those_that_wait() -> None:
     tasks = submit(to, 1)
     held = await process.next()
     tasks += submit(to, 2, 3)
-    [shed] = submit(to, 4)
-    with pytest.raises(QueueFull, match="2 messages are waiting"):
-        await shed
+    await shed(to)
     assert to.shed == 1
     held.answer.set_result(["one"])
     held = await process.next()

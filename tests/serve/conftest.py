@@ -1,0 +1,70 @@
+"""The real service, started as a user starts it, on free ports and a Redis that tests may kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from local_redis import LocalRedis, free_port
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service and the addresses of its parts."""
+
+    http: httpx.Client
+    metrics: str
+    redis: LocalRedis
+    process: "subprocess.Popen[str]"
+
+
+def command(state: Path, port: int, *options: str) -> list[str]:
+    """The service's command line with a state folder and ports of its own."""
+    return [
+        sys.executable,
+        str(ROOT / "scripts" / "supervise.py"),
+        *("--state", str(state), "--port", str(port)),
+        *("--dashboard-port", str(free_port()), "--metrics-port", str(free_port()), *options),
+    ]
+
+
+def wait_until_ready(process: "subprocess.Popen[str]") -> list[str]:
+    """The lines that the service printed until it said that it was ready; fails with all of them otherwise."""
+    lines: list[str] = []
+    timer = threading.Timer(START_TIMEOUT_S, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if "ready after" in line:
+                return lines
+    finally:
+        timer.cancel()
+    pytest.fail("the service did not start:\n" + "\n".join(lines))
+
+
+@pytest.fixture(scope="session")
+def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service on a Redis of the test's own."""
+    port = free_port()
+    arguments = command(tmp_path_factory.mktemp("state"), port)
+    environment = os.environ | {"REDIS_URL": redis_server.url}
+    with subprocess.Popen(
+        arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        wait_until_ready(process)
+        metrics = f"http://127.0.0.1:{arguments[arguments.index('--metrics-port') + 1]}/metrics"
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
+            yield Service(http, metrics, redis_server, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 0
