@@ -30,7 +30,7 @@ class AppArgs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = "redis://127.0.0.1:6380/0"
     redis_timeout_ms: float = Field(default=50, gt=0)
     """How long features may take; after it the answer goes without them."""
     publish_timeout_ms: float = Field(default=1000, gt=0)
@@ -55,7 +55,7 @@ class ScreenEventsArgs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = "redis://127.0.0.1:6380/0"
     store: StoreConfig = StoreConfig()
     ingester: IngesterConfig = IngesterConfig()
 

@@ -45,10 +45,14 @@ class VersionTable(Generic[M]):
             return model
         task = self._loading.get(version)
         if task is None:
-            task = asyncio.ensure_future(asyncio.to_thread(self._load, version))
-            self._loading[version] = task
-            task.add_done_callback(lambda _: self._loading.pop(version))
-        model = await asyncio.shield(task)
+            task = self._loading[version] = asyncio.ensure_future(self._fetch(version))
+        return await asyncio.shield(task)
+
+    async def _fetch(self, version: str) -> M:
+        try:
+            model = await asyncio.to_thread(self._load, version)
+        finally:
+            del self._loading[version]
         self._loaded[version] = model
         while len(self._loaded) > self._keep:
             self._loaded.popitem(last=False)

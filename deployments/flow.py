@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deployments.gather import SOURCES
 from deployments.protocol import (
     Action,
     Candidate,
@@ -20,6 +21,7 @@ from deployments.protocol import (
     TextBatch,
     TokenBatch,
 )
+from features.schema import UserFeatures
 from models.bundle import Bundle
 from models.calibrate import out_of_scope_score
 from models.context import Floats, probabilities, softmax
@@ -71,7 +73,10 @@ class Flow:
 
     async def _features(self, queries: Sequence[Query]) -> tuple[FeatureBatch, float]:
         started = time.perf_counter()
-        features = await self.gather([query.user_id for query in queries])
+        try:
+            features = await self.gather([query.user_id for query in queries])
+        except DependencyError:  # the stage itself is gone, not only the store
+            features = FeatureBatch([UserFeatures()] * len(queries), SOURCES)
         return features, (time.perf_counter() - started) * 1000
 
     async def _text_logits(self, queries: Sequence[Query], version: str) -> tuple[LogitBatch, dict[str, float]]:

@@ -73,7 +73,7 @@ class FeatureGatherer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 users = await self._store.read(user_ids)
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, ValueError) as error:
             self.failures += 1
             was_open = self.breaker.open
             self.breaker.failed()

@@ -199,7 +199,7 @@ async def _decode(request: Request, decoder: msgspec.json.Decoder[S]) -> S:
     if media_type != "application/json":
         raise ApiError(415, "unsupported_media_type", f"expected application/json, got {media_type!r}")
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY:
+    if declared.isdecimal() and int(declared) > MAX_BODY:
         raise ApiError(413, "body_too_large", f"the body exceeds {MAX_BODY} bytes")
     body = b""
     try:
@@ -210,8 +210,8 @@ async def _decode(request: Request, decoder: msgspec.json.Decoder[S]) -> S:
         return decoder.decode(body)
     except ClientDisconnect:
         raise ApiError(400, "disconnected", "the client went away before its body arrived") from None
-    except UnicodeDecodeError as error:
-        raise ApiError(400, "invalid_utf8", f"the body is not UTF-8: byte {error.start}") from None
+    except UnicodeDecodeError:
+        raise ApiError(400, "invalid_utf8", "the body is not UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise invalid_json(error) from None
 

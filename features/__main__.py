@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     seed.set_defaults(run=_seed)
     seed.add_argument("--users", type=int, default=300)
     for command in (ingest, seed):
-        url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+        url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6380/0")
         command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
     return parser
 

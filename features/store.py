@@ -96,7 +96,7 @@ class FeatureStore:
         """Add screen events; keeps the newest of each user in event-time order, drops duplicates."""
         by_user: dict[str, dict[str, int]] = {}
         for event in events:
-            member = f"{event.event_id}{_SEPARATOR}{event.screen}"
+            member = f"{event.event_id.replace(_SEPARATOR, '')}{_SEPARATOR}{event.screen}"
             by_user.setdefault(event.user_id, {})[member] = int(event.at.timestamp() * 1000)
         pipe = self._redis.pipeline(transaction=False)
         for user, members in by_user.items():

@@ -6,8 +6,10 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from models.bundle import BundleError
-from models.data import CORPUS, OUT_OF_SCOPE, DataError, load
+from tqdm import tqdm
+
+from models.bundle import Bundle, BundleError
+from models.data import CORPUS, OUT_OF_SCOPE, DataError, digest, load
 from models.registry import DEFAULT, Registry
 
 
@@ -31,7 +33,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.out_of_scope:
         examples += load(arguments.out_of_scope, OUT_OF_SCOPE)
     recipe = Recipe(**{f.name: getattr(arguments, f.name) for f in fields(Recipe)})
-    bundle = train(examples, recipe, arguments.out, arguments.work)
+    bundle = train(examples, recipe, arguments.out, arguments.work, arguments.data)
     print(json.dumps({"version": bundle.version, "path": str(bundle.path), **bundle.manifest.metrics}))
 
 
@@ -39,6 +41,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from models.evaluate import evaluate
 
     bundle = Registry(arguments.registry).load(arguments.bundle)
+    if arguments.data is None:
+        _reproduce(bundle)
+        return
     examples = load(arguments.data)
     if arguments.out_of_scope:
         examples += load(arguments.out_of_scope, OUT_OF_SCOPE)
@@ -46,6 +51,23 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     for product, f1 in report.get("f1", {}).items():
         print(f"{product:>24}  f1 {f1:.4f}")
     print(json.dumps({"version": bundle.version, **report}))
+
+
+def _reproduce(bundle: Bundle) -> None:
+    """Measure a bundle of the own corpus on its test sets again, as its manifest tells."""
+    from models.evaluate import evaluate
+    from models.testsets import test_sets
+
+    examples = load(CORPUS)
+    if bundle.manifest.training.get("data_sha256") != digest(examples):
+        raise DataError(f"bundle {bundle.version} was trained on other data than {CORPUS}: name a file with --data")
+    sets = test_sets(examples, CORPUS)
+    figures = {name: evaluate(bundle, rows) for name, rows in tqdm(sets.items(), unit="set", leave=False)}
+    for name, report in figures.items():
+        told = bundle.manifest.metrics.get(name)
+        same = "as in the manifest" if report == told else f"the manifest says {(told or {}).get('accuracy')}"
+        print(f"{name:>20}  n {report['n']:>4}  accuracy {report['accuracy']:.4f}  {same}")
+    print(json.dumps({"version": bundle.version, **figures}))
 
 
 def _promote(arguments: argparse.Namespace) -> None:
@@ -76,7 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, default=DEFAULT, help="folder that gets the bundle")
     train.add_argument("--work", type=Path, help="folder for finished stages, to go on after a stop")
     train.add_argument("--encoder", default="default", help="folder or hub id of a pretrained encoder")
-    train.add_argument("--teacher-epochs", type=int, default=5)
+    train.add_argument("--teacher-epochs", type=int, default=7)
+    train.add_argument(
+        "--soften", action=argparse.BooleanOptionalAction, default=True, help="mix labels with out-of-fold predictions"
+    )
     train.add_argument("--student-epochs", type=int, default=5)
     train.add_argument("--student-layers", type=int, default=3)
     train.add_argument("--vocabulary", type=int, default=13000, help="word pieces to keep")
@@ -87,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="figures of a bundle on labelled chats; last line JSON")
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("--bundle", default="production", help="path, version or name")
-    evaluate.add_argument("--data", type=Path, required=True)
+    evaluate.add_argument("--data", type=Path, help="default: the test sets of the manifest")
     evaluate.add_argument("--out-of-scope", type=Path, help="messages about no product, for ood_auroc")
 
     promote = commands.add_parser("promote", help="point a name at a bundle")

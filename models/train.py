@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from models.calibrate import abstention_threshold, fit_temperature, out_of_scope
 from models.classifier import TextClassifier
 from models.context import ContextHead, Floats, probabilities
 from models.contexts import ContextPool, with_contexts
-from models.data import OUT_OF_SCOPE, Example, Split, digest, labels, split
+from models.data import CORPUS, OUT_OF_SCOPE, Example, Split, digest, labels, split
 from models.distil import train_student
 from models.evaluate import evaluate
 from models.export import export_onnx
@@ -27,7 +27,12 @@ from models.fuse import CAPS, best_scale, fit_context, scaled
 from models.networks import TextNet, keep_embeddings, load_encoder
 from models.prune import prune_vocabulary
 from models.quantize import quantize_int8
+from models.soften import soften
 from models.teacher import train_teacher
+from models.testsets import test_sets
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,9 @@ class Recipe:
     """Everything that a training run can be told."""
 
     encoder: str = "default"
-    teacher_epochs: int = 5
+    soften: bool = True
+    """Mix labels with out-of-fold predictions first; see `models.soften`."""
+    teacher_epochs: int = 7
     student_epochs: int = 5
     student_layers: int = 3
     vocabulary: int = 13000
@@ -45,10 +52,13 @@ class Recipe:
     seed: int = 0
 
 
-def train(examples: Sequence[Example], recipe: Recipe, out: Path, work: Path | None = None) -> Bundle:
+def train(
+    examples: Sequence[Example], recipe: Recipe, out: Path, work: Path | None = None, data: Path = CORPUS
+) -> Bundle:
     """Teacher, student, context part, calibration, export, int8, evaluation; writes `out/<version>`.
 
     Args:
+        data: where the examples come from; the own corpus has a hold-out to be measured on as well.
         work: folder for finished stages; a run with the same data and recipe goes on from there.
     """
     started = time.monotonic()
@@ -62,6 +72,8 @@ def train(examples: Sequence[Example], recipe: Recipe, out: Path, work: Path | N
     keep_embeddings(encoder, old_ids, recipe.max_tokens)
     preprocessor = Preprocessor(config, tokenizer)
     stage = Stages(work, examples, recipe)
+    if recipe.soften:
+        targets = stage.run("targets", lambda: soften(encoder, preprocessor, texts, targets, seed=recipe.seed))
     teacher = stage.run(
         "teacher",
         lambda: train_teacher(
@@ -91,27 +103,27 @@ def train(examples: Sequence[Example], recipe: Recipe, out: Path, work: Path | N
             out_of_scope_threshold=fitted.out_of_scope_threshold,
             training=provenance(examples, recipe, time.monotonic() - started),
         )  # fmt: skip
-    return with_metrics(bundle, test_sets(parts, recipe.seed))
+    return with_metrics(bundle, test_sets(examples, data))
 
 
 class Stages:
-    """Networks of finished stages, kept in a folder by the data and recipe that made them."""
+    """Results of finished stages, kept in a folder by the data and recipe that made them."""
 
     def __init__(self, folder: Path | None, examples: Sequence[Example], recipe: Recipe) -> None:
         key = hashlib.sha256(f"{digest(examples)} {recipe}".encode()).hexdigest()[:12]
         self._folder = folder / key if folder else None
 
-    def run(self, name: str, make: Callable[[], TextNet]) -> TextNet:
-        """The network of a stage, from the folder if it is there."""
+    def run(self, name: str, make: Callable[[], T]) -> T:
+        """The result of a stage, from the folder if it is there."""
         path = self._folder / f"{name}.pt" if self._folder else None
         if path is not None and path.is_file():
-            return cast(TextNet, torch.load(path, weights_only=False))
-        net = make()
+            return cast(T, torch.load(path, weights_only=False))
+        made = make()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(net, path.with_suffix(".draft"))
+            torch.save(made, path.with_suffix(".draft"))
             path.with_suffix(".draft").replace(path)
-        return net
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +188,6 @@ def text_targets(examples: Sequence[Example], names: Sequence[str], width: int) 
         rows[example.text].append(example)
     means = [one_hot(group, names, width).mean(axis=0) for group in rows.values()]
     return list(rows), np.stack(means).astype(np.float32)
-
-
-def test_sets(parts: Split, seed: int) -> dict[str, list[Example]]:
-    """The test split by kind: clear, ambiguous with context, clear with a misleading context, out of scope."""
-    import random
-
-    pool, rng = ContextPool(parts.test), random.Random(seed)
-    clear = [e for e in parts.test if not e.has_context and e.product != OUT_OF_SCOPE]
-    outside = [e for e in parts.test if e.product == OUT_OF_SCOPE]
-    sets = {"clear": clear + outside, "ambiguous": [e for e in parts.test if e.has_context]}
-    if pool:
-        sets["misleading"] = [pool.misleading(e, rng) for e in clear]
-    return {name: rows for name, rows in sets.items() if rows}
 
 
 def with_metrics(bundle: Bundle, sets: dict[str, list[Example]]) -> Bundle:

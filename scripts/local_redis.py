@@ -58,7 +58,7 @@ class LocalRedis:
         self._folder, self._say = folder, say
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = port or free_port(6379)
+        self.port = port or free_port(6380)
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> "LocalRedis":

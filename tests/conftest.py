@@ -1,10 +1,14 @@
-"""Real servers for the tests: Redis on a free port, flushed before every test that uses it."""
+"""Real servers for the tests: Redis on a free port, flushed before every test that uses it.
+
+Hypothesis draws the same examples in every run, and a busy machine fails nothing.
+"""
 
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from features.store import connect
@@ -13,6 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from local_redis import LocalRedis, free_port  # noqa: E402
+
+settings.register_profile(
+    "switchboard", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("switchboard")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
+from deployments.batching import NaturalBatcher, QueueFull
 from tests.unit.gate import Gate
 
 Process = Gate[Sequence[int], Sequence[str | Exception]]
@@ -117,47 +117,6 @@ async def test_a_cancelled_caller_frees_its_place_in_the_queue() -> None:
     held = await process.next()
     held.answer.set_result(["three"])
     assert await asyncio.gather(*tasks) == ["one", "three"]
-
-
-async def test_an_item_that_expires_in_the_queue_never_reaches_process() -> None:
-    process: Process = Gate()
-    to = batcher(process, max_in_flight=1)
-    tasks = submit(to, 1)
-    held = await process.next()
-    with pytest.raises(DeadlinePassed, match="no answer within 1 ms"):
-        await to.submit(2, 0.001)
-    tasks += submit(to, 3)
-    held.answer.set_result(["one"])
-    held = await process.next()
-    assert held.argument == [3]
-    held.answer.set_result(["three"])
-    assert await asyncio.gather(*tasks) == ["one", "three"]
-    assert to.expired == 1
-
-
-async def test_an_item_past_its_deadline_is_not_sent_even_before_its_timer_rings() -> None:
-    process: Process = Gate()
-    to = batcher(process)
-    late, timely = submit(to, 1, timeout_s=0.0)[0], submit(to, 2)[0]
-    held = await process.next()
-    assert held.argument == [2]
-    with pytest.raises(DeadlinePassed):
-        await late
-    held.answer.set_result(["two"])
-    assert await timely == "two"
-
-
-async def test_an_item_that_expires_on_its_way_leaves_the_others_alone() -> None:
-    process: Process = Gate()
-    to = batcher(process)
-    late, timely = submit(to, 1, timeout_s=0.02)[0], submit(to, 2)[0]
-    held = await process.next()
-    assert held.argument == [1, 2]
-    with pytest.raises(DeadlinePassed):
-        await late
-    held.answer.set_result(["one", "two"])
-    assert await timely == "two"
-    assert to.expired == 1
 
 
 async def test_a_full_queue_sheds_at_once_and_keeps_those_that_wait() -> None:

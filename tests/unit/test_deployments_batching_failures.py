@@ -2,14 +2,20 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from deployments.batching import NaturalBatcher
+from deployments.batching import DeadlinePassed, NaturalBatcher
 from tests.unit.gate import Gate
 
 Process = Gate[Sequence[int], Sequence[str | Exception]]
 FOREVER = 1000.0
+
+
+def batcher(process: Process, **limits: int) -> NaturalBatcher[int, str]:
+    return NaturalBatcher(process, **limits)
+
+
+def submit(to: NaturalBatcher[int, str], *items: int, timeout_s: float = FOREVER) -> list[asyncio.Task[str]]:
+    return [asyncio.ensure_future(to.submit(item, timeout_s)) for item in items]
 
 
 async def outcomes(tasks: Sequence[asyncio.Task[str]]) -> list[str | BaseException]:
@@ -18,8 +24,8 @@ async def outcomes(tasks: Sequence[asyncio.Task[str]]) -> list[str | BaseExcepti
 
 async def test_an_exception_fails_its_batch_only() -> None:
     process: Process = Gate()
-    to: NaturalBatcher[int, str] = NaturalBatcher(process, max_in_flight=1, max_batch=2)
-    tasks = [asyncio.ensure_future(to.submit(item, FOREVER)) for item in (1, 2, 3)]
+    to = batcher(process, max_in_flight=1, max_batch=2)
+    tasks = submit(to, 1, 2, 3)
     failure = OSError("no answer")
     (await process.next()).answer.set_exception(failure)
     (await process.next()).answer.set_result(["three"])
@@ -28,8 +34,8 @@ async def test_an_exception_fails_its_batch_only() -> None:
 
 async def test_an_exception_for_one_item_fails_that_item_only() -> None:
     process: Process = Gate()
-    to: NaturalBatcher[int, str] = NaturalBatcher(process)
-    tasks = [asyncio.ensure_future(to.submit(item, FOREVER)) for item in (1, 2, 3)]
+    to = batcher(process)
+    tasks = submit(to, 1, 2, 3)
     failure = ValueError("two")
     (await process.next()).answer.set_result(["one", failure, "three"])
     assert await outcomes(tasks) == ["one", failure, "three"]
@@ -38,8 +44,8 @@ async def test_an_exception_for_one_item_fails_that_item_only() -> None:
 @pytest.mark.parametrize("answers", [[], ["one"], ["one", "two", "three"]])
 async def test_a_wrong_number_of_answers_gives_nobody_the_answer_of_another(answers: list[str]) -> None:
     process: Process = Gate()
-    to: NaturalBatcher[int, str] = NaturalBatcher(process)
-    tasks = [asyncio.ensure_future(to.submit(item, FOREVER)) for item in (1, 2)]
+    to = batcher(process)
+    tasks = submit(to, 1, 2)
     (await process.next()).answer.set_result(answers)
     for task in tasks:
         with pytest.raises(RuntimeError, match=f"2 messages got {len(answers)} answers"):
@@ -48,8 +54,8 @@ async def test_a_wrong_number_of_answers_gives_nobody_the_answer_of_another(answ
 
 async def test_a_cancelled_batch_fails_its_callers_and_makes_room() -> None:
     process: Process = Gate()
-    to: NaturalBatcher[int, str] = NaturalBatcher(process, max_in_flight=1, max_batch=1)
-    tasks = [asyncio.ensure_future(to.submit(item, FOREVER)) for item in (1, 2)]
+    to = batcher(process, max_in_flight=1, max_batch=1)
+    tasks = submit(to, 1, 2)
     (await process.next()).answer.cancel()
     (await process.next()).answer.set_result(["two"])
     with pytest.raises(RuntimeError, match="the batch was cancelled"):
@@ -57,74 +63,42 @@ async def test_a_cancelled_batch_fails_its_callers_and_makes_room() -> None:
     assert await tasks[1] == "two"
 
 
-async def turns(n: int) -> None:
-    """Let n turns of the event loop pass, so that the arrivals interleave in many ways."""
-    for _ in range(n):
-        await asyncio.sleep(0)
+async def test_an_item_that_expires_in_the_queue_never_reaches_process() -> None:
+    process: Process = Gate()
+    to = batcher(process, max_in_flight=1)
+    tasks = submit(to, 1)
+    held = await process.next()
+    with pytest.raises(DeadlinePassed, match="no answer within 1 ms"):
+        await to.submit(2, 0.001)
+    tasks += submit(to, 3)
+    held.answer.set_result(["one"])
+    held = await process.next()
+    assert held.argument == [3]
+    held.answer.set_result(["three"])
+    assert await asyncio.gather(*tasks) == ["one", "three"]
+    assert to.expired == 1
 
 
-class Worker:
-    """Answers a batch after some turns of the loop, and notes what it was given."""
-
-    def __init__(self, delays: Sequence[int], failing: set[int]) -> None:
-        self.batches: list[list[int]] = []
-        self.running = self.most = 0
-        self._delays, self._failing = delays, failing
-
-    async def __call__(self, items: Sequence[int]) -> Sequence[str | Exception]:
-        number = len(self.batches)
-        self.batches.append(list(items))
-        self.running += 1
-        self.most = max(self.most, self.running)
-        await turns(self._delays[number % len(self._delays)])
-        self.running -= 1
-        if number in self._failing:
-            raise OSError(f"batch {number}")
-        return [f"reply to {item}" for item in items]
+async def test_an_item_past_its_deadline_is_not_sent_even_before_its_timer_rings() -> None:
+    process: Process = Gate()
+    to = batcher(process)
+    late, timely = submit(to, 1, timeout_s=0.0)[0], submit(to, 2)[0]
+    held = await process.next()
+    assert held.argument == [2]
+    with pytest.raises(DeadlinePassed):
+        await late
+    held.answer.set_result(["two"])
+    assert await timely == "two"
 
 
-arrivals = st.lists(st.tuples(st.integers(0, 12), st.none() | st.integers(0, 8)), min_size=1, max_size=30)
-"""For each item, the turn in which it comes, and how many turns its caller waits at the most."""
-
-
-@given(
-    arrivals=arrivals,
-    delays=st.lists(st.integers(0, 10), min_size=1, max_size=5),
-    failing=st.sets(st.integers(0, 10), max_size=3),
-    max_in_flight=st.integers(1, 3),
-    max_batch=st.integers(1, 5),
-)
-async def test_everyone_gets_the_own_answer_whatever_the_arrivals(
-    arrivals: list[tuple[int, int | None]], delays: list[int], failing: set[int], max_in_flight: int, max_batch: int
-) -> None:
-    worker = Worker(delays, failing)
-    to: NaturalBatcher[int, str] = NaturalBatcher(worker, max_in_flight=max_in_flight, max_batch=max_batch)
-    submitted: list[int] = []
-
-    async def arrive(item: int, turn: int) -> str:
-        await turns(turn)
-        submitted.append(item)
-        return await to.submit(item, FOREVER)
-
-    async def leave(task: asyncio.Task[str], turn: int) -> None:
-        await turns(turn)
-        task.cancel()
-
-    tasks = [asyncio.ensure_future(arrive(item, turn)) for item, (turn, _) in enumerate(arrivals)]
-    leavers = [leave(tasks[i], turn + patience) for i, (turn, patience) in enumerate(arrivals) if patience is not None]
-    await asyncio.gather(*leavers)
-    results = await outcomes(tasks)
-
-    sent = [item for batch in worker.batches for item in batch]
-    assert sent == [item for item in submitted if item in set(sent)], "first come, first served, and never twice"
-    assert all(1 <= len(batch) <= max_batch for batch in worker.batches)
-    assert worker.most <= max_in_flight
-    failed = {item for number in failing if number < len(worker.batches) for item in worker.batches[number]}
-    for item, result in enumerate(results):
-        if isinstance(result, asyncio.CancelledError):
-            assert arrivals[item][1] is not None
-        elif item in failed:
-            assert isinstance(result, OSError)
-        else:
-            assert result == f"reply to {item}"
-    assert len(to) == 0
+async def test_an_item_that_expires_on_its_way_leaves_the_others_alone() -> None:
+    process: Process = Gate()
+    to = batcher(process)
+    late, timely = submit(to, 1, timeout_s=0.02)[0], submit(to, 2)[0]
+    held = await process.next()
+    assert held.argument == [1, 2]
+    with pytest.raises(DeadlinePassed):
+        await late
+    held.answer.set_result(["one", "two"])
+    assert await timely == "two"
+    assert to.expired == 1

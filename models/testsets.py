@@ -1,0 +1,33 @@
+"""What a bundle is measured on: the test split by kind, and the hold-out written by another author."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.contexts import ContextPool
+from models.data import CORPUS, OUT_OF_SCOPE, Example, load, split
+
+HOLDOUT = CORPUS / "holdout"
+
+
+def by_kind(rows: Sequence[Example], seed: int = 0) -> dict[str, list[Example]]:
+    """Rows as `clear` (out-of-scope ones included), `ambiguous` (those with a context) and `misleading`.
+
+    The last are the clear ones, each with a context that settled another product somewhere else in the rows.
+    """
+    pool, rng = ContextPool(rows), random.Random(seed)
+    clear = [row for row in rows if not row.has_context and row.product != OUT_OF_SCOPE]
+    sets = {
+        "clear": clear + [row for row in rows if row.product == OUT_OF_SCOPE],
+        "ambiguous": [row for row in rows if row.has_context],
+        "misleading": [pool.misleading(row, rng) for row in clear] if pool else [],
+    }
+    return {name: members for name, members in sets.items() if members}
+
+
+def test_sets(examples: Sequence[Example], data: Path) -> dict[str, list[Example]]:
+    """The sets of a bundle trained on `examples` from `data`: its test split, and for the own corpus the hold-out."""
+    sets = by_kind(split(examples).test)
+    if data.resolve() == CORPUS.resolve():
+        sets |= {f"holdout_{name}": rows for name, rows in by_kind(load(HOLDOUT)).items()}
+    return sets

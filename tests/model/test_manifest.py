@@ -1,0 +1,31 @@
+"""The figures of the committed bundle are the ones that it reaches, and it is fit to be the default."""
+
+import pytest
+
+from models.bundle import Bundle
+from models.data import CORPUS, digest, load
+from models.evaluate import evaluate
+from models.testsets import test_sets as sets_of
+
+
+def test_evaluate_reproduces_the_manifest(bundle: Bundle) -> None:
+    examples = load(CORPUS)
+    assert bundle.manifest.training["data_sha256"] == digest(examples)
+    classifier = bundle.classifier()
+    for name, rows in sets_of(examples, CORPUS).items():
+        told = bundle.manifest.metrics[name]
+        report = evaluate(bundle, rows, classifier)
+        assert report["n"] == told["n"]
+        assert report["accuracy"] == pytest.approx(told["accuracy"], abs=0.01)
+
+
+def test_the_bundle_is_small(bundle: Bundle) -> None:
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= 12 * 10**6
+
+
+def test_the_hold_out_figures_reach_the_targets(bundle: Bundle) -> None:
+    figures = bundle.manifest.metrics
+    assert figures["holdout_clear"]["accuracy"] >= 0.92
+    assert figures["holdout_ambiguous"]["accuracy"] >= 0.88
+    assert figures["holdout_misleading"]["accuracy"] >= 0.88
+    assert figures["holdout_clear"]["ood_auroc"] >= 0.95

@@ -1,0 +1,41 @@
+"""The model that serves by default, loaded once; a service of plain stages; a Redis that is not there."""
+
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from features.store import connect
+from models.bundle import Bundle
+from models.classifier import TextClassifier
+from models.registry import Registry
+from tests.unit.plain_graph import Service, classify_stage, service
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The bundle `production` of this repository."""
+    return Registry().load("production")
+
+
+@pytest.fixture(scope="session")
+def classifier(bundle: Bundle) -> TextClassifier:
+    """Its text classifier, warm."""
+    return bundle.classifier()
+
+
+@pytest.fixture
+def at(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> Service:
+    """A service with that model and an empty Redis."""
+    return service(bundle, classify_stage(bundle, classifier), redis)
+
+
+@pytest.fixture
+async def dead_redis() -> AsyncIterator[Redis]:
+    """A client of a port that is taken and on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        client = connect(f"redis://127.0.0.1:{taken.getsockname()[1]}/0", 5.0)
+        yield client
+        await client.aclose()

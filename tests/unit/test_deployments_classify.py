@@ -1,0 +1,131 @@
+import asyncio
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+from deployments.classify import ClassifyStage, PreprocessStage, VersionTable
+from deployments.protocol import TextBatch
+from models.bundle import Bundle, BundleError
+from models.classifier import TextClassifier
+from models.registry import Registry
+
+
+class Loader:
+    """Loads names of versions, in capitals; holds while `go` is not set, fails while `failure` is."""
+
+    def __init__(self) -> None:
+        self.loads: list[str] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.failure: Exception | None = None
+
+    def __call__(self, version: str) -> str:
+        self.loads.append(version)
+        if not self.go.wait(10):
+            raise TimeoutError("the event loop did not let go")
+        if self.failure is not None:
+            raise self.failure
+        return version.upper()
+
+
+@pytest.mark.parametrize("pause", [1, 2, 3])
+async def test_a_version_is_loaded_once_whenever_callers_come(pause: int) -> None:
+    """One more caller after every `pause` turns of the loop; over many versions one comes just before each result."""
+    load = Loader()
+    table = VersionTable(load, keep=100)
+    loop = asyncio.get_running_loop()
+    versions = [f"v{i}" for i in range(25)]
+    for version in versions:
+        first = asyncio.ensure_future(table.get(version))
+        callers = [first]
+        for turn in itertools.count():
+            if first.done():
+                break
+            if turn % pause == 0:
+                callers.append(asyncio.ensure_future(table.get(version)))
+            last = loop.create_future()
+            loop.call_later(0, last.set_result, None)  # timers come last in a turn
+            await last
+        assert set(await asyncio.gather(*callers)) == {version.upper()}
+    assert load.loads == versions
+
+
+async def test_loading_one_version_holds_up_no_other() -> None:
+    load = Loader()
+    table = VersionTable(load)
+    assert await table.get("a") == "A"
+    load.go.clear()
+    slow = asyncio.ensure_future(table.get("b"))
+    assert await table.get("a") == "A"
+    assert not slow.done()
+    load.go.set()
+    assert await slow == "B"
+
+
+async def test_a_preloaded_version_is_there() -> None:
+    load = Loader()
+    table = VersionTable(load)
+    table.preload("a")
+    assert table.versions == ("a",)
+    assert await table.get("a") == "A"
+    assert load.loads == ["a"]
+
+
+async def test_the_least_recently_used_version_is_dropped() -> None:
+    load = Loader()
+    table = VersionTable(load, keep=2)
+    for version in ("a", "b", "a", "c"):
+        assert await table.get(version) == version.upper()
+    assert table.versions == ("a", "c")
+    await table.get("b")
+    assert load.loads == ["a", "b", "c", "b"]
+
+
+async def test_a_failed_load_reaches_its_callers_and_is_tried_again() -> None:
+    load = Loader()
+    table = VersionTable(load)
+    load.failure = BundleError("text.onnx: missing")
+    results = tuple(await asyncio.gather(table.get("a"), table.get("a"), return_exceptions=True))
+    assert results == (load.failure, load.failure)
+    assert load.loads == ["a"]
+    load.failure = None
+    assert await table.get("a") == "A"
+
+
+async def test_a_load_goes_on_when_its_callers_leave() -> None:
+    load = Loader()
+    load.go.clear()
+    table = VersionTable(load)
+    first, second = (asyncio.ensure_future(table.get("a")) for _ in range(2))
+    asyncio.get_running_loop().call_soon(first.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    load.go.set()
+    assert await table.get("a") == "A"
+    assert load.loads == ["a"]
+
+
+async def test_the_stages_give_what_the_bundle_gives(bundle: Bundle, classifier: TextClassifier) -> None:
+    texts = ["my card was declined", "", "how do I repay my loan early? " * 40]
+    preprocess = PreprocessStage(lambda version: Registry().load(version).preprocessor)
+    classify = ClassifyStage({bundle.version: classifier}.__getitem__)
+    tokens = await preprocess(TextBatch(bundle.version, texts))
+    assert tokens.version == bundle.version
+    assert [row.tolist() for row in tokens.rows()] == [row.tolist() for row in bundle.preprocessor.tokens(texts)]
+    batch = await classify(tokens)
+    assert batch.version == bundle.version
+    assert batch.logits.shape == (3, bundle.manifest.outputs)
+    assert np.array_equal(batch.logits, classifier(tokens.rows()))
+    assert batch.cached.tolist() == [False] * 3
+    assert set(batch.milliseconds) == {"inference"}
+
+
+async def test_an_unknown_version_is_an_error_of_its_own() -> None:
+    preprocess = PreprocessStage(lambda version: Registry().load(version).preprocessor)
+    with pytest.raises(BundleError, match="no bundle 'atlantis'"):
+        await preprocess(TextBatch("atlantis", ["hello"]))

@@ -1,0 +1,150 @@
+import asyncio
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+
+from deployments.protocol import DependencyError, LogitBatch, ScreenEventAccepted, TokenBatch
+from features.schema import SCREEN_STREAM, ScreenEvent
+from features.store import FeatureStore
+from models.bundle import Bundle
+from models.classifier import TextClassifier
+from tests.unit.plain_graph import STAGES, Service, answered, classify_stage, refused, service
+
+TEXT = "my card was declined at the shop"
+
+
+async def stream(redis: Redis) -> list[tuple[str, dict[str, str]]]:
+    """The entries of the stream of screen events, with their ids."""
+    return cast(list[tuple[str, dict[str, str]]], await redis.xrange(SCREEN_STREAM))
+
+
+async def test_an_answer_says_what_it_knows(at: Service, bundle: Bundle, redis: Redis) -> None:
+    store = FeatureStore(redis)
+    await store.write_screens([ScreenEvent("e1", "ann", "card_limit", datetime.now(UTC))])
+    await store.write_usage("r1", {"ann": {bundle.manifest.labels[0]: 7}})
+    await store.publish_run("r1")
+    first = answered(await at.predict(user_id="ann", text=TEXT, request_id="mine", top_k=2))
+    assert first.request_id == "mine"
+    assert len(first.top) == 2
+    assert first.product == first.top[0].product
+    assert first.features.recent_screens == ["card_limit"]
+    assert first.features.product_usage_60d == {bundle.manifest.labels[0]: 7}
+    assert first.model_version == bundle.version
+    assert (first.cached, first.degraded) == (False, [])
+    second = answered(await at.predict(user_id="ann", text=f"  {TEXT.upper()}  ", request_id="mine", top_k=2))
+    assert second == msgspec.structs.replace(first, cached=True), "the cache's notion of equal is the model's"
+
+
+async def test_request_ids_are_made_where_there_is_none(at: Service) -> None:
+    ids = {answered(await at.predict(user_id="ann", text=TEXT)).request_id for _ in range(3)}
+    assert len(ids) == 3
+    assert all(ids)
+
+
+async def test_top_has_the_wanted_length_and_three_by_default(at: Service, bundle: Bundle) -> None:
+    assert len(answered(await at.predict(user_id="ann", text=TEXT)).top) == 3
+    everything = answered(await at.predict(user_id="ann", text=TEXT, top_k=100)).top
+    assert {candidate.product for candidate in everything} == set(bundle.manifest.labels)
+    confidence = [candidate.confidence for candidate in everything]
+    assert confidence == sorted(confidence, reverse=True)
+
+
+async def test_server_timing_has_every_stage(at: Service) -> None:
+    response = await at.predict(user_id="ann", text=TEXT)
+    figures = dict(figure.split(";dur=") for figure in response.headers["server-timing"].split(", "))
+    assert set(figures) == STAGES
+    assert all(float(figure) >= 0 for figure in figures.values())
+
+
+async def test_without_redis_the_answer_is_degraded(
+    bundle: Bundle, classifier: TextClassifier, dead_redis: Redis
+) -> None:
+    at = service(bundle, classify_stage(bundle, classifier), dead_redis)
+    answer = answered(await at.predict(user_id="ann", text=TEXT))
+    assert answer.degraded == ["recent_screens", "product_usage_60d"]
+    assert (answer.features.recent_screens, answer.features.product_usage_60d) == ([], {})
+    error = refused(await at.http.post("/v1/events/screens", json={"user_id": "ann", "screen": "home"}), 503)
+    assert error.code == "unavailable"
+    assert "nothing was stored" in error.message
+
+
+async def test_concurrent_requests_get_their_own_answers(at: Service) -> None:
+    tasks = [
+        at.begin(user_id=f"user-{i}", text=f"text {i % 5}", request_id=f"r{i}", top_k=1 + i % 4) for i in range(40)
+    ]
+    for i, response in enumerate(await asyncio.gather(*tasks)):
+        answer = answered(response)
+        assert (answer.request_id, len(answer.top)) == (f"r{i}", 1 + i % 4)
+    assert at.ingress.batcher.batches < 40, "they travelled together"
+
+
+async def test_a_published_screen_is_on_the_stream(at: Service, redis: Redis) -> None:
+    event = {"user_id": "ann", "screen": "card_limit", "at": "2026-01-02T03:04:05.5+02:00", "event_id": "e1"}
+    response = await at.http.post("/v1/events/screens", json=event)
+    assert response.status_code == 202
+    accepted = msgspec.json.decode(response.content, type=ScreenEventAccepted)
+    assert accepted.event_id == "e1"
+    [(stream_id, fields)] = await stream(redis)
+    assert stream_id == accepted.stream_id
+    assert fields == {**event, "at": "2026-01-02T01:04:05.500000Z"}
+
+
+async def test_a_screen_without_moment_is_seen_now_under_a_new_id(at: Service, redis: Redis) -> None:
+    before = datetime.now(UTC)
+    for _ in range(2):
+        response = await at.http.post("/v1/events/screens", json={"user_id": "ann", "screen": "home"})
+        assert response.status_code == 202
+    entries = [fields for _, fields in await stream(redis)]
+    assert len({fields["event_id"] for fields in entries}) == 2
+    assert all(before <= datetime.fromisoformat(fields["at"]) <= datetime.now(UTC) for fields in entries)
+
+
+async def test_readiness_comes_with_the_warm_up(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> None:
+    stage, seen = classify_stage(bundle, classifier), []
+
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        seen.append(batch)
+        if len(seen) == 1:
+            raise DependencyError("Classifier: no replica yet")
+        return await stage(batch)
+
+    at = service(bundle, classify, redis)
+    assert (await at.http.get("/healthz/live")).json() == {"status": "live"}
+    error = refused(await at.http.get("/healthz/ready"), 503)
+    assert error.code == "not_ready"
+    with pytest.raises(DependencyError, match="no replica yet"):
+        await at.ingress.warm_up()
+    refused(await at.http.get("/healthz/ready"), 503)
+    await at.ingress.warm_up()
+    response = await at.http.get("/healthz/ready")
+    assert (response.status_code, response.json()) == (200, {"status": "ready", "model_version": bundle.version})
+
+
+async def test_the_warm_up_is_tried_until_every_stage_answers(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    stage, tries = classify_stage(bundle, classifier), iter(range(100))
+
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        if next(tries) < 3:
+            raise DependencyError("Classifier: no replica yet")
+        answer = await stage(batch)
+        assert np.isfinite(answer.logits).all()
+        return answer
+
+    at = service(bundle, classify, redis)
+    await at.ingress.warm_until_ready(pause_s=0)
+    assert (await at.http.get("/healthz/ready")).status_code == 200
+    assert next(tries) == 4
+
+
+async def test_the_models_are_listed(at: Service, bundle: Bundle) -> None:
+    [model] = (await at.http.get("/v1/models")).json()["models"]
+    assert model["name"] == "production"
+    assert model["version"] == bundle.version
+    assert model["labels"] == list(bundle.manifest.labels)
+    assert model["fingerprint"] == bundle.manifest.fingerprint

@@ -1,0 +1,102 @@
+"""What a client hears when the service is busy, slow or lacks a part."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from deployments.ingress import BatchingConfig
+from deployments.protocol import DependencyError, LogitBatch, TokenBatch
+from models.bundle import Bundle
+from models.classifier import TextClassifier
+from tests.unit.gate import Gate
+from tests.unit.plain_graph import answered, classify_stage, refused, service
+
+Gated = Gate[TokenBatch, LogitBatch]
+
+
+async def test_a_full_queue_gets_429_and_when_to_come_back(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    classify: Gated = Gate()
+    stage = classify_stage(bundle, classifier)
+    limits = BatchingConfig(max_in_flight=1, max_batch=1, max_queue=1, deadline_ms=600_000)
+    at = service(bundle, classify, redis, limits)
+    travelling = at.begin(user_id="ann", text="one")
+    held = await classify.next()
+    two = [at.begin(user_id="ann", text="two") for _ in range(2)]
+    [shed], [waiting] = await asyncio.wait(two, return_when=asyncio.FIRST_COMPLETED)
+    response = await shed
+    assert refused(response, 429).code == "overloaded"
+    assert response.headers["retry-after"] == "1"
+    held.answer.set_result(await stage(held.argument))
+    held = await classify.next()
+    held.answer.set_result(await stage(held.argument))
+    answered(await travelling)
+    answered(await waiting)
+
+
+async def test_a_late_answer_is_504(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> None:
+    stage, awake = classify_stage(bundle, classifier), asyncio.Event()
+
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        await awake.wait()
+        return await stage(batch)
+
+    at = service(bundle, classify, redis, BatchingConfig(deadline_ms=30))
+    error = refused(await at.predict(user_id="ann", text="hello"), 504)
+    assert (error.code, error.message) == ("deadline_exceeded", "no answer within 30 ms")
+    awake.set()
+    at.ingress.configure(BatchingConfig(deadline_ms=600_000))
+    answered(await at.predict(user_id="ann", text="hello"))
+
+
+async def test_a_request_that_waits_too_long_costs_no_inference(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    classify: Gated = Gate()
+    stage = classify_stage(bundle, classifier)
+    at = service(bundle, classify, redis, BatchingConfig(max_in_flight=1, deadline_ms=600_000))
+    travelling = at.begin(user_id="ann", text="one")
+    held = await classify.next()
+    at.ingress.configure(BatchingConfig(max_in_flight=1, deadline_ms=30))
+    refused(await at.predict(user_id="ann", text="two"), 504)
+    held.answer.set_result(await stage(held.argument))
+    answered(await travelling)
+    assert classify.empty
+    assert at.ingress.batcher.items == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (DependencyError("Classifier: ActorDiedError"), "Classifier: ActorDiedError"),
+        (OSError("/secret/path"), "classifier: OSError"),
+    ],
+)
+async def test_without_the_classifier_the_answer_is_503_and_says_no_secret(
+    bundle: Bundle, redis: Redis, failure: Exception, message: str
+) -> None:
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        raise failure
+
+    at = service(bundle, classify, redis)
+    response = await at.predict(user_id="ann", text="hello")
+    error = refused(response, 503)
+    assert (error.code, error.message) == ("unavailable", message)
+    assert response.headers["retry-after"] == "1"
+
+
+async def test_a_client_that_leaves_takes_no_other_along(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    classify: Gated = Gate()
+    stage = classify_stage(bundle, classifier)
+    at = service(bundle, classify, redis)
+    leaves, stays = at.begin(user_id="ann", text="same"), at.begin(user_id="bob", text="same")
+    held = await classify.next()
+    leaves.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaves
+    held.answer.set_result(await stage(held.argument))
+    answered(await stays)

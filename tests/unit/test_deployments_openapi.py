@@ -1,0 +1,69 @@
+import inspect
+import json
+import re
+
+import msgspec
+import pytest
+from starlette.routing import Route
+
+from deployments import openapi, protocol
+from tests.unit.plain_graph import Service
+
+DOCUMENT = openapi.document()
+SCHEMAS = DOCUMENT["components"]["schemas"]
+WIRE = [
+    kind
+    for _, kind in inspect.getmembers(protocol, inspect.isclass)
+    if issubclass(kind, msgspec.Struct) and kind.__module__ == protocol.__name__
+]
+
+
+def test_the_document_has_the_routes_of_the_application(at: Service) -> None:
+    routes = {
+        (route.path, method.lower())
+        for route in at.ingress.app().routes
+        if isinstance(route, Route) and route.path.startswith(("/v1/", "/healthz/"))
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert routes == {(path, method) for path, item in DOCUMENT["paths"].items() for method in item}
+
+
+@pytest.mark.parametrize("wire", WIRE, ids=lambda wire: wire.__name__)
+def test_every_field_on_the_wire_is_described(wire: type[msgspec.Struct]) -> None:
+    schema = SCHEMAS[wire.__name__]
+    required = {field.encode_name for field in msgspec.structs.fields(wire) if field.required}
+    assert set(schema["properties"]) == set(wire.__struct_fields__)
+    assert set(schema.get("required", ())) == required
+
+
+def test_the_limits_are_described() -> None:
+    request = SCHEMAS["PredictRequest"]
+    assert request["additionalProperties"] is SCHEMAS["ScreenEventRequest"]["additionalProperties"] is False
+    properties = request["properties"]
+    assert {**properties["user_id"]}.items() >= {"type": "string", "minLength": 1, "maxLength": 128}.items()
+    assert properties["text"].items() >= {"type": "string", "minLength": 1, "maxLength": 4000}.items()
+    assert properties["top_k"].items() >= {"type": "integer", "minimum": 1, "maximum": 100, "default": 3}.items()
+
+
+def test_every_reference_leads_to_a_schema() -> None:
+    referred = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(DOCUMENT)))
+    assert referred == {wire.__name__ for wire in WIRE} == set(SCHEMAS)
+
+
+def test_every_error_has_the_format_of_errors() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        for operation in item.values():
+            for status, response in operation["responses"].items():
+                reference = response["content"]["application/json"].get("schema", {}).get("$ref", "")
+                assert (status >= "400") == reference.endswith("/ErrorResponse"), (path, status)
+
+
+async def test_the_document_and_its_page_are_served_without_another_host(at: Service) -> None:
+    assert (await at.http.get("/openapi.json")).json() == DOCUMENT
+    page = await at.http.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "://" not in page.text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(assets) == 2
+    for asset in assets:
+        assert (await at.http.get(f"/{asset}")).status_code == 200

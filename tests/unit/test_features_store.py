@@ -1,0 +1,123 @@
+"""The online feature store, on a real Redis."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from local_redis import LocalRedis
+from redis.asyncio import Connection, Redis
+from redis.exceptions import RedisError
+
+from features.schema import ScreenEvent, UserFeatures
+from features.store import FeatureStore, StoreConfig, connect
+
+
+def seen(user: str, *screens: str, ago_s: float = 60.0, event_id: str = "e") -> list[ScreenEvent]:
+    """Events one second apart; the first one `ago_s` ago."""
+    first = datetime.now(UTC) - timedelta(seconds=ago_s)
+    return [
+        ScreenEvent(f"{event_id}{i}", user, screen, first + timedelta(seconds=i)) for i, screen in enumerate(screens)
+    ]
+
+
+class CountingConnection(Connection):
+    """A connection that counts what it sends."""
+
+    sent = 0
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        CountingConnection.sent += 1
+        await super().send_packed_command(command, check_health)
+
+
+async def test_any_number_of_users_costs_one_round_trip(redis: Redis, redis_server: LocalRedis) -> None:
+    users = [f"u{i}" for i in range(300)]
+    await FeatureStore(redis).write_usage("r1", {user: {"loans": i + 1} for i, user in enumerate(users)})
+    await FeatureStore(redis).publish_run("r1")
+    counting = connect(redis_server.url, 5.0, connection_class=CountingConnection)
+    store = FeatureStore(counting)
+    await store.read(users[:1])
+    before = CountingConnection.sent
+    features = await store.read(users)
+    assert CountingConnection.sent - before == 1
+    assert [f.product_usage_60d for f in features] == [{"loans": i + 1} for i in range(300)]
+    await counting.aclose()
+
+
+async def test_features_come_in_the_order_asked_for(redis: Redis) -> None:
+    store = FeatureStore(redis)
+    await store.write_screens(seen("ana", "home", "card_limit") + seen("bo", "loan_simulator"))
+    await store.write_usage("r1", {"bo": {"loans": 2}})
+    await store.publish_run("r1")
+    nobody = UserFeatures()
+    ana, bo = UserFeatures(("home", "card_limit")), UserFeatures(("loan_simulator",), {"loans": 2})
+    assert await store.read(["bo", "nobody", "ana", "bo"]) == [bo, nobody, ana, bo]
+    assert await store.read([]) == []
+
+
+async def test_run_is_seen_once_published_and_replaces_the_one_before(redis: Redis) -> None:
+    writer, reader = FeatureStore(redis), FeatureStore(redis)
+    await writer.write_usage("monday", {"ana": {"loans": 1}, "bo": {"loans": 5}})
+    assert (await reader.read(["ana"]))[0].product_usage_60d == {}
+    await writer.publish_run("monday")
+    assert (await reader.read(["ana"]))[0].product_usage_60d == {"loans": 1}
+    await writer.write_usage("tuesday", {"ana": {"insurance": 2}})
+    assert (await reader.read(["ana"]))[0].product_usage_60d == {"loans": 1}
+    await writer.publish_run("tuesday")
+    assert [f.product_usage_60d for f in await reader.read(["ana", "bo"])] == [{"insurance": 2}, {}]
+
+
+async def test_usage_written_again_replaces_products_and_may_be_empty(redis: Redis) -> None:
+    store = FeatureStore(redis)
+    await store.publish_run("r1")
+    await store.write_usage("r1", {"ana": {"loans": 1, "security": 1}, "bo": {"loans": 1}})
+    await store.write_usage("r1", {"ana": {"loans": 3}, "bo": {}})
+    assert [f.product_usage_60d for f in await store.read(["ana", "bo"])] == [{"loans": 3}, {}]
+
+
+async def test_keeps_the_newest_screens_by_event_time(redis: Redis) -> None:
+    store = FeatureStore(redis, StoreConfig(max_screens=3))
+    events = seen("ana", "a", "b", "c", "d", "e")
+    for event in (events[4], events[0], events[2], events[1], events[3], events[2]):
+        await store.write_screens([event])
+    assert (await store.read(["ana"]))[0].recent_screens == ("c", "d", "e")
+    assert await redis.zcard("screens:ana") == 3
+
+
+@pytest.mark.parametrize("event_id", ["id with blanks", "a\x1fb", "\x1f", "ü" * 60, ":*?"])
+@pytest.mark.parametrize("screen", ["home", "a\x1fb", "karte/übersicht"])
+async def test_any_identifier_leaves_the_screen_as_it_was(redis: Redis, event_id: str, screen: str) -> None:
+    store = FeatureStore(redis)
+    await store.write_screens(seen("ana", screen, event_id=event_id))
+    assert (await store.read(["ana"]))[0].recent_screens == (screen,)
+
+
+async def test_screens_older_than_the_window_are_not_returned(redis: Redis) -> None:
+    store = FeatureStore(redis, StoreConfig(screen_window_s=600))
+    await store.write_screens(seen("ana", "old", ago_s=700) + seen("ana", "new", ago_s=60, event_id="n"))
+    await store.write_screens(seen("bo", "old", ago_s=700))
+    assert [f.recent_screens for f in await store.read(["ana", "bo"])] == [("new",), ()]
+
+
+async def test_what_nobody_renews_expires(redis: Redis) -> None:
+    store = FeatureStore(redis, StoreConfig(screen_window_s=600, usage_ttl_s=7200))
+    await store.write_screens(seen("ana", "home"))
+    await store.write_usage("r1", {"ana": {"loans": 1}})
+    await store.publish_run("r1")
+    lives: Sequence[int] = [await redis.ttl(key) for key in ("screens:ana", "usage:r1:ana", "usage:run")]
+    assert 590 <= lives[0] <= 600
+    assert 7190 <= lives[1] <= 7200
+    assert lives[2] == -1
+
+
+async def test_a_dead_store_is_an_error_not_a_retry() -> None:
+    client = connect("redis://127.0.0.1:1/0", 0.5)
+    with pytest.raises((RedisError, OSError)):
+        await FeatureStore(client).read(["ana"])
+    await client.aclose()
+
+
+def test_time_is_that_of_the_wall() -> None:
+    assert abs(seen("ana", "home", ago_s=0)[0].at.timestamp() - time.time()) < 60
