@@ -42,8 +42,8 @@ def soften(
         if not len(inside) or not len(outside):
             return targets
         net = TextNet(copy.deepcopy(encoder), targets.shape[1])
-        seen = [texts[i] for i in inside]
+        seen = [texts[int(i)] for i in inside]
         train_teacher(net, preprocessor, seen, targets[inside], epochs=epochs, seed=seed + held + 1)
-        logits, _ = predict(net, preprocessor.tokens([texts[i] for i in outside]))
+        logits, _ = predict(net, preprocessor.tokens([texts[int(i)] for i in outside]))
         predicted[outside] = softmax(logits, 1.3)
     return (KEEP * targets + (1 - KEEP) * predicted).astype(np.float32)

@@ -31,7 +31,6 @@ from models.soften import soften
 from models.teacher import train_teacher
 from models.testsets import test_sets
 
-
 T = TypeVar("T")
 
 

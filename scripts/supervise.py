@@ -140,7 +140,18 @@ def _has_haproxy() -> bool:
 def _require_free(ports: dict[str, int]) -> None:
     for option, port in ports.items():
         if not _is_free(port):
+            if option == "--dashboard-port" and _ray_runs():
+                raise StartError(
+                    "a Ray cluster already runs on this machine: end it with `ray stop`, deploy to it with "
+                    "`serve deploy serve_config.yaml`, or start beside it with another --dashboard-port"
+                )
             raise StartError(f"port {port} is in use: end what listens there, or choose another with {option}")
+
+
+def _ray_runs() -> bool:
+    import psutil
+
+    return any(process.info["name"] == "gcs_server" for process in psutil.process_iter(["name"]))
 
 
 def _is_free(port: int) -> bool:

@@ -1,0 +1,72 @@
+"""Application arguments and the configuration file that sets them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from deployments.cache import CacheConfig
+from deployments.ingress import BatchingConfig
+from graph import AppArgs, ScreenEventsArgs
+from models.bundle import Bundle
+from models.registry import Registry
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+APPLICATIONS = {application["name"]: application for application in CONFIG["applications"]}
+DEPLOYMENTS = {d["name"]: d for a in CONFIG["applications"] for d in a["deployments"]}
+
+
+def test_the_file_sets_every_argument_but_the_registry() -> None:
+    args = APPLICATIONS["switchboard"]["args"]
+    AppArgs(**args)
+    assert set(AppArgs.model_fields) - set(args) == {"registry"}
+    ScreenEventsArgs(**APPLICATIONS["screen-events"]["args"])
+
+
+def test_the_file_names_every_deployment_with_its_cpus() -> None:
+    assert set(DEPLOYMENTS) == {
+        "Ingress", "FeatureGatherer", "Preprocessor", "PredictionCache", "Classifier", "ScreenEvents",
+    }  # fmt: skip
+    assert all(d["ray_actor_options"]["num_cpus"] > 0 for d in DEPLOYMENTS.values())
+    assert DEPLOYMENTS["Classifier"]["autoscaling_config"]["min_replicas"] == 1
+
+
+def test_user_configs_are_complete() -> None:
+    assert set(DEPLOYMENTS["Ingress"]["user_config"]) == set(BatchingConfig.model_fields)
+    assert set(DEPLOYMENTS["PredictionCache"]["user_config"]) == set(CacheConfig.model_fields)
+    BatchingConfig(**DEPLOYMENTS["Ingress"]["user_config"])
+    CacheConfig(**DEPLOYMENTS["PredictionCache"]["user_config"])
+
+
+def test_each_product_of_the_default_bundle_has_a_desk() -> None:
+    bundle: Bundle = Registry().load("production")
+    assert set(APPLICATIONS["switchboard"]["args"]["desks"]) == set(bundle.manifest.labels)
+
+
+@pytest.mark.parametrize(
+    ("args", "key"),
+    [
+        ({"redis_timeout": 5}, "redis_timeout"),
+        ({"redis_timeout_ms": "soon"}, "redis_timeout_ms"),
+        ({"gather": "elsewhere"}, "gather"),
+        ({"store": {"max_screen": 3}}, "store.max_screen"),
+        ({"breaker": {"failures": 0}}, "breaker.failures"),
+    ],
+)
+def test_unknown_and_ill_typed_keys_are_named(args: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AppArgs(**args)
+    assert ".".join(str(part) for part in caught.value.errors()[0]["loc"]) == key
+
+
+def test_both_applications_use_the_same_store() -> None:
+    """A difference would be read and written in different places, silently."""
+    first, second = (
+        ScreenEventsArgs(**APPLICATIONS["screen-events"]["args"]),
+        AppArgs(**APPLICATIONS["switchboard"]["args"]),
+    )
+    assert first.redis_url == second.redis_url
+    assert first.store == second.store
