@@ -83,8 +83,9 @@ class ScreenIngester:
 
     async def run(self) -> None:
         """Ingest until cancelled; a lost or restarted Redis is waited for."""
-        pause = 0.1
-        while True:
+        pause, task = 0.1, asyncio.current_task()
+        # The exception alone is not enough: `asyncio.wait_for`, which the Redis client uses, may lose it before 3.12.
+        while task is None or not task.cancelling():
             try:
                 await self.step()
                 pause = 0.1
@@ -93,6 +94,7 @@ class ScreenIngester:
                 logger.warning("screen events: %s; next try in %.1f s", type(error).__name__, pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
+        raise asyncio.CancelledError
 
     async def step(self) -> int:
         """Read one batch, waiting at most `block_ms`, and store it; returns the number of entries."""

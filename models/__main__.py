@@ -98,10 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, default=DEFAULT, help="folder that gets the bundle")
     train.add_argument("--work", type=Path, help="folder for finished stages, to go on after a stop")
     train.add_argument("--encoder", default="default", help="folder or hub id of a pretrained encoder")
-    train.add_argument("--teacher-epochs", type=int, default=7)
-    train.add_argument(
-        "--soften", action=argparse.BooleanOptionalAction, default=True, help="mix labels with out-of-fold predictions"
-    )
+    train.add_argument("--teacher-epochs", type=int, default=8)
     train.add_argument("--student-epochs", type=int, default=5)
     train.add_argument("--student-layers", type=int, default=3)
     train.add_argument("--vocabulary", type=int, default=13000, help="word pieces to keep")

@@ -5,17 +5,19 @@ round; so the shape of the weights comes from the training rows, and their scale
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from features.preprocess import ContextInput
-from models.context import ContextHead, Floats, probabilities
+from models.context import ContextHead, Floats
 
 CAPS = (2.0, 3.0, 4.0, 6.0)
-SCALES = (0.6, 0.8, 1.0, 1.25, 1.5)
+SCALES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5)
 
 
 def fit_context(
@@ -79,26 +81,32 @@ def scaled(head: ContextHead, scale: float) -> ContextHead:
     )
 
 
-def negative_log_likelihood(probability: Floats, targets: Floats) -> float:
-    """Mean cross-entropy of (n, outputs) probabilities against label distributions, in nats."""
-    return float(-(targets * np.log(np.clip(probability, 1e-9, None))).sum(axis=1).mean())
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Rows of one kind to compare context heads on."""
+
+    text_logits: Floats
+    """(n, products)"""
+    contexts: Sequence[ContextInput]
+    truth: npt.NDArray[np.int64]
+    """(n,) column of the right product."""
+
+    def lost(self, head: ContextHead) -> float:
+        """The share of rows that come out wrong though words or context alone get them right."""
+        context = head.logits(self.contexts)[:, : self.text_logits.shape[1]]
+        alone = (self.text_logits.argmax(axis=1) == self.truth) | (context.argmax(axis=1) == self.truth)
+        wrong = (self.text_logits + context).argmax(axis=1) != self.truth
+        return float((wrong & alone).mean())
 
 
-def best_scale(
-    head: ContextHead,
-    text_logits: Floats,
-    contexts: Sequence[ContextInput],
-    targets: Floats,
-    temperature: float,
-) -> tuple[ContextHead, float]:
-    """The scale of a head that validates best, and its negative log-likelihood."""
-    tried = []
-    for scale in SCALES:
-        candidate = scaled(head, scale)
-        probability = probabilities(text_logits, candidate.logits(contexts), temperature)
-        tried.append((negative_log_likelihood(probability, targets), scale))
-    value, scale = min(tried)
-    return scaled(head, scale), value
+def balanced(heads: Sequence[ContextHead], trials: Sequence[Trial]) -> ContextHead:
+    """The head and scale whose worst loss over the trials is smallest.
+
+    With ambiguous rows and clear rows with misleading contexts as trials, neither words nor context are heard at
+    the cost of the other.
+    """
+    candidates = [scaled(head, scale) for head in heads for scale in SCALES]
+    return min(candidates, key=lambda head: max(trial.lost(head) for trial in trials))
 
 
 def _features(

@@ -14,7 +14,6 @@ from features.preprocess import Ids, Preprocessor
 from models.augment import noisy
 from models.networks import Floats, TextNet, pad
 
-CONTEXT_STRENGTH = 4.0
 Loss = Callable[[TextNet, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -86,31 +85,9 @@ def optimise(
     net.cpu().eval()
 
 
-def contextual_cross_entropy(logits: Tensor, targets: Tensor, strength: float = CONTEXT_STRENGTH) -> Tensor:
-    """Cross-entropy with an imagined context on half of the rows, so that clear words learn to win over it.
-
-    A row whose target is spread over products is ambiguous: one of its products gets a bonus and becomes the
-    target. A row with one product is clear: another product gets the bonus and the target stays. So margins
-    grow beyond any context for clear words, and stay within its reach for ambiguous ones.
-
-    Args:
-        logits: (batch, outputs) of the text part alone.
-        targets: (batch, outputs) label distributions.
-    """
-    rows = torch.arange(len(targets), device=targets.device)
-    ambiguous = targets.max(dim=1).values < 0.75
-    settled = torch.multinomial(targets, 1).squeeze(1)
-    misled = torch.randint(targets.shape[1], settled.shape, device=targets.device)
-    bonus = strength * (0.5 + torch.rand_like(targets[:, 0])) * (torch.rand_like(targets[:, 0]) < 0.5)
-    pushed = torch.zeros_like(logits)
-    pushed[rows, torch.where(ambiguous, settled, misled)] = bonus
-    one = functional.one_hot(settled, targets.shape[1]).to(targets.dtype)
-    decided = (ambiguous & (bonus > 0)).unsqueeze(1)
-    return functional.cross_entropy(logits + pushed, torch.where(decided, one, targets))
-
-
-def _loss(net: TextNet, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
-    return contextual_cross_entropy(net(ids, mask), targets)
+def soft_cross_entropy(net: TextNet, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy against label distributions of shape (batch, outputs)."""
+    return functional.cross_entropy(net(ids, mask), targets)
 
 
 def train_teacher(
@@ -122,7 +99,7 @@ def train_teacher(
     epochs: int,
     rate: float = 1e-4,
     batch_size: int = 32,
-    smoothing: float = 0.01,
+    smoothing: float = 0.05,
     seed: int = 0,
 ) -> TextNet:
     """Fine-tune on (n,) texts and (n, outputs) label distributions; half the texts get noise."""
@@ -133,7 +110,7 @@ def train_teacher(
         return preprocessor.tokens([noisy(t, rng) if rng.random() < 0.5 else t for t in texts]), smooth
 
     optimise(
-        net, epoch_data, _loss,
+        net, epoch_data, soft_cross_entropy,
         epochs=epochs, rate=rate, batch_size=batch_size, seed=seed, title="teacher",
     )  # fmt: skip
     return net

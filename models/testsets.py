@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.contexts import ContextPool
-from models.data import CORPUS, OUT_OF_SCOPE, Example, load, split
+from models.data import CORPUS, OUT_OF_SCOPE, Example, Split, load, split
 
 HOLDOUT = CORPUS / "holdout"
 
@@ -26,8 +26,19 @@ def by_kind(rows: Sequence[Example], seed: int = 0) -> dict[str, list[Example]]:
 
 
 def test_sets(examples: Sequence[Example], data: Path) -> dict[str, list[Example]]:
-    """The sets of a bundle trained on `examples` from `data`: its test split, and for the own corpus the hold-out."""
+    """The sets of a bundle trained on `examples` from `data`: its test split, and half of the own corpus' hold-out."""
     sets = by_kind(split(examples).test)
     if data.resolve() == CORPUS.resolve():
-        sets |= {f"holdout_{name}": rows for name, rows in by_kind(load(HOLDOUT)).items()}
+        sets |= {f"holdout_{name}": rows for name, rows in by_kind(_holdout().test).items()}
     return sets
+
+
+def with_holdout(parts: Split, data: Path) -> Split:
+    """The own corpus' validation rows with the other half of the hold-out, which no network is trained on."""
+    if data.resolve() != CORPUS.resolve():
+        return parts
+    return Split(parts.train, parts.validation + _holdout().validation, parts.test)
+
+
+def _holdout() -> Split:
+    return split(load(HOLDOUT), validation=0.5, test=0.5)

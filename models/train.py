@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from features.preprocess import PreprocessConfig, Preprocessor
 from models.bundle import Bundle, write_bundle, write_manifest
@@ -23,13 +24,12 @@ from models.data import CORPUS, OUT_OF_SCOPE, Example, Split, digest, labels, sp
 from models.distil import train_student
 from models.evaluate import evaluate
 from models.export import export_onnx
-from models.fuse import CAPS, best_scale, fit_context, scaled
+from models.fuse import CAPS, Trial, balanced, fit_context, scaled
 from models.networks import TextNet, keep_embeddings, load_encoder
 from models.prune import prune_vocabulary
 from models.quantize import quantize_int8
-from models.soften import soften
 from models.teacher import train_teacher
-from models.testsets import test_sets
+from models.testsets import by_kind, test_sets, with_holdout
 
 T = TypeVar("T")
 
@@ -39,9 +39,7 @@ class Recipe:
     """Everything that a training run can be told."""
 
     encoder: str = "default"
-    soften: bool = True
-    """Mix labels with out-of-fold predictions first; see `models.soften`."""
-    teacher_epochs: int = 7
+    teacher_epochs: int = 8
     student_epochs: int = 5
     student_layers: int = 3
     vocabulary: int = 13000
@@ -61,7 +59,7 @@ def train(
         work: folder for finished stages; a run with the same data and recipe goes on from there.
     """
     started = time.monotonic()
-    parts = split(examples)
+    parts = with_holdout(split(examples), data)
     names = labels(examples)
     texts, targets = text_targets(parts.train, names, outputs(examples))
     encoder, tokenizer = load_encoder(recipe.encoder)
@@ -71,8 +69,6 @@ def train(
     keep_embeddings(encoder, old_ids, recipe.max_tokens)
     preprocessor = Preprocessor(config, tokenizer)
     stage = Stages(work, examples, recipe)
-    if recipe.soften:
-        targets = stage.run("targets", lambda: soften(encoder, preprocessor, texts, targets, seed=recipe.seed))
     teacher = stage.run(
         "teacher",
         lambda: train_teacher(
@@ -142,19 +138,15 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
     held_targets = one_hot(held, names, text.shape[1])
     first = fit_temperature(held_text, held_targets)
     context = ContextHead.empty(names, text.shape[1])
-    held_contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in held]
     if pool:
         contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in rows]
         targets = one_hot(rows, names, text.shape[1])
-        tried = [
-            best_scale(
-                scaled(fit_context(names, text / first, contexts, targets, cap=cap, seed=recipe.seed), first),
-                held_text, held_contexts, held_targets, first,
-            )
-            for cap in CAPS
-        ]  # fmt: skip
-        context = min(tried, key=lambda pair: pair[1])[0]
-    context_logits = context.logits(held_contexts)
+        heads = [
+            scaled(fit_context(names, text / first, contexts, targets, cap=cap, seed=recipe.seed), first)
+            for cap in tqdm(CAPS, desc="context", unit="cap")
+        ]
+        context = balanced(heads, trials(parts.validation, names, pre, classifier))
+    context_logits = context.logits([pre.context(e.recent_screens, e.product_usage_60d) for e in held])
     temperature = fit_temperature(held_text + context_logits, held_targets)
     p = probabilities(held_text, context_logits, temperature)
     inside = np.array([e.product != OUT_OF_SCOPE for e in held])
@@ -167,6 +159,19 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
         abstention_threshold(confidence[inside], correct[inside], recipe.precision),
         float(np.quantile(strange[inside], 0.98)),
     )
+
+
+def trials(rows: Sequence[Example], names: Sequence[str], pre: Preprocessor, classifier: TextClassifier) -> list[Trial]:
+    """Ambiguous validation rows with their contexts, and clear ones with misleading contexts, to scale a head on."""
+    sets = by_kind(rows)
+    made = []
+    for kind in ("ambiguous", "misleading"):
+        members = sets.get(kind, [])
+        if members:
+            contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in members]
+            truth = np.array([names.index(e.product) for e in members])
+            made.append(Trial(_text_logits(members, pre, classifier)[:, : len(names)], contexts, truth))
+    return made
 
 
 def outputs(examples: Sequence[Example]) -> int:

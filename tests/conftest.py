@@ -18,9 +18,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from local_redis import LocalRedis, free_port  # noqa: E402
 
-settings.register_profile(
-    "switchboard", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("switchboard", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("switchboard")
 
 

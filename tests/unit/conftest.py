@@ -1,7 +1,9 @@
 """The model that serves by default, loaded once; a service of plain stages; a Redis that is not there."""
 
+import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from types import FrameType
 
 import pytest
 from redis.asyncio import Redis
@@ -11,6 +13,21 @@ from models.bundle import Bundle
 from models.classifier import TextClassifier
 from models.registry import Registry
 from tests.unit.plain_graph import Service, classify_stage, service
+
+LIMIT_S = 60
+
+
+@pytest.fixture(autouse=True)
+def alarm() -> Iterator[None]:
+    """A test that waits for what never comes fails, instead of waiting for ever."""
+
+    def ring(signal_number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"the test did not end within {LIMIT_S} s")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(LIMIT_S)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,21 @@ async def test_cancelled_callers_are_dropped_and_the_rest_of_the_batch_is_answer
     assert await asyncio.gather(*waiting[1:]) == ["four", "five"]
 
 
+async def test_a_caller_that_leaves_in_the_very_moment_of_departure_is_dropped() -> None:
+    process: Process = Gate()
+    to = batcher(process, max_in_flight=1, max_queue=2)
+    tasks = submit(to, 1)
+    held = await process.next()
+    tasks += submit(to, 2, 3)
+    await shed(to)
+    held.answer.set_result(["one"])
+    tasks[1].cancel()
+    held = await process.next()
+    assert held.argument == [3]
+    held.answer.set_result(["three"])
+    assert await asyncio.gather(tasks[0], tasks[2]) == ["one", "three"]
+
+
 async def test_a_cancelled_caller_frees_its_place_in_the_queue() -> None:
     process: Process = Gate()
     to = batcher(process, max_in_flight=1, max_queue=1)

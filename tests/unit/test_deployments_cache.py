@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from deployments.cache import CacheConfig, PredictionCache
-from tests.unit.tokens import Classifier, logits, tokens
+from deployments.protocol import LogitBatch, TokenBatch
+from models.context import Floats
+from tests.unit.tokens import Classifier, answer, logits, tokens
 
 
 @dataclass
@@ -91,13 +95,29 @@ async def test_an_entry_expires() -> None:
     clock = Clock()
     cache = PredictionCache(Classifier(), CacheConfig(ttl_s=10), clock)
     await cache(tokens("v", [1]))
+    before = cache.levels()
     clock.now = 10.0
     assert (await cache(tokens("v", [1]))).cached.tolist() == [True]
     clock.now = 10.1
     assert (await cache(tokens("v", [1]))).cached.tolist() == [False]
     clock.now = 20.1
     assert (await cache(tokens("v", [1]))).cached.tolist() == [True], "the new entry has a time of its own"
-    assert len(cache) == 1
+    assert cache.levels() == before
+
+
+async def test_an_entry_keeps_no_more_in_memory_than_it_counts() -> None:
+    answers: list[weakref.ref[Floats]] = []
+
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        answered = answer(batch)
+        answers.append(weakref.ref(answered.logits))
+        return answered
+
+    cache = PredictionCache(classify)
+    await cache(tokens("v", [1], [2]))
+    gc.collect()
+    assert len(cache) == 2
+    assert answers[0]() is None, "the batch of which it was a row is gone"
 
 
 async def test_clear_forgets() -> None:

@@ -1,6 +1,5 @@
 """The online feature store, on a real Redis."""
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -117,7 +116,3 @@ async def test_a_dead_store_is_an_error_not_a_retry() -> None:
     with pytest.raises((RedisError, OSError)):
         await FeatureStore(client).read(["ana"])
     await client.aclose()
-
-
-def test_time_is_that_of_the_wall() -> None:
-    assert abs(seen("ana", "home", ago_s=0)[0].at.timestamp() - time.time()) < 60

@@ -13,22 +13,23 @@ from features.store import FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester, publish
 
 GROUP = IngesterConfig().group
+STORE = StoreConfig(max_screens=3, screen_window_s=86_400)
+START = datetime.now(UTC) - timedelta(minutes=10)
 
 
 def ingester(redis: Redis, consumer: str = "alive", **config: Any) -> ScreenIngester:
     """An ingester that keeps house before every read and hardly waits for entries."""
     settings = IngesterConfig.model_validate({"block_ms": 1, "claim_idle_ms": 100, "housekeeping_s": 1e-6, **config})
-    return ScreenIngester(redis, FeatureStore(redis, StoreConfig(max_screens=3)), settings, consumer)
+    return ScreenIngester(redis, FeatureStore(redis, STORE), settings, consumer)
 
 
 def event(number: int, user: str = "ana") -> ScreenEvent:
-    """Event `number` of a user: screen `s<number>`, seen that many seconds after a common start."""
-    start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
-    return ScreenEvent(f"e{number}", user, f"s{number}", start + timedelta(seconds=number))
+    """Event `number` of a user: screen `s<number>`, seen that many seconds after the start."""
+    return ScreenEvent(f"e{number}", user, f"s{number}", START + timedelta(seconds=number))
 
 
 async def screens(redis: Redis, user: str = "ana") -> tuple[str, ...]:
-    return (await FeatureStore(redis).read([user]))[0].recent_screens
+    return (await FeatureStore(redis, STORE).read([user]))[0].recent_screens
 
 
 async def unread(redis: Redis) -> int:
@@ -78,12 +79,14 @@ async def test_duplicates_count_once(redis: Redis) -> None:
 async def test_poison_is_set_aside_and_its_neighbours_stored(redis: Redis, change: dict[Any, Any], reason: str) -> None:
     alive = ingester(redis)
     await publish(redis, event(1))
-    poison = await redis.xadd(SCREEN_STREAM, {**event(2).fields(), **change})
+    fields: dict[Any, Any] = {**event(2).fields(), **change}
+    poison = await redis.xadd(SCREEN_STREAM, fields)
     await publish(redis, event(3))
     assert await alive.step() == 3
     assert await screens(redis) == ("s1", "s3")
     assert (alive.stored, alive.dead, await unread(redis)) == (2, 1, 0)
-    ((_, letter),) = await redis.xrange(f"{SCREEN_STREAM}:dead")
+    letters: Any = await redis.xrange(f"{SCREEN_STREAM}:dead")
+    ((_, letter),) = letters
     assert letter["entry"] == poison
     assert reason in letter["reason"]
     assert letter["field:event_id"] == "e2"
@@ -143,7 +146,8 @@ async def test_what_somebody_still_needs_is_not_trimmed(redis: Redis, holder: st
 async def test_lag_is_the_time_between_the_newest_entry_and_the_last_one_read(redis: Redis) -> None:
     alive = ingester(redis, batch=1)
     for moment in (1000, 4000):
-        await redis.xadd(SCREEN_STREAM, event(moment).fields() | {"at": "2026-01-01T00:00:00Z"}, id=f"{moment}-0")
+        fields: dict[Any, Any] = {**event(0).fields()}
+        await redis.xadd(SCREEN_STREAM, fields, id=f"{moment}-0")
     lags = []
     for _ in range(2):
         await alive.step()
@@ -171,8 +175,9 @@ async def test_run_waits_for_a_store_and_stops_when_told(redis: Redis, redis_ser
             await redis.ping()
     for task in tasks:
         task.cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(isinstance(result, asyncio.CancelledError) for result in results)
+    _, running = await asyncio.wait(tasks, timeout=20)
+    assert not running
+    assert all(task.cancelled() for task in tasks)
     assert lost.counts()["screen_events_failures_total"] == lost.failures
     assert alive.counts() == {
         "screen_events_stored_total": 1,

@@ -1,0 +1,131 @@
+"""Labelled chats: what is read, what is refused and where, and how it is split."""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.data import OUT_OF_SCOPE, DataError, Example, Split, digest, labels, load, split
+from models.duplicates import similar_pairs
+
+words = st.text("abc ", max_size=12) | st.sampled_from(["\ud800", "", "card declined", "card declined again"])
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_csv_texts_may_hold_newlines_commas_and_quotes(tmp_path: Path) -> None:
+    content = 'text,product\r\n"it got\ndeclined, ""again""",credit_card\r\nplain,loans\r\n'
+    assert load(write(tmp_path, "chats.csv", content)) == [
+        Example('it got\ndeclined, "again"', "credit_card"),
+        Example("plain", "loans"),
+    ]
+
+
+def test_two_columns_of_banking77(tmp_path: Path) -> None:
+    path = write(tmp_path, "train.csv", "text,category\nWhere is my card?,card_arrival\n")
+    assert load(path) == [Example("Where is my card?", "card_arrival")]
+
+
+def test_byte_order_mark_of_a_spreadsheet(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "a.csv", b"\xef\xbb\xbftext,product\nhi,loans\n")) == [Example("hi", "loans")]
+
+
+@pytest.mark.parametrize("screens", ['"[""home"", ""card_limit""]"', "home|card_limit"])
+def test_context_columns_of_csv(tmp_path: Path, screens: str) -> None:
+    content = f'text,product,recent_screens,product_usage_60d\nno,loans,{screens},"{{""loans"": 2}}"\nyes,loans,,\n'
+    with_context, without = load(write(tmp_path, "chats.csv", content))
+    assert with_context == Example("no", "loans", ("home", "card_limit"), {"loans": 2})
+    assert with_context.has_context
+    assert without == Example("yes", "loans")
+    assert not without.has_context
+
+
+def test_jsonl_with_context_blank_lines_and_unlabelled_rows(tmp_path: Path) -> None:
+    content = '{"text": "a", "product": "loans", "recent_screens": ["home"], "extra": 1}\n\n{"text": "b"}\n'
+    path = write(tmp_path, "chats.jsonl", content)
+    assert load(path, OUT_OF_SCOPE) == [Example("a", "loans", ("home",)), Example("b", OUT_OF_SCOPE)]
+
+
+def test_folder_is_all_its_jsonl_files_in_order(tmp_path: Path) -> None:
+    write(tmp_path, "b.jsonl", '{"text": "b", "product": "y"}\n')
+    write(tmp_path, "a.jsonl", '{"text": "a", "product": "x"}\n')
+    write(tmp_path, "notes.txt", "no chats")
+    examples = load(tmp_path)
+    assert [e.text for e in examples] == ["a", "b"]
+    assert labels([*examples, Example("c", OUT_OF_SCOPE)]) == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", "message,product\nhi,loans\n", "a.csv:2: column 'text'"),
+        ("a.csv", "text,product\nhi,loans\nho\n", "a.csv:3: no 'product' or 'category'"),
+        ("a.csv", "text,product,product_usage_60d\nhi,loans,many\n", "a.csv:2: column 'product_usage_60d'"),
+        ("a.csv", 'text,product,recent_screens\nhi,loans,"[1"\n', "a.csv:2: column 'recent_screens'"),
+        ("a.csv", f"text,product\nhi,loans\n{'x' * 200_000},loans\n", "a.csv:3: not CSV"),
+        ("a.csv", b"text,product\nhi,loans\ncaf\xe9,loans\n", "a.csv:3: not UTF-8"),
+        ("a.csv", "text,product\n", "a.csv: the file holds no rows"),
+        ("a.jsonl", "", "a.jsonl: the file holds no rows"),
+        ("a.jsonl", '{"text": "hi", "product": "x"}\n{"text": ', "a.jsonl:2: not JSON"),
+        ("a.jsonl", "[1]\n", "a.jsonl:1: expected an object, got list"),
+        ("a.jsonl", '{"text": 5, "product": "x"}\n', "a.jsonl:1: column 'text'"),
+        ("a.jsonl", '{"text": "hi"}\n', "a.jsonl:1: no 'product' or 'category'"),
+        ("a.jsonl", '{"text": "hi", "product": "x", "recent_screens": 5}\n', "a.jsonl:1: column 'recent_screens'"),
+        ("a.jsonl", '{"text": "hi", "product": "x", "product_usage_60d": [1]}\n', "1: column 'product_usage_60d'"),
+        ("a.jsonl", '{"text": "hi", "product": "x", "product_usage_60d": {"x": Infinity}}\n', "'product_usage_60d'"),
+    ],
+)
+def test_unreadable_file_is_refused_by_file_row_and_column(
+    tmp_path: Path, name: str, content: str | bytes, told: str
+) -> None:
+    with pytest.raises(DataError) as refused:
+        load(write(tmp_path, name, content))
+    assert str(refused.value).startswith(str(tmp_path / name))
+    assert told in str(refused.value)
+
+
+def test_nothing_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.csv: no such file"):
+        load(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match=r"holds no \.jsonl file"):
+        load(tmp_path)
+
+
+def sides(parts: Split) -> dict[str, int]:
+    """The part of each example by its product, which the tests below make unique."""
+    return {e.product: side for side, part in enumerate((parts.train, parts.validation, parts.test)) for e in part}
+
+
+@given(st.lists(words, max_size=30), st.randoms(use_true_random=False))
+def test_split_is_complete_deterministic_and_independent_of_order(texts: list[str], rng: random.Random) -> None:
+    examples = [Example(text, str(i)) for i, text in enumerate(texts)]
+    parts = split(examples, 0.3, 0.3)
+    together = [*parts.train, *parts.validation, *parts.test]
+    assert sorted(e.product for e in together) == sorted(e.product for e in examples)
+    shuffled = examples[:]
+    rng.shuffle(shuffled)
+    assert sides(split(shuffled, 0.3, 0.3)) == sides(parts)
+
+
+@given(st.lists(words, max_size=30))
+def test_no_near_duplicates_straddle_a_split(texts: list[str]) -> None:
+    part = sides(split([Example(text, str(i)) for i, text in enumerate(texts)], 0.3, 0.3))
+    assert all(part[str(i)] == part[str(j)] for i, j in similar_pairs(texts))
+
+
+def test_split_has_the_wanted_shares() -> None:
+    parts = split([Example(f"word{i} thing{i}", "x") for i in range(4000)], 0.1, 0.2)
+    assert len(parts.validation) / 4000 == pytest.approx(0.1, abs=0.02)
+    assert len(parts.test) / 4000 == pytest.approx(0.2, abs=0.02)
+
+
+def test_digest_is_of_the_content_not_of_the_order() -> None:
+    a, b = Example("a", "x", ("home",), {"x": 1, "y": 2}), Example("b", "x")
+    assert digest([a, b]) == digest([b, Example("a", "x", ("home",), {"y": 2, "x": 1})])
+    assert len({digest(rows) for rows in ([a], [a, b], [a, a], [b], [Example("b", "y")])}) == 5

@@ -1,0 +1,131 @@
+"""Bundles by name: promoted, rolled back, listed, and never pointing at half a bundle."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from models.bundle import Bundle, BundleError
+from models.registry import Registry
+from tests.unit.bundle_copies import copied, variant
+
+
+@pytest.fixture
+def registry(bundle: Bundle, tmp_path: Path) -> Registry:
+    """A registry of the default bundle, to which nothing points."""
+    copied(bundle, tmp_path / "bundles")
+    return Registry(tmp_path / "bundles")
+
+
+@pytest.fixture
+def second(bundle: Bundle, registry: Registry) -> str:
+    """The version of one more bundle in it, which is more careful."""
+    return variant(bundle, registry.folder, confidence_threshold=0.99).name
+
+
+def test_default_registry_has_a_bundle_in_production(bundle: Bundle) -> None:
+    registry = Registry()
+    assert registry.names()["production"] == bundle.version
+    assert bundle.version in [manifest.version for manifest in registry.versions()]
+
+
+def test_promote_rollback_list(registry: Registry, bundle: Bundle, second: str) -> None:
+    first = bundle.version
+    assert (registry.names(), sorted(m.version for m in registry.versions())) == ({}, sorted([first, second]))
+    assert registry.promote(first) == first
+    assert registry.promote(second) == second
+    assert registry.promote("production", "canary") == second
+    assert registry.names() == {"canary": second, "production": second}
+    assert registry.load("production").manifest.confidence_threshold == 0.99
+    assert registry.rollback() == first
+    assert registry.names() == {"canary": second, "production": first}
+    with pytest.raises(BundleError, match="'production' has no version before"):
+        registry.rollback()
+    assert registry.load("production").version == first
+
+
+def test_promoting_what_is_promoted_adds_no_history(registry: Registry, bundle: Bundle, second: str) -> None:
+    for reference in (bundle.version, second, second, second):
+        registry.promote(reference)
+    assert registry.rollback() == bundle.version
+
+
+def test_history_is_bounded(registry: Registry, bundle: Bundle, second: str) -> None:
+    for _ in range(12):
+        registry.promote(bundle.version)
+        registry.promote(second)
+    history = json.loads((registry.folder / "production.json").read_text())["history"]
+    assert (len(history), history[-1]) == (20, bundle.version)
+
+
+def test_bundle_is_found_by_path_version_and_name(registry: Registry, bundle: Bundle) -> None:
+    path = registry.folder / bundle.version
+    registry.promote(str(path), "stable")
+    assert [registry.resolve(r) for r in (str(path), bundle.version, "stable")] == [path] * 3
+    assert Registry.at(str(registry.folder)).load("stable").path == path
+
+
+def test_unknown_reference_lists_all_places(registry: Registry) -> None:
+    with pytest.raises(BundleError) as refused:
+        registry.load("nightly")
+    for place in ("'nightly'", str(registry.folder / "nightly"), str(registry.folder / "nightly.json")):
+        assert place in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["", "Production", "../production", "a b", ".hidden", "1st", "x" * 65])
+def test_unfit_name_is_refused(registry: Registry, bundle: Bundle, name: str) -> None:
+    with pytest.raises(BundleError, match="is no name"):
+        registry.promote(bundle.version, name)
+    assert registry.names() == {}
+
+
+def test_name_that_points_nowhere_cannot_roll_back(registry: Registry) -> None:
+    with pytest.raises(BundleError, match="no name 'canary'"):
+        registry.rollback("canary")
+
+
+def test_damaged_bundle_is_not_promoted(registry: Registry, bundle: Bundle, second: str) -> None:
+    registry.promote(bundle.version)
+    (registry.folder / second / "context.npz").write_bytes(b"half")
+    with pytest.raises(BundleError, match=r"context\.npz"):
+        registry.promote(second)
+    assert registry.load("production").version == bundle.version
+
+
+def test_damaged_bundle_is_not_rolled_back_to(registry: Registry, bundle: Bundle, second: str) -> None:
+    registry.promote(bundle.version)
+    registry.promote(second)
+    (registry.folder / bundle.version / "context.npz").unlink()
+    with pytest.raises(BundleError, match=r"context\.npz: missing"):
+        registry.rollback()
+    assert registry.load("production").version == second
+
+
+def test_bundle_from_elsewhere_is_not_promoted(registry: Registry, bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="lies outside the registry"):
+        registry.promote(str(bundle.path))
+
+
+def test_concurrent_promotions_leave_a_valid_pointer(registry: Registry, bundle: Bundle, second: str) -> None:
+    versions = {bundle.version, second}
+    registry.promote(bundle.version)
+
+    def promote(number: int) -> str:
+        return Registry(registry.folder).promote(sorted(versions)[number % 2])
+
+    def look(_: int) -> str:
+        return Registry(registry.folder).names()["production"]
+
+    with ThreadPoolExecutor(6) as pool:
+        promoted = [pool.submit(promote, number) for number in range(16)]
+        seen = set(pool.map(look, range(2000)))
+        assert {future.result() for future in promoted} == versions
+    assert seen <= versions
+    pointer = json.loads((registry.folder / "production.json").read_text())
+    timeline = [*pointer["history"], pointer["version"]]
+    assert set(timeline) <= versions
+    assert all(older != newer for older, newer in pairwise(timeline))
+    assert registry.load("production").version == pointer["version"]
+    assert sorted(path.name for path in registry.folder.iterdir()) == sorted([".lock", "production.json", *versions])
