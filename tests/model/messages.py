@@ -77,4 +77,4 @@ OUTSIDE = [
     "translate good morning to japanese",
 ]
 
-AMBIGUOUS = ["it was refused", "why is it still pending", "I want to cancel it", "what is the limit"]
+AMBIGUOUS = ["it was refused", "why is it still pending", "I want to cancel it", "can you check the status"]

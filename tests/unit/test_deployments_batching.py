@@ -114,7 +114,7 @@ async def test_a_caller_that_leaves_in_the_very_moment_of_departure_is_dropped()
     held = await process.next()
     assert held.argument == [3]
     held.answer.set_result(["three"])
-    assert await asyncio.gather(tasks[0], tasks[2]) == ["one", "three"]
+    assert list(await asyncio.gather(tasks[0], tasks[2])) == ["one", "three"]
 
 
 async def test_a_cancelled_caller_frees_its_place_in_the_queue() -> None:

