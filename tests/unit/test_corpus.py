@@ -52,7 +52,7 @@ def test_labels_screens_and_usage_exist(path: Path) -> None:
         assert example.product in {*PRODUCTS, OUT_OF_SCOPE}
         assert set(example.recent_screens) <= set(SCREENS)
         assert set(example.product_usage_60d) <= set(PRODUCTS)
-        assert all(uses >= 1 for uses in example.product_usage_60d.values())
+        assert min(example.product_usage_60d.values(), default=0) >= 0
 
 
 @pytest.mark.parametrize("path", AMBIGUOUS, ids=["training", "holdout"])
@@ -60,7 +60,8 @@ def test_every_ambiguous_message_is_about_several_products_and_settled_by_its_co
     products = defaultdict(set)
     for example in load(path):
         products[example.text].add(example.product)
-        speaks_for = {SCREENS[screen] for screen in example.recent_screens} | set(example.product_usage_60d)
+        used = {product for product, uses in example.product_usage_60d.items() if uses}
+        speaks_for = {SCREENS[screen] for screen in example.recent_screens} | used
         assert example.product in speaks_for, example
     assert [text for text, about in products.items() if len(about) < 2] == []
 
