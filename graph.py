@@ -33,6 +33,8 @@ class AppArgs(BaseModel):
     redis_url: str = "redis://127.0.0.1:6380/0"
     redis_timeout_ms: float = Field(default=50, gt=0)
     """How long features may take; after it the answer goes without them."""
+    gather_timeout_ms: float = Field(default=250, gt=0)
+    """How long the gather stage as a whole may take, its hop and a restart of its replica included."""
     publish_timeout_ms: float = Field(default=1000, gt=0)
     """How long publishing a screen event may take."""
     registry: str = str(DEFAULT)
@@ -80,6 +82,7 @@ def build(args: AppArgs) -> Application:
         desks=args.desks,
         redis_url=args.redis_url,
         publish_timeout_ms=args.publish_timeout_ms,
+        gather_timeout_ms=args.gather_timeout_ms,
     )
 
 

@@ -1,13 +1,13 @@
 """The way of a batch of messages, from validated queries to answers, in one function."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from deployments.gather import SOURCES
 from deployments.protocol import (
     Action,
     Candidate,
@@ -21,12 +21,12 @@ from deployments.protocol import (
     TextBatch,
     TokenBatch,
 )
-from features.schema import UserFeatures
 from models.bundle import Bundle
 from models.calibrate import out_of_scope_score
 from models.context import Floats, probabilities, softmax
 
 GENERAL_QUEUE = "general"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Flow:
     """The prediction cache in front of the classifier replicas."""
     desks: Mapping[str, str]
     """Product to desk; a product that is not listed has the desk of its own name."""
+    gather_timeout_s: float = 0.25
+    """How long to wait for the gather stage, its hop included, before answering without features."""
 
     async def answer(self, queries: Sequence[Query], bundle: Bundle) -> list[Answer | Exception]:
         """Answer a batch with one model; the features are gathered while the words are classified.
@@ -74,9 +76,11 @@ class Flow:
     async def _features(self, queries: Sequence[Query]) -> tuple[FeatureBatch, float]:
         started = time.perf_counter()
         try:
-            features = await self.gather([query.user_id for query in queries])
-        except DependencyError:  # the stage itself is gone, not only the store
-            features = FeatureBatch([UserFeatures()] * len(queries), SOURCES)
+            async with asyncio.timeout(self.gather_timeout_s):
+                features = await self.gather([query.user_id for query in queries])
+        except (DependencyError, TimeoutError) as error:  # the stage itself is gone, not only the store
+            logger.warning("gather stage: %s; answering without features", type(error).__name__)
+            features = FeatureBatch.missing(len(queries))
         return features, (time.perf_counter() - started) * 1000
 
     async def _text_logits(self, queries: Sequence[Query], version: str) -> tuple[LogitBatch, dict[str, float]]:

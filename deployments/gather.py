@@ -9,11 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from deployments.protocol import FeatureBatch
-from features.schema import UserFeatures
 from features.store import FeatureStore
 
 logger = logging.getLogger(__name__)
-SOURCES = ("recent_screens", "product_usage_60d")
 
 
 class BreakerConfig(BaseModel):
@@ -69,7 +67,7 @@ class FeatureGatherer:
         """Never raises for a store's sake."""
         if not self.breaker.allows():
             self.skipped += 1
-            return self._without(len(user_ids))
+            return FeatureBatch.missing(len(user_ids))
         try:
             async with asyncio.timeout(self._timeout_s):
                 users = await self._store.read(user_ids)
@@ -79,7 +77,7 @@ class FeatureGatherer:
             self.breaker.failed()
             if self.breaker.open and not was_open:
                 logger.warning("feature store: %s; answering without it", type(error).__name__)
-            return self._without(len(user_ids))
+            return FeatureBatch.missing(len(user_ids))
         if self.breaker.open:
             logger.warning("feature store: answers again")
         self.breaker.succeeded()
@@ -90,7 +88,3 @@ class FeatureGatherer:
 
     def levels(self) -> dict[str, float]:
         return {"feature_store_breaker_open": float(self.breaker.open)}
-
-    @staticmethod
-    def _without(n: int) -> FeatureBatch:
-        return FeatureBatch([UserFeatures()] * n, SOURCES)

@@ -88,8 +88,8 @@ class Ingress:
         while not self.ready:
             try:
                 await self.warm_up()
-            except DependencyError as error:
-                logger.warning("warm-up: %s; next try in %.1f s", error, pause_s)
+            except Exception as error:
+                logger.warning("warm-up: %r; next try in %.1f s", error, pause_s)
                 await asyncio.sleep(pause_s)
 
     async def warm_up(self) -> None:

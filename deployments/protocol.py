@@ -19,6 +19,8 @@ from models.context import Floats
 
 MAX_TEXT = 4_000
 MAX_TOP_K = 100
+SOURCES = ("recent_screens", "product_usage_60d")
+"""What `degraded` may name."""
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT, description="What the customer wrote.")]
 
 
@@ -119,6 +121,11 @@ class FeatureBatch:
 
     users: list[UserFeatures]
     degraded: tuple[str, ...] = ()
+
+    @classmethod
+    def missing(cls, n: int) -> "FeatureBatch":
+        """What n users get when no source answers."""
+        return cls([UserFeatures()] * n, SOURCES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,8 +120,10 @@ class IngressDeployment:
         desks: Mapping[str, str],
         redis_url: str,
         publish_timeout_ms: float,
+        gather_timeout_ms: float,
     ) -> None:
-        flow = Flow(as_call(gather), as_call(preprocess), as_call(classify), desks)
+        stages = (as_call(gather), as_call(preprocess), as_call(classify))
+        flow = Flow(*stages, desks, gather_timeout_ms / 1000)
         bundle = Registry(Path(registry)).load(version)
         self._ingress = Ingress(flow, bundle, connect(redis_url, publish_timeout_ms / 1000))
         self._tasks: set[asyncio.Task[None]] = set()

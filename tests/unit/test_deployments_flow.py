@@ -7,8 +7,16 @@ import pytest
 from redis.asyncio import Redis
 
 from deployments.flow import Answer, Flow
-from deployments.gather import SOURCES
-from deployments.protocol import Action, DependencyError, FeatureBatch, LogitBatch, PredictResponse, Query, TokenBatch
+from deployments.protocol import (
+    SOURCES,
+    Action,
+    DependencyError,
+    FeatureBatch,
+    LogitBatch,
+    PredictResponse,
+    Query,
+    TokenBatch,
+)
 from features.store import FeatureStore
 from models.bundle import PARTS, Bundle, write_bundle
 from models.classifier import TextClassifier
@@ -130,6 +138,16 @@ async def test_an_answer_without_the_gather_stage_is_degraded_too(way: Flow, bun
         raise DependencyError("FeatureGatherer: ActorDiedError")
 
     [response] = await responses(Flow(dead, way.preprocess, way.classify, {}), queries(TEXTS[0]), bundle)
+    assert tuple(response.degraded) == SOURCES
+
+
+async def test_a_gather_stage_that_hangs_is_not_waited_for(way: Flow, bundle: Bundle) -> None:
+    async def hung(users: list[str]) -> FeatureBatch:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    impatient = Flow(hung, way.preprocess, way.classify, {}, gather_timeout_s=0.01)
+    [response] = await responses(impatient, queries(TEXTS[0]), bundle)
     assert tuple(response.degraded) == SOURCES
 
 
