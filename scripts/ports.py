@@ -14,9 +14,9 @@ def is_free(port: int) -> bool:
     return False
 
 
-def free_port(preferred: int) -> int:
-    """The preferred port, or any that is free on 127.0.0.1."""
-    if is_free(preferred):
+def free_port(preferred: int = 0) -> int:
+    """The preferred port if it is free, otherwise any that is free on 127.0.0.1."""
+    if preferred and is_free(preferred):
         return preferred
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

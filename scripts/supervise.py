@@ -18,17 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from local_redis import LocalRedis, RedisUnavailable, ping
+from ports import is_free
+from ray_environment import configure_ray, end_haproxy, scratch_folder
+from run_lock import AlreadyRunning, RunLock
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from local_redis import LocalRedis, RedisUnavailable, ping  # noqa: E402
-from ports import is_free  # noqa: E402
-from ray_environment import configure_ray, end_haproxy, scratch_folder  # noqa: E402
-from run_lock import AlreadyRunning, RunLock  # noqa: E402
-
 DEMO_USERS = 300
-
-
 _stop = threading.Event()
 
 

@@ -3,20 +3,15 @@
 Hypothesis draws the same examples in every run, and a busy machine fails nothing.
 """
 
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from local_redis import LocalRedis
+from ports import free_port
 from redis.asyncio import Redis
 
 from features.store import connect
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from local_redis import LocalRedis, free_port  # noqa: E402
 
 settings.register_profile("switchboard", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("switchboard")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from local_redis import LocalRedis, free_port
+from local_redis import LocalRedis
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT_S = 300.0

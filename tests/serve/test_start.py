@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_redis import LocalRedis, free_port
+from local_redis import LocalRedis
+from ports import free_port
 
 from tests.serve.conftest import command
 
