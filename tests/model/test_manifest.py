@@ -27,5 +27,5 @@ def test_the_hold_out_figures_reach_the_targets(bundle: Bundle) -> None:
     figures = bundle.manifest.metrics
     assert figures["holdout_clear"]["accuracy"] >= 0.92
     assert figures["holdout_ambiguous"]["accuracy"] >= 0.88
-    assert figures["holdout_misleading"]["accuracy"] >= 0.87
+    assert figures["holdout_misleading"]["accuracy"] >= 0.88
     assert figures["holdout_clear"]["ood_auroc"] >= 0.95

@@ -37,6 +37,7 @@ def flow(bundle: Bundle, classify: Classify, redis: Redis, desks: dict[str, str]
         PreprocessStage({bundle.version: bundle.preprocessor}.__getitem__),
         PredictionCache(classify),
         desks or {},
+        gather_timeout_s=60.0,
     )
 
 
