@@ -54,9 +54,16 @@ def wait_until_ready(process: "subprocess.Popen[str]") -> list[str]:
     pytest.fail("the service did not start:\n" + "\n".join(lines))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
+    """A Redis of the service's own: its ingester would take the events of other tests."""
+    with LocalRedis(tmp_path_factory.mktemp("redis"), lambda text: None, free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
 def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service on a Redis of the test's own."""
+    """The service, for the tests of this folder; it ends with them."""
     port = free_port()
     arguments = command(tmp_path_factory.mktemp("state"), port)
     environment = os.environ | {"REDIS_URL": redis_server.url}

@@ -110,6 +110,7 @@ async def test_an_entry_keeps_no_more_in_memory_than_it_counts() -> None:
 
     async def classify(batch: TokenBatch) -> LogitBatch:
         answered = answer(batch)
+        assert answered.logits.base is None
         answers.append(weakref.ref(answered.logits))
         return answered
 

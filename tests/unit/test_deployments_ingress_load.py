@@ -15,13 +15,16 @@ from tests.unit.plain_graph import answered, classify_stage, refused, service
 Gated = Gate[TokenBatch, LogitBatch]
 
 
+@pytest.mark.parametrize("while_serving", [False, True])
 async def test_a_full_queue_gets_429_and_when_to_come_back(
-    bundle: Bundle, classifier: TextClassifier, redis: Redis
+    bundle: Bundle, classifier: TextClassifier, redis: Redis, while_serving: bool
 ) -> None:
     classify: Gated = Gate()
     stage = classify_stage(bundle, classifier)
     limits = BatchingConfig(max_in_flight=1, max_batch=1, max_queue=1, deadline_ms=600_000)
-    at = service(bundle, classify, redis, limits)
+    at = service(bundle, classify, redis, None if while_serving else limits)
+    if while_serving:
+        at.ingress.configure(limits)
     travelling = at.begin(user_id="ann", text="one")
     held = await classify.next()
     two = [at.begin(user_id="ann", text="two") for _ in range(2)]
