@@ -16,7 +16,9 @@ from types import TracebackType
 from ports import free_port
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 RESTART_AFTER_S = 5.0
 _PR_SET_PDEATHSIG = 1
@@ -104,7 +106,7 @@ class LocalRedis:
 
     def _answers(self) -> bool:
         try:
-            with Redis(port=self.port, socket_timeout=1) as redis:
+            with Redis(port=self.port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as redis:
                 return bool(redis.ping())
         except (RedisError, OSError):
             return False

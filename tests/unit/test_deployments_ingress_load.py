@@ -39,6 +39,26 @@ async def test_a_full_queue_gets_429_and_when_to_come_back(
     answered(await waiting)
 
 
+async def test_new_limits_hold_for_those_who_wait(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> None:
+    classify: Gated = Gate()
+    stage = classify_stage(bundle, classifier)
+    at = service(bundle, classify, redis)
+    at.ingress.configure(BatchingConfig(max_in_flight=1, max_batch=2, max_queue=3, deadline_ms=600_000))
+    tasks = {at.begin(user_id="ann", text="travelling")}
+    held = await classify.next()
+    arriving = [at.begin(user_id="ann", text=text) for text in ("one", "two", "three", "four")]
+    [shed], waiting = await asyncio.wait(arriving, return_when=asyncio.FIRST_COMPLETED)
+    refused(await shed, 429)
+    assert at.ingress.batcher.levels() == {"queue_length": 3, "batches_in_flight": 1}
+    for size in (2, 1):
+        held.answer.set_result(await stage(held.argument))
+        held = await classify.next()
+        assert len(held.argument.lengths) == size
+    held.answer.set_result(await stage(held.argument))
+    for response in await asyncio.gather(*tasks, *waiting):
+        answered(response)
+
+
 async def test_a_late_answer_is_504(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> None:
     stage, awake = classify_stage(bundle, classifier), asyncio.Event()
 
