@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.data import OUT_OF_SCOPE, DataError, Example, Split, digest, labels, load, split
 from models.duplicates import similar_pairs
 
-words = st.text("abc ", max_size=12) | st.sampled_from(["\ud800", "", "card declined", "card declined again"])
+words = st.lists(st.sampled_from("abcde"), max_size=5).map(" ".join) | st.text(max_size=5) | st.just("\ud800")
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:

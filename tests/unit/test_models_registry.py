@@ -1,7 +1,8 @@
 """Bundles by name: promoted, rolled back, listed, and never pointing at half a bundle."""
 
+import fcntl
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from pathlib import Path
 
@@ -106,6 +107,17 @@ def test_damaged_bundle_is_not_rolled_back_to(registry: Registry, bundle: Bundle
 def test_bundle_from_elsewhere_is_not_promoted(registry: Registry, bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="lies outside the registry"):
         registry.promote(str(bundle.path))
+
+
+def test_promotion_waits_for_one_that_is_under_way(registry: Registry, bundle: Bundle) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with (registry.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            promotion = pool.submit(registry.promote, bundle.version)
+            assert not wait([promotion], timeout=2).done
+            assert registry.names() == {}
+        assert promotion.result(timeout=20) == bundle.version
+    assert registry.names() == {"production": bundle.version}
 
 
 def test_concurrent_promotions_leave_a_valid_pointer(registry: Registry, bundle: Bundle, second: str) -> None:
