@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Literal
 
+import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
@@ -19,7 +20,7 @@ from deployments.stages import (
 )
 from features.store import StoreConfig
 from features.stream import IngesterConfig
-from models.classifier import Device
+from models.classifier import Device, require
 from models.registry import DEFAULT, Registry
 
 Placement = Literal["deployment", "inline"]
@@ -41,6 +42,8 @@ class AppArgs(BaseModel):
     model: str = "production"
     """Name or version of the bundle that answers."""
     device: Device = "cpu"
+    await_gpu: bool = False
+    """With `device: cuda`, whether to wait for a GPU node when the cluster has none."""
     threads: int = Field(default=1, ge=1)
     """Threads of one inference."""
     desks: dict[str, str] = Field(default_factory=dict)
@@ -66,9 +69,28 @@ def _stage(name: str) -> serve.Deployment:
     return serve.deployment(name=name, max_ongoing_requests=64)(Stage)
 
 
+def _require_gpu(args: AppArgs) -> None:
+    """Refuse now what Ray would wait for without end: a replica with a GPU on a cluster that has none."""
+    if not args.await_gpu and not ray.cluster_resources().get("GPU"):  # type: ignore[no-untyped-call]
+        raise RuntimeError(
+            "device 'cuda': no node of this Ray cluster has a GPU; use serve_config.yaml for CPUs, "
+            "or set await_gpu: true where an autoscaler brings GPU nodes"
+        )
+
+
 def build(args: AppArgs) -> Application:
-    """HTTP → Ingress → FeatureGatherer, Preprocessor → PredictionCache → Classifier replicas."""
-    version = Registry.at(args.registry).load(args.model).version
+    """HTTP → Ingress → FeatureGatherer, Preprocessor → PredictionCache → Classifier replicas.
+
+    Raises:
+        BundleError: the bundle must not be served.
+        RuntimeError: `device: cuda` without a GPU, without its provider, or with a network for CPUs.
+    """
+    require(args.device)
+    if args.device == "cuda":
+        _require_gpu(args)
+    bundle = Registry.at(args.registry).load(args.model)
+    require(args.device, bundle.path / "text.onnx")
+    version = bundle.version
     gather = partial(gatherer, args.redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)

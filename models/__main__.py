@@ -1,4 +1,4 @@
-"""Command line: `python -m models {train,evaluate,promote,rollback,list}`."""
+"""Command line: `python -m models {train,evaluate,bench,report,promote,rollback,list}`."""
 
 import argparse
 import json
@@ -9,8 +9,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from models.bundle import Bundle, BundleError
-from models.data import CORPUS, OUT_OF_SCOPE, DataError, digest, load
+from models.classifier import is_int8
+from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, digest, load, load_validation, split
+from models.recipe import Recipe
 from models.registry import DEFAULT, Registry
+from models.report import points, store, write_report
+
+RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,15 +31,25 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     try:
-        from models.train import Recipe, train
+        from models.train import train
     except ModuleNotFoundError as error:
         raise BundleError(f"training needs the extra [train]: {error}") from None
+    examples = _rows(arguments)
+    held = load(arguments.validation_data) if arguments.validation_data else load_validation(arguments.data)
+    unlabelled = load(arguments.unlabelled, OUT_OF_SCOPE) if arguments.unlabelled else []
+    recipe = Recipe(**{f.name: getattr(arguments, f.name) for f in fields(Recipe)})
+    bundle = train(
+        examples, recipe, arguments.out, arguments.work, arguments.data, held, [row.text for row in unlabelled]
+    )
+    print(json.dumps({"version": bundle.version, "path": str(bundle.path), **bundle.manifest.metrics}))
+
+
+def _rows(arguments: argparse.Namespace) -> list[Example]:
+    """The labelled rows of `--data` and `--out-of-scope`."""
     examples = load(arguments.data)
     if arguments.out_of_scope:
         examples += load(arguments.out_of_scope, OUT_OF_SCOPE)
-    recipe = Recipe(**{f.name: getattr(arguments, f.name) for f in fields(Recipe)})
-    bundle = train(examples, recipe, arguments.out, arguments.work, arguments.data)
-    print(json.dumps({"version": bundle.version, "path": str(bundle.path), **bundle.manifest.metrics}))
+    return examples
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -44,9 +59,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.data is None:
         _reproduce(bundle)
         return
-    examples = load(arguments.data)
-    if arguments.out_of_scope:
-        examples += load(arguments.out_of_scope, OUT_OF_SCOPE)
+    examples = _rows(arguments)
     report = evaluate(bundle, examples)
     for product, f1 in report.get("f1", {}).items():
         print(f"{product:>24}  f1 {f1:.4f}")
@@ -61,13 +74,43 @@ def _reproduce(bundle: Bundle) -> None:
     examples = load(CORPUS)
     if bundle.manifest.training.get("data_sha256") != digest(examples):
         raise DataError(f"bundle {bundle.version} was trained on other data than {CORPUS}: name a file with --data")
-    sets = test_sets(examples, CORPUS)
+    sets = test_sets(split(examples), CORPUS)
     figures = {name: evaluate(bundle, rows) for name, rows in tqdm(sets.items(), unit="set", leave=False)}
     for name, report in figures.items():
         told = bundle.manifest.metrics.get(name)
         same = "as in the manifest" if report == told else f"the manifest says {(told or {}).get('accuracy')}"
         print(f"{name:>20}  n {report['n']:>4}  accuracy {report['accuracy']:.4f}  {same}")
     print(json.dumps({"version": bundle.version, **figures}))
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from models.bench import bench, candidates, machine, run_folder
+
+    if arguments.run_folder:
+        run, paths = run_folder(arguments.run_folder)
+    else:
+        bundles = [Registry(arguments.registry).load(reference) for reference in arguments.bundle or ["production"]]
+        run, paths = {}, {bundle.version: bundle.path / "text.onnx" for bundle in bundles}
+    if arguments.device == "cuda":
+        paths = {name: path for name, path in paths.items() if not is_int8(path)}
+    timed = bench(
+        candidates(paths, arguments.device), arguments.device, tokens=arguments.tokens, rounds=arguments.rounds
+    )
+    for name, figures in timed.items():
+        latencies = "  ".join(f"{key} {figures[key]['p50_ms']:.3f} ms" for key in figures if key.startswith("batch_"))
+        print(f"{name:>14}  {latencies}  {figures['messages_per_second']} messages/s")
+    result = {"machine": machine(arguments.device), "tokens": arguments.tokens, "networks": timed}
+    if arguments.save:
+        store(arguments.save, arguments.save.stem, run, arguments.device, result)
+    print(json.dumps({"device": arguments.device, **result}))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from models.plots import accuracy_latency_png
+
+    stored = write_report(arguments.runs, arguments.page)
+    accuracy_latency_png(points(stored), arguments.page.parent / "models.png")
+    print(f"{arguments.page}: {len(stored)} runs")
 
 
 def _promote(arguments: argparse.Namespace) -> None:
@@ -93,24 +136,35 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="labelled chats and an encoder in, a bundle out")
     train.set_defaults(run=_train)
-    train.add_argument("--data", type=Path, default=CORPUS, help="CSV, JSONL or a folder of JSONL (own corpus)")
+    train.add_argument("--data", type=Path, default=CORPUS, help="CSV, JSONL, CLINC150's JSON or a folder of JSONL")
+    train.add_argument("--validation-data", type=Path, help="rows to choose epochs and calibrate by")
     train.add_argument("--out-of-scope", type=Path, help="more rows, labelled out of scope")
+    train.add_argument("--unlabelled", type=Path, help="more texts for the teachers to label: rows with a `text`")
     train.add_argument("--out", type=Path, default=DEFAULT, help="folder that gets the bundle")
-    train.add_argument("--work", type=Path, help="folder for finished stages, to go on after a stop")
-    train.add_argument("--encoder", default="default", help="folder or hub id of a pretrained encoder")
-    train.add_argument("--teacher-epochs", type=int, default=8)
-    train.add_argument("--student-epochs", type=int, default=5)
-    train.add_argument("--student-layers", type=int, default=3)
-    train.add_argument("--vocabulary", type=int, default=13000, help="word pieces to keep")
-    train.add_argument("--max-tokens", type=int, default=96)
-    train.add_argument("--precision", type=float, default=0.95, help="wanted precision of routed answers")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--work", type=Path, help="folder for finished stages, to go on after a stop (OUT/.work)")
+    for field in fields(Recipe):
+        default, text = field.default, field.metadata["help"]
+        train.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), default=default, help=text)
 
     evaluate = commands.add_parser("evaluate", help="figures of a bundle on labelled chats; last line JSON")
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("--bundle", default="production", help="path, version or name")
     evaluate.add_argument("--data", type=Path, help="default: the test sets of the manifest")
     evaluate.add_argument("--out-of-scope", type=Path, help="messages about no product, for ood_auroc")
+
+    bench = commands.add_parser("bench", help="latency and messages per second on one core or a GPU; last line JSON")
+    bench.set_defaults(run=_bench)
+    bench.add_argument("--bundle", action="append", help="path, version or name; several may be given (production)")
+    bench.add_argument("--run", dest="run_folder", type=Path, help="folder of a training run: all of its networks")
+    bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    bench.add_argument("--tokens", type=int, default=16, help="length of each message")
+    bench.add_argument("--rounds", type=int, default=200, help="runs of each network at each batch size")
+    bench.add_argument("--save", type=Path, help="JSON file that `report` reads; needs --run")
+
+    report = commands.add_parser("report", help="write the figures of stored runs into docs/models.md")
+    report.set_defaults(run=_report)
+    report.add_argument("--runs", type=Path, default=RUNS, help="folder of what `bench --save` wrote")
+    report.add_argument("--page", type=Path, default=RUNS.parent / "models.md")
 
     promote = commands.add_parser("promote", help="point a name at a bundle")
     promote.set_defaults(run=_promote)
@@ -123,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help="bundles and names of the registry")
     listing.set_defaults(run=_list)
-    for command in (evaluate, promote, rollback, listing):
+    for command in (evaluate, bench, promote, rollback, listing):
         command.add_argument("--registry", type=Path, default=DEFAULT, help="folder of bundles")
     return parser
 

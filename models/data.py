@@ -41,12 +41,21 @@ class DataError(ValueError):
     """A file that cannot be read as labelled chats; the message names file, row and column."""
 
 
+def load_validation(path: Path) -> list[Example]:
+    """The validation rows that a file brings along; only CLINC150's layout has any, others give none."""
+    if path.suffix != ".json":
+        return []
+    return [_example(row, where, None) for where, row in _clinc_rows(path, ("val", "oos_val"))]
+
+
 def load(path: Path, default_product: str | None = None) -> list[Example]:
     """Read labelled chats from a CSV or JSONL file, or from every JSONL file of a folder.
 
     Args:
         path: CSV with a header, or JSON lines: `text`, and `product` or `category`; optionally
             `recent_screens` (a list, or in CSV a JSON list or names joined by `|`) and `product_usage_60d`.
+            The label `oos` is read as `OUT_OF_SCOPE`. A `.json` file has CLINC150's layout: lists `train` and
+            `oos_train` of `[text, label]`.
         default_product: the label of rows that carry none, such as those of an out-of-scope file.
 
     Raises:
@@ -59,7 +68,11 @@ def load(path: Path, default_product: str | None = None) -> list[Example]:
         return [example for file in files for example in load(file, default_product)]
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    examples = [_example(row, f"{path}:{number}", default_product) for number, row in _rows(path)]
+    if path.suffix == ".json":
+        rows = _clinc_rows(path, ("train", "oos_train"))
+    else:
+        rows = ((f"{path}:{number}", row) for number, row in _rows(path))
+    examples = [_example(row, where, default_product) for where, row in rows]
     if not examples:
         raise DataError(f"{path}: the file holds no rows")
     return examples
@@ -119,6 +132,22 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{path}:{number + 1}: not CSV: {error}") from None
 
 
+def _clinc_rows(path: Path, parts: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a JSON file such as CLINC150's, and where each stands."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    if not isinstance(content, dict) or not any(part in content for part in parts):
+        raise DataError(f"{path}: expected an object with the lists {' and '.join(parts)}")
+    for part in parts:
+        for number, row in enumerate(content.get(part) or []):
+            where = f"{path}: {part}[{number}]"
+            if not (isinstance(row, list) and len(row) == 2 and all(isinstance(value, str) for value in row)):
+                raise DataError(f"{where}: expected [text, label]")
+            yield where, {"text": row[0], "product": row[1]}
+
+
 def _example(row: dict[str, Any], where: str, default_product: str | None) -> Example:
     text = row.get("text")
     if not isinstance(text, str):
@@ -126,6 +155,7 @@ def _example(row: dict[str, Any], where: str, default_product: str | None) -> Ex
     product = row.get("product") or row.get("category") or default_product
     if not isinstance(product, str):
         raise DataError(f"{where}: no 'product' or 'category'; columns: {sorted(map(str, row))}")
+    product = OUT_OF_SCOPE if product == "oos" else product
     column = "recent_screens"
     try:
         screens = _screens(row.get(column))

@@ -1,74 +1,81 @@
-"""Distil the teacher into a student with a few of its layers.
+"""Distil the teachers into a student.
 
-The loss follows Hinton, Vinyals & Dean (2015): the teacher's distribution at a temperature, beside the labels'
-own, plus the cosine distance between the pooled sentence embeddings, which widths allow (Sanh et al., 2019).
-The student sees the training texts, noisy copies and mixtures of two, all labelled by the teacher.
+The loss follows Hinton, Vinyals & Dean (2015): the teachers' mean distribution at a temperature, beside the labels'
+own, plus the cosine distance between the pooled last hidden states where the widths are equal (Sanh et al., 2019).
+A student starts from layers of the first teacher, from a pretrained small encoder, or from nothing.
 """
 
-import random
+import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
+from transformers import AutoModel
 
 from features.preprocess import Ids, Preprocessor
-from models.augment import mixed, noisy
-from models.networks import Floats, TextNet, shallow_copy
-from models.teacher import optimise, predict
+from models.networks import Floats, TextNet, load_encoder
+from models.optimise import Schedule, optimise
+from models.prune import important_layers, keep_layers
+from models.teacher import accuracy_on
+from models.transfer import TransferSet
 
 TEMPERATURE = 2.0
+HARD_WEIGHT = 0.3
 
 
-def default_layers(depth: int, keep: int) -> list[int]:
-    """Evenly spaced layers that include the first and the last one."""
-    return [round(i * (depth - 1) / (keep - 1)) for i in range(keep)] if keep > 1 else [depth - 1]
+def from_teacher(teacher: TextNet, layers: int, rows: Sequence[Ids], targets: Floats) -> TextNet:
+    """A student with the `layers` least dispensable layers of a teacher, judged on validation rows."""
+    return keep_layers(teacher, important_layers(teacher, rows, targets, layers))
 
 
-def train_student(
-    teacher: TextNet,
+def from_scratch(teacher: TextNet, layers: int, seed: int) -> TextNet:
+    """A student of the teacher's shape with fewer layers and random weights."""
+    torch.manual_seed(seed)
+    config = copy.deepcopy(teacher.encoder.config)
+    config.num_hidden_layers = layers
+    encoder = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    if hasattr(encoder, "pooler"):
+        encoder.pooler = None
+    return TextNet(encoder, teacher.head.out_features)
+
+
+def from_pretrained(name: str, outputs: int) -> tuple[TextNet, Tokenizer]:
+    """A student on a pretrained small encoder, from a folder or a hub id, with that encoder's tokenizer."""
+    encoder, tokenizer = load_encoder(name)
+    return TextNet(encoder, outputs), tokenizer
+
+
+def distil(
+    student: TextNet,
     preprocessor: Preprocessor,
-    texts: Sequence[str],
-    targets: Floats,
+    transfer: TransferSet,
+    schedule: Schedule,
     *,
-    layers: int = 3,
-    epochs: int = 5,
-    copies: int = 2,
-    rate: float = 2e-4,
-    batch_size: int = 32,
-    seed: int = 0,
+    validation: tuple[Sequence[Ids], Floats] | None = None,
+    title: str = "student",
 ) -> TextNet:
-    """Distil a student of `layers` layers from (n,) texts and (n, outputs) label distributions."""
-    rng = random.Random(seed)
-    pool = [*texts] + [noisy(text, rng) for _ in range(copies) for text in texts]
-    unlabelled = [mixed(texts, rng) for _ in range(len(texts))]
-    rows = preprocessor.tokens(pool + unlabelled)
-    logits, embeddings = predict(teacher, rows, title="teacher labels")
-    hard = np.concatenate([targets] * (copies + 1))
-    soft = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
-    packed = np.concatenate([np.concatenate([hard, soft[len(pool) :]]), logits, embeddings], axis=1)
-    depth = len(teacher.encoder.encoder.layer)
-    student = shallow_copy(teacher, default_layers(depth, layers))
-    data: tuple[list[Ids], Floats] = (rows, packed.astype(np.float32))
-    optimise(
-        student, lambda epoch: data, _loss,
-        epochs=epochs, rate=rate, batch_size=batch_size, seed=seed, title="student",
-    )  # fmt: skip
+    """Train a student in place on the teachers' labels; also the recovery training after pruning."""
+    rows = preprocessor.tokens(transfer.texts)
+    packed = np.concatenate([transfer.labels, transfer.logits, transfer.embeddings], axis=1)
+    optimise(student, lambda epoch: (rows, packed), _loss, schedule, title, check=accuracy_on(validation))
     return student
 
 
 def _loss(net: TextNet, ids: Tensor, mask: Tensor, packed: Tensor) -> Tensor:
     outputs = net.head.out_features
     labels, teacher, target = packed[:, :outputs], packed[:, outputs : 2 * outputs], packed[:, 2 * outputs :]
-    embedding = net.embed(ids, mask)
-    logits = net.head(net.dropout(embedding))
+    embedding = net.embed(ids, mask).float()
+    logits = net.head(net.dropout(embedding)).float()
     soft = functional.kl_div(
         functional.log_softmax(logits / TEMPERATURE, dim=1),
         functional.log_softmax(teacher / TEMPERATURE, dim=1),
         log_target=True,
         reduction="batchmean",
     )
-    hard = functional.cross_entropy(logits, labels)
-    hidden = 1 - functional.cosine_similarity(embedding, target, dim=1).mean()
-    return soft * TEMPERATURE**2 + 0.3 * hard + hidden
+    value = soft * TEMPERATURE**2 + HARD_WEIGHT * functional.cross_entropy(logits, labels)
+    if embedding.shape[1] == target.shape[1]:
+        value = value + 1 - functional.cosine_similarity(embedding, target, dim=1).mean()
+    return value

@@ -40,7 +40,7 @@ def fit_context(
     torch.manual_seed(seed)
     outputs, depth = text_logits.shape[1], max((len(c.recent_screens) for c in contexts), default=0)
     names = sorted({screen for context in contexts for screen in context.recent_screens})
-    seen, log_uses, share = _features(contexts, names, labels, outputs, depth)
+    seen, log_uses, share = context_features(contexts, names, labels, outputs, depth)
     text, target = torch.from_numpy(text_logits), torch.from_numpy(targets)
     column = torch.zeros(outputs)
     column[: len(labels)] = 1.0
@@ -109,16 +109,18 @@ def balanced(heads: Sequence[ContextHead], trials: Sequence[Trial]) -> ContextHe
     return min(candidates, key=lambda head: max(trial.lost(head) for trial in trials))
 
 
-def _features(
+def context_features(
     contexts: Sequence[ContextInput], names: Sequence[str], labels: Sequence[str], outputs: int, depth: int
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, depth, screens) screens by age, (n, outputs) log of uses and (n, outputs) share of uses."""
     row = {name: i for i, name in enumerate(names)}
     column = {label: i for i, label in enumerate(labels)}
     seen = torch.zeros(len(contexts), depth, len(names))
     log_uses, share = torch.zeros(len(contexts), outputs), torch.zeros(len(contexts), outputs)
     for n, context in enumerate(contexts):
         for age, screen in enumerate(reversed(context.recent_screens)):
-            seen[n, age, row[screen]] = 1.0
+            if age < depth and screen in row:
+                seen[n, age, row[screen]] = 1.0
         uses = {column[p]: c for p, c in context.product_usage_60d.items() if p in column}
         for o, count in uses.items():
             log_uses[n, o] = float(np.log1p(count))

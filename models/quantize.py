@@ -1,25 +1,94 @@
-"""int8 quantisation of the text network: weights per channel, activations dynamically."""
+"""Quantise the text network: int8 weights per channel, activations dynamically or by calibration data; or fp16."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from onnxruntime.quantization import QuantType, quantize_dynamic
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from features.preprocess import Ids
+
+OPERATORS = ["MatMul", "Gather"]
+WIDEST_MATRIX = 4096
+"""Rows; taller ones are embedding tables."""
+
+
+def quantize(source: Path, target: Path, kind: str, calibration: Sequence[Ids]) -> None:
+    """Write a smaller copy of an fp32 ONNX model.
+
+    Args:
+        kind: `dynamic` int8 takes the range of activations from each run, `static` once from the calibration rows;
+            `fp16` halves every number, for GPUs.
+        calibration: token vectors, for `static` only.
+
+    Raises:
+        ValueError: another kind.
+    """
+    logging.getLogger().setLevel(logging.ERROR)
+    if kind == "dynamic":
+        quantize_int8(source, target)
+    elif kind == "static":
+        quantize_static_int8(source, target, calibration)
+    elif kind == "fp16":
+        onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(target))
+    else:
+        raise ValueError(f"quantization {kind!r}: expected 'dynamic', 'static', 'fp16' or 'none'")
 
 
 def quantize_int8(source: Path, target: Path, *, reduce_range: bool = True) -> None:
-    """Write an int8 copy of an fp32 ONNX model.
+    """Write an int8 copy whose activations are quantised by the range of each run.
 
     Args:
         reduce_range: 7-bit weights. Products of u8 activations and s8 weights saturate in 16 bits on x86
             CPUs without VNNI; seven bits do not, so a bundle answers the same on every CPU.
     """
-    logging.getLogger().setLevel(logging.ERROR)
     quantize_dynamic(
         source,
         target,
         per_channel=True,
         reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
-        op_types_to_quantize=["MatMul", "Gather"],
+        op_types_to_quantize=OPERATORS,
         extra_options={"MatMulConstBOnly": True},
     )
+
+
+def quantize_static_int8(source: Path, target: Path, calibration: Sequence[Ids]) -> None:
+    """Write an int8 copy whose activations have fixed ranges, those of the calibration rows."""
+    quantize_static(
+        source,
+        target,
+        _Rows(calibration),
+        quant_format=QuantFormat.QOperator,
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=OPERATORS,
+        extra_options={"MatMulConstBOnly": True},
+    )
+
+
+def sparsify(source: Path, target: Path, share: float) -> None:
+    """Write a copy with the smallest weights of every matrix zero: unstructured sparsity, for comparison only."""
+    model = onnx.load(str(source))
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 2 and tensor.dims[0] <= WIDEST_MATRIX:
+            weight = numpy_helper.to_array(tensor).copy()
+            weight[np.abs(weight) <= np.quantile(np.abs(weight), share)] = 0
+            tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
+    onnx.save(model, str(target))
+
+
+class _Rows(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, rows: Sequence[Ids]) -> None:
+        self._rows: Iterator[Ids] = iter(rows)
+
+    def get_next(self) -> dict[str, Any] | None:
+        row = next(self._rows, None)
+        return None if row is None else {"ids": row[None], "mask": np.ones((1, len(row)), np.int32)}

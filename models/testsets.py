@@ -1,7 +1,7 @@
 """What a bundle is measured on: the test split by kind, and the hold-out written by another author."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.contexts import ContextPool
@@ -25,12 +25,23 @@ def by_kind(rows: Sequence[Example], seed: int = 0) -> dict[str, list[Example]]:
     return {name: members for name, members in sets.items() if members}
 
 
-def test_sets(examples: Sequence[Example], data: Path) -> dict[str, list[Example]]:
-    """The sets of a bundle trained on `examples` from `data`: its test split, and half of the own corpus' hold-out."""
-    sets = by_kind(split(examples).test)
+def test_sets(parts: Split, data: Path) -> dict[str, list[Example]]:
+    """The sets of a bundle trained on the rows of `data`: its test split, and half of the own corpus' hold-out.
+
+    Without a test split the validation rows stand in, under names that say so.
+    """
+    if parts.test:
+        sets = by_kind(parts.test)
+    else:
+        sets = {f"validation_{name}": rows for name, rows in by_kind(parts.validation).items()}
     if data.resolve() == CORPUS.resolve():
         sets |= {f"holdout_{name}": rows for name, rows in by_kind(_holdout().test).items()}
     return sets
+
+
+def text_sets(sets: Mapping[str, Sequence[Example]]) -> dict[str, Sequence[Example]]:
+    """The sets whose messages need no context."""
+    return {name: rows for name, rows in sets.items() if not any(row.has_context for row in rows)}
 
 
 def with_holdout(parts: Split, data: Path) -> Split:

@@ -26,6 +26,18 @@ def test_the_file_sets_every_argument_but_the_registry() -> None:
     ScreenEventsArgs(**APPLICATIONS["screen-events"]["args"])
 
 
+def test_the_gpu_file_differs_where_the_gpu_asks_for_it() -> None:
+    gpu: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.gpu.yaml").read_text())
+    args, deployments = ({a["name"]: a for a in c["applications"]}["switchboard"] for c in (CONFIG, gpu))
+    changed = {key for key, value in deployments["args"].items() if args["args"][key] != value}
+    assert changed == {"model", "device"}
+    AppArgs(**deployments["args"])
+    by_name = {d["name"]: d for d in deployments["deployments"]}
+    assert set(by_name) == {d["name"] for d in args["deployments"]}
+    assert by_name["Classifier"]["ray_actor_options"]["num_gpus"] == 1
+    BatchingConfig(**by_name["Ingress"]["user_config"])
+
+
 def test_the_file_names_every_deployment_with_its_cpus() -> None:
     assert set(DEPLOYMENTS) == {
         "Ingress", "FeatureGatherer", "Preprocessor", "PredictionCache", "Classifier", "ScreenEvents",

@@ -1,15 +1,18 @@
 """The text classifier: whatever the batch, the same logits for the same text."""
 
 import random
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
 from models.bundle import Bundle
-from models.classifier import TextClassifier, length_groups
+from models.classifier import TextClassifier, is_int8, length_groups
 from models.data import CORPUS, load
 
 TEXTS = sorted({example.text for example in load(CORPUS / "holdout")})
@@ -64,3 +67,10 @@ def test_texts_are_told_apart(bundle: Bundle, classifier: TextClassifier) -> Non
 def test_cuda_is_never_replaced_by_the_cpu(bundle: Bundle) -> None:
     with pytest.raises(RuntimeError, match=r"CUDAExecutionProvider.*install the extra \[gpu\]"):
         TextClassifier(bundle.path / "text.onnx", device="cuda")
+
+
+def test_int8_is_told_from_other_networks(bundle: Bundle, tmp_path: Path) -> None:
+    assert is_int8(bundle.path / "text.onnx")
+    plain = helper.make_model(helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "g", [], []))
+    onnx.save(plain, str(tmp_path / "fp32.onnx"))
+    assert not is_int8(tmp_path / "fp32.onnx")

@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 
 from features.preprocess import PreprocessConfig, Preprocessor
 from models.data import CORPUS, load
-from models.prune import prune_vocabulary
+from models.vocabulary import prune_vocabulary
 
 SIZE = 9000
 

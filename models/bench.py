@@ -1,0 +1,138 @@
+"""Latency and throughput of text networks: ONNX Runtime on one core or on a GPU, without Ray and without torch."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tqdm import tqdm
+
+from models.classifier import Device, open_session
+
+BATCHES = (1, 8, 32)
+WARM_UP = 20
+TURN = 10
+"""Runs in a row of one network before the next one has its turn, after one that brings its weights into the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A network to time, with its session open on a device."""
+
+    name: str
+    session: onnxruntime.InferenceSession
+
+
+def candidates(paths: Mapping[str, Path], device: Device) -> list[Candidate]:
+    """Open the networks.
+
+    Raises:
+        RuntimeError: the device cannot be had, see `open_session`.
+    """
+    return [Candidate(name, open_session(path, device)) for name, path in paths.items()]
+
+
+def bench(
+    rivals: Sequence[Candidate], device: Device, *, tokens: int = 16, rounds: int = 200, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Time every network at every batch size, taking turns, so that a busy moment hits all of them alike.
+
+    Args:
+        tokens: length of each message.
+        rounds: runs of each network at each batch size.
+
+    Returns:
+        By network: `batch_1`, `batch_8` and `batch_32` with p50_ms and p99_ms of one run, on a GPU also copy_ms
+        (p50 of the transfer to the card and back), and messages_per_second, the best of all batch sizes.
+    """
+    rng = np.random.default_rng(seed)
+    results: dict[str, dict[str, Any]] = {rival.name: {} for rival in rivals}
+    with tqdm(total=len(BATCHES) * rounds, desc=f"bench {device}", unit="round") as bar:
+        for size in BATCHES:
+            ids = rng.integers(200, 1000, (size, tokens)).astype(np.int32)
+            runs = {rival.name: _run(rival.session, ids, device) for rival in rivals}
+            times = _take_turns(runs, rounds, bar)
+            for name, spent in times.items():
+                results[name][f"batch_{size}"] = _percentiles(spent)
+                if device == "cuda":
+                    results[name][f"batch_{size}"]["copy_ms"] = round(_copy_ms(ids, rounds), 4)
+    for figures in results.values():
+        rates = [size / figures[f"batch_{size}"]["p50_ms"] * 1e3 for size in BATCHES]
+        figures["messages_per_second"] = round(max(rates))
+    return results
+
+
+def run_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The record of a training run, and the ONNX file of each of its networks."""
+    run = json.loads((folder / "run.json").read_text())
+    return run, {name: folder / described["file"] for name, described in run["networks"].items()}
+
+
+def machine(device: Device) -> str:
+    """The processor or card, Python and ONNX Runtime, in words."""
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    words = f"{names[0] if names else platform.machine()} ({os.cpu_count()} cores)"
+    if device == "cuda":
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        words = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return f"{words}, Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}"
+
+
+def _lines(path: str) -> list[str]:
+    file = Path(path)
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+def _run(session: onnxruntime.InferenceSession, ids: Any, device: Device) -> Callable[[], Any]:
+    """A call that runs once, its inputs already on the device."""
+    mask = np.ones_like(ids)
+    if device == "cpu":
+        return lambda: session.run(None, {"ids": ids, "mask": mask})
+    binding = session.io_binding()
+    for name, value in (("ids", ids), ("mask", mask)):
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value, device, 0))
+    binding.bind_output("logits", device)
+
+    def run() -> None:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return run
+
+
+def _take_turns(runs: Mapping[str, Callable[[], Any]], rounds: int, bar: Any) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        for _ in range(WARM_UP):
+            run()
+    for _ in range(rounds // TURN):
+        for name, run in runs.items():
+            run()
+            for _ in range(TURN):
+                begun = time.perf_counter()
+                run()
+                times[name].append((time.perf_counter() - begun) * 1e3)
+        bar.update(TURN)
+    return times
+
+
+def _copy_ms(ids: Any, rounds: int) -> float:
+    spent = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        for _ in ("ids", "mask"):
+            there = onnxruntime.OrtValue.ortvalue_from_numpy(ids, "cuda", 0)
+        there.numpy()
+        spent.append((time.perf_counter() - begun) * 1e3)
+    return float(np.median(spent))
+
+
+def _percentiles(spent: Sequence[float]) -> dict[str, float]:
+    return {"p50_ms": round(float(np.median(spent)), 4), "p99_ms": round(float(np.quantile(spent, 0.99)), 4)}

@@ -1,0 +1,141 @@
+"""From labelled texts to a small int8 network: teachers, transfer set, student, pruning, recovery, export."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from features.preprocess import Ids, PreprocessConfig, Preprocessor
+from models.distil import distil, from_pretrained, from_scratch, from_teacher
+from models.export import export_onnx
+from models.networks import Floats, TextNet, keep_embeddings, load_encoder
+from models.optimise import Schedule
+from models.prune import prune_blocks
+from models.quantize import quantize
+from models.recipe import Recipe
+from models.stages import Stages
+from models.teacher import train_teachers
+from models.transfer import TransferSet, label, transfer_texts
+from models.vocabulary import prune_vocabulary
+
+TEACHER_RATE = 1e-4
+STUDENT_RATE, STUDENT_HEAD_RATE = 2e-4, 5.0
+SAMPLE = 1500
+"""Training texts that importance and the range of activations are measured on."""
+SHORTEST_LIMIT, LONGEST_LIMIT = 96, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the networks see of the data: distinct texts and (n, outputs) label distributions."""
+
+    train: list[str]
+    targets: Floats
+    held: list[str]
+    held_targets: Floats
+    unlabelled: Sequence[str] = ()
+
+    def validation(self, preprocessor: Preprocessor) -> tuple[list[Ids], Floats]:
+        return preprocessor.tokens(self.held), self.held_targets
+
+    def sample(self, preprocessor: Preprocessor, seed: int) -> tuple[list[Ids], Floats]:
+        chosen = random.Random(seed).sample(range(len(self.train)), min(SAMPLE, len(self.train)))
+        return preprocessor.tokens([self.train[i] for i in chosen]), self.targets[chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    teacher_preprocessor: Preprocessor
+    preprocessor: Preprocessor
+    """Of the student: what is served."""
+    networks: dict[str, Path]
+    """The ONNX file of every step, from `teacher` to `int8`."""
+
+    def preprocessor_of(self, name: str) -> Preprocessor:
+        return self.teacher_preprocessor if name == "teacher" else self.preprocessor
+
+    @property
+    def served(self) -> Path:
+        return list(self.networks.values())[-1]
+
+
+def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
+    """Train, distil, prune, quantise; every network stays in the folder of the stages."""
+    wide = teacher_preprocessor(texts, recipe)
+    teachers = stages.run("teachers", lambda: _teachers(texts, recipe, wide))
+    nets, narrow = {"teacher": teachers[0]}, wide
+    if recipe.student != "teacher":
+        transfer = stages.run("transfer", lambda: _transfer(teachers, texts, recipe, wide))
+        student, narrow = stages.run("student", lambda: _student(teachers[0], transfer, texts, recipe, wide))
+        pruned = stages.run("pruned", lambda: _pruned(student, transfer, texts, recipe, narrow))
+        nets |= {"student": student, "pruned": pruned}
+    files = {}
+    for name, net in tqdm(nets.items(), desc="export", unit="network"):
+        files[name] = stages.folder / f"{name}.onnx"
+        if not files[name].is_file():
+            export_onnx(net, files[name])
+    source = list(files.values())[-1]
+    if recipe.quantization != "none":
+        name = "fp16" if recipe.quantization == "fp16" else "int8"
+        files[name] = stages.folder / f"{name}.onnx"
+        quantize(source, files[name], recipe.quantization, texts.sample(narrow, recipe.seed)[0])
+    wide.tokenizer.save(str(stages.folder / "teacher_tokenizer.json"))
+    narrow.tokenizer.save(str(stages.folder / "tokenizer.json"))
+    return Compressed(wide, narrow, files)
+
+
+def teacher_preprocessor(texts: Texts, recipe: Recipe) -> Preprocessor:
+    """The encoder's own tokenizer, with the recipe's limit of tokens or one that the training texts ask for."""
+    _, tokenizer = load_encoder(recipe.encoder)
+    limit = recipe.max_tokens
+    if not limit:
+        longest = Preprocessor(PreprocessConfig(max_tokens=LONGEST_LIMIT), tokenizer)
+        wanted = np.quantile([len(row) for row in longest.tokens(texts.train)], 0.99)
+        limit = max(SHORTEST_LIMIT, 16 * int(np.ceil(wanted / 16)))
+    return Preprocessor(PreprocessConfig(max_tokens=limit), tokenizer)
+
+
+def _teachers(texts: Texts, recipe: Recipe, preprocessor: Preprocessor) -> list[TextNet]:
+    return train_teachers(
+        recipe.teachers, lambda: TextNet(load_encoder(recipe.encoder)[0], texts.targets.shape[1]),
+        preprocessor, texts.train, texts.targets, Schedule(recipe.teacher_epochs, TEACHER_RATE, seed=recipe.seed),
+        validation=texts.validation(preprocessor), balance=recipe.balance,
+    )  # fmt: skip
+
+
+def _transfer(teachers: Sequence[TextNet], texts: Texts, recipe: Recipe, preprocessor: Preprocessor) -> TransferSet:
+    pool, owner = transfer_texts(
+        texts.train, texts.unlabelled, noise=recipe.noise, mixtures=recipe.mixtures, seed=recipe.seed
+    )
+    return label(teachers, preprocessor, pool, owner, texts.targets)
+
+
+def _student(
+    teacher: TextNet, transfer: TransferSet, texts: Texts, recipe: Recipe, wide: Preprocessor
+) -> tuple[TextNet, Preprocessor]:
+    """The distilled student, and the preprocessor with its pruned vocabulary."""
+    tokenizer = wide.tokenizer
+    if recipe.student == "layers":
+        student = from_teacher(teacher, recipe.student_layers, *texts.validation(wide))
+    elif recipe.student == "scratch":
+        student = from_scratch(teacher, recipe.student_layers, recipe.seed)
+    else:
+        student, tokenizer = from_pretrained(recipe.student, texts.targets.shape[1])
+    normalised = (wide.normalise(text) for text in texts.train)
+    tokenizer, old_ids = prune_vocabulary(tokenizer, normalised, recipe.vocabulary)
+    keep_embeddings(student.encoder, old_ids, wide.config.max_tokens)
+    narrow = Preprocessor(wide.config, tokenizer)
+    schedule = Schedule(recipe.student_epochs, STUDENT_RATE, head_rate=STUDENT_HEAD_RATE, seed=recipe.seed)
+    return distil(student, narrow, transfer, schedule, validation=texts.validation(narrow)), narrow
+
+
+def _pruned(
+    student: TextNet, transfer: TransferSet, texts: Texts, recipe: Recipe, preprocessor: Preprocessor
+) -> TextNet:
+    pruned = prune_blocks(student, *texts.sample(preprocessor, recipe.seed), recipe.heads, recipe.neurons)
+    schedule = Schedule(recipe.recovery_epochs, STUDENT_RATE, head_rate=STUDENT_HEAD_RATE, seed=recipe.seed + 1)
+    validation = texts.validation(preprocessor)
+    return distil(pruned, preprocessor, transfer, schedule, validation=validation, title="recovery")

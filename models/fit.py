@@ -1,0 +1,107 @@
+"""Fit what follows the text part: context weights, temperature and thresholds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from features.preprocess import Preprocessor
+from models.calibrate import (
+    abstention_threshold,
+    expected_calibration_error,
+    fit_temperature,
+    out_of_scope_score,
+)
+from models.classifier import TextClassifier
+from models.context import ContextHead, Floats, probabilities
+from models.contexts import ContextPool, with_contexts
+from models.data import OUT_OF_SCOPE, Example, Split
+from models.fuse import CAPS, Trial, balanced, fit_context, scaled
+from models.recipe import Recipe
+from models.targets import one_hot
+from models.testsets import by_kind
+
+IN_SCOPE_KEPT = 0.98
+"""Share of the in-scope validation rows that the out-of-scope threshold lets through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    context: ContextHead
+    temperature: float
+    confidence_threshold: float
+    out_of_scope_threshold: float
+    calibration: dict[str, Any]
+    """Validation rows, and their expected calibration error before and after the temperature."""
+
+
+def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextClassifier, recipe: Recipe) -> Fitted:
+    """Fit on the training rows (shape of the context weights) and the validation rows (all the rest)."""
+    held = with_contexts(
+        parts.validation, ContextPool(parts.validation) or ContextPool(parts.train), 4, recipe.seed + 1
+    )
+    held_text = text_logits(held, pre, classifier)
+    truth = one_hot(held, names, held_text.shape[1])
+    context = _context(parts, names, pre, classifier, recipe, fit_temperature(held_text, truth))
+    evidence = context.logits([pre.context(e.recent_screens, e.product_usage_60d) for e in held])
+    temperature = fit_temperature(held_text + evidence, truth)
+    inside = np.array([e.product != OUT_OF_SCOPE for e in held])
+    confidence, correct = _answers(held_text[inside], evidence[inside], temperature, truth[inside], len(names))
+    raw, _ = _answers(held_text[inside], evidence[inside], 1.0, truth[inside], len(names))
+    strange = out_of_scope_score(held_text, len(names), temperature)
+    return Fitted(
+        context,
+        temperature,
+        abstention_threshold(confidence, correct, recipe.precision),
+        float(np.quantile(strange[inside], IN_SCOPE_KEPT)),
+        {
+            "rows": len(parts.validation),
+            "ece_before": round(expected_calibration_error(raw, correct), 4),
+            "ece_after": round(expected_calibration_error(confidence, correct), 4),
+        },
+    )
+
+
+def _context(
+    parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextClassifier, recipe: Recipe, warmth: float
+) -> ContextHead:
+    """The context head whose worst loss over ambiguous and misled validation rows is smallest."""
+    pool = ContextPool(parts.train)
+    if not pool:
+        return ContextHead.empty(names, classifier.outputs)
+    rows = with_contexts(parts.train, pool, 2, recipe.seed)
+    text, targets = text_logits(rows, pre, classifier), one_hot(rows, names, classifier.outputs)
+    contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in rows]
+    heads = [
+        scaled(fit_context(names, text / warmth, contexts, targets, cap=cap, seed=recipe.seed), warmth)
+        for cap in tqdm(CAPS, desc="context", unit="cap")
+    ]
+    return balanced(heads, trials(parts.validation, names, pre, classifier))
+
+
+def _answers(text: Floats, context: Floats, temperature: float, truth: Floats, products: int) -> tuple[Any, Any]:
+    """(n,) confidence in the best product, and whether it is right."""
+    p = probabilities(text, context, temperature)[:, :products]
+    return p.max(axis=1), p.argmax(axis=1) == truth.argmax(axis=1)
+
+
+def trials(rows: Sequence[Example], names: Sequence[str], pre: Preprocessor, classifier: TextClassifier) -> list[Trial]:
+    """Ambiguous validation rows with their contexts, and clear ones with misleading contexts, to scale a head on."""
+    sets = by_kind(rows)
+    made = []
+    for kind in ("ambiguous", "misleading"):
+        members = sets.get(kind, [])
+        if members:
+            contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in members]
+            truth = np.array([names.index(e.product) for e in members])
+            made.append(Trial(text_logits(members, pre, classifier)[:, : len(names)], contexts, truth))
+    return made
+
+
+def text_logits(examples: Sequence[Example], pre: Preprocessor, classifier: TextClassifier) -> Floats:
+    """(n, outputs) text logits of examples, each distinct text once through the classifier."""
+    distinct = {example.text: i for i, example in enumerate({e.text: e for e in examples}.values())}
+    logits = classifier(pre.tokens(list(distinct)))
+    return logits[[distinct[example.text] for example in examples]]

@@ -1,0 +1,120 @@
+"""Write the figures of stored runs into docs/models.md, and draw accuracy against latency."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models.bundle import BundleError
+from models.recipe import Recipe
+
+BEGIN, END = "<!-- figures: python -m models report -->", "<!-- end of figures -->"
+STEPS = {
+    "teacher": "teacher, fp32",
+    "student": "student, fp32",
+    "pruned": "pruned, fp32",
+    "int8": "**int8 (served)**",
+    "fp16": "fp16",
+    "static": "int8, static ranges",
+    "sparse": "pruned, 80 % of weights zero, fp32",
+    "sparse_int8": "the same, int8",
+}
+
+
+def store(target: Path, name: str, run: Mapping[str, Any], device: str, figures: Mapping[str, Any]) -> None:
+    """Add the figures of one device to the stored run in `target`; those of another training run are replaced."""
+    old = json.loads(target.read_text()) if target.is_file() else {}
+    kept = old.get("bench", {}) if old.get("run", {}).get("version") == run["version"] else {}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = {"name": name, "run": run, "bench": kept | {device: figures}}
+    target.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_report(runs: Path, page: Path) -> list[dict[str, Any]]:
+    """Replace the part of a page between the two marks by tables of the stored runs; returns the runs.
+
+    Raises:
+        BundleError: there are no stored runs, or the page has no marks.
+    """
+    stored = [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
+    if not stored:
+        raise BundleError(
+            f"{runs}: no stored runs; python -m models bench --run FOLDER --save {runs}/NAME.json makes one"
+        )
+    text = page.read_text()
+    if BEGIN not in text or END not in text:
+        raise BundleError(f"{page}: lacks the lines {BEGIN!r} and {END!r}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    body = "\n".join(line for run in stored for line in section(run))
+    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
+    return stored
+
+
+def section(stored: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of one run: how it was made, and its table."""
+    run, training = stored["run"], stored["run"]["training"]
+    yield f"### {stored['name']}"
+    yield ""
+    minutes = training["seconds"] / 60
+    yield f"Version `{run['version']}`, {training['rows']} rows, trained in {minutes:.0f} minutes: {_command(training)}"
+    yield ""
+    sets = list(run["networks"]["teacher"]["sets"])
+    heads = ["network", "parameters", "MB", "ms (p50)", "ms (p99)", "messages/s"]
+    heads += [f"{name.replace('_', ' ')}: accuracy | ECE | AUROC" for name in sets]
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + "---|" * (len(heads) + 2 * len(sets))
+    for name, network in run["networks"].items():
+        yield _row(name, network, stored["bench"].get("cpu", {}).get("networks", {}).get(name), sets)
+    yield ""
+    yield from _notes(stored)
+    yield ""
+
+
+def points(stored: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float, float]]:
+    """(network, run, accuracy on the run's first set, milliseconds a message) of every network that was timed."""
+    found = []
+    for one in stored:
+        timed = one["bench"].get("cpu", {}).get("networks", {})
+        for name, network in one["run"]["networks"].items():
+            if name in timed:
+                accuracy = next(iter(network["sets"].values()))["accuracy"]
+                found.append((name, one["name"], accuracy, timed[name]["batch_1"]["p50_ms"]))
+    return found
+
+
+def _row(name: str, network: Mapping[str, Any], timed: Mapping[str, Any] | None, sets: Sequence[str]) -> str:
+    cells = [STEPS.get(name, name), f"{network['parameters'] / 1e6:.1f} M", f"{network['bytes'] / 1e6:.1f}"]
+    if timed:
+        cells += [f"{timed['batch_1'][key]:.2f}" for key in ("p50_ms", "p99_ms")]
+        cells.append(str(timed["messages_per_second"]))
+    else:
+        cells += ["-"] * 3
+    for key in sets:
+        figures = network["sets"][key]
+        cells += [_cell(figures[figure]) for figure in ("accuracy", "ece", "ood_auroc")]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _command(training: Mapping[str, Any]) -> str:
+    """The options of the run that differ from the recipe's defaults."""
+    defaults = asdict(Recipe())
+    told = {key: value for key, value in training["recipe"].items() if value != defaults.get(key)}
+    options = "".join(f" --{key.replace('_', '-')} {value}" for key, value in told.items())
+    return f"`python -m models train --data {training.get('data', 'FILE')}{options}`"
+
+
+def _notes(stored: Mapping[str, Any]) -> Iterator[str]:
+    for device, figures in stored["bench"].items():
+        yield f"Timed on {figures['machine']}, {device}, {figures['tokens']} tokens a message."
+    calibration = stored["run"]["training"].get("calibration")
+    if calibration:
+        yield (
+            f"Calibration on {calibration['rows']} validation rows: ECE {calibration['ece_before']} before, "
+            f"{calibration['ece_after']} after."
+        )
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,42 @@
+"""Results of finished training stages, on disk, so that a run that was stopped goes on."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+
+from models.data import Example, digest
+from models.recipe import Recipe
+
+T = TypeVar("T")
+
+
+class Stages:
+    """Results of finished stages, kept in a folder by the data and recipe that made them."""
+
+    def __init__(self, folder: Path, examples: Sequence[Example], recipe: Recipe) -> None:
+        key = hashlib.sha256(f"{digest(examples)} {recipe}".encode()).hexdigest()[:12]
+        self.folder = folder / key
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, name: str, make: Callable[[], T]) -> T:
+        """The result of a stage, from the folder if it is there."""
+        path = self.folder / f"{name}.pt"
+        if path.is_file():
+            return cast(T, torch.load(path, weights_only=False))
+        begun = time.monotonic()
+        made = make()
+        torch.save(made, path.with_suffix(".draft"))
+        spent = self.seconds() | {name: round(time.monotonic() - begun, 1)}
+        (self.folder / "seconds.json").write_text(json.dumps(spent))
+        path.with_suffix(".draft").replace(path)
+        return made
+
+    def seconds(self) -> dict[str, float]:
+        """How long each finished stage took."""
+        path = self.folder / "seconds.json"
+        return json.loads(path.read_text()) if path.is_file() else {}

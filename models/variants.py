@@ -1,0 +1,99 @@
+"""What each step of compression costs and buys: size and quality of every network of a run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from features.preprocess import Preprocessor
+from models.bundle import Bundle
+from models.calibrate import auroc, expected_calibration_error, fit_temperature, out_of_scope_score
+from models.classifier import TextClassifier
+from models.compress import Compressed, Texts
+from models.context import softmax
+from models.data import OUT_OF_SCOPE, Example
+from models.quantize import quantize, sparsify
+from models.testsets import text_sets
+
+SPARSITY = 0.8
+
+
+def compare_variants(
+    compressed: Compressed,
+    texts: Texts,
+    sets: Mapping[str, Sequence[Example]],
+    bundle: Bundle,
+    folder: Path,
+    joint: Mapping[str, float],
+) -> Path:
+    """Measure every network of a run, and two for comparison only; writes `run.json` into the run's folder.
+
+    The two are `static` (the other int8 calibration) and `sparse` (four fifths of the pruned weights zero). Quality
+    is that of the words alone, with a temperature of each network's own, fitted on the validation texts.
+
+    Args:
+        sets: to measure on; those whose rows carry contexts are left out.
+        joint: accuracy by set of the joint head, to be kept beside that of the additive one.
+    """
+    sets = text_sets(sets)
+    networks = compressed.networks | _comparisons(compressed, texts, folder)
+    described = {}
+    for name, path in networks.items():
+        pre = compressed.preprocessor_of(name)
+        classifier = TextClassifier(path)
+        temperature = fit_temperature(classifier(pre.tokens(texts.held)), texts.held_targets)
+        described[name] = {
+            "file": path.name,
+            "tokenizer": "teacher_tokenizer.json" if name == "teacher" else "tokenizer.json",
+            "parameters": parameters(path),
+            "bytes": path.stat().st_size,
+            "sets": {
+                key: _quality(rows, bundle.manifest.labels, pre, classifier, temperature) for key, rows in sets.items()
+            },
+        }
+    run = {
+        "version": bundle.version,
+        "training": bundle.manifest.training,
+        "max_tokens": compressed.preprocessor.config.max_tokens,
+        "served": bundle.manifest.metrics,
+        "joint_accuracy": joint,
+        "networks": described,
+    }
+    target = folder / "run.json"
+    target.write_text(json.dumps(run, indent=1) + "\n")
+    return target
+
+
+def parameters(path: Path) -> int:
+    """The number of weights in an ONNX file."""
+    return sum(int(np.prod(tensor.dims)) for tensor in onnx.load(str(path)).graph.initializer)
+
+
+def _comparisons(compressed: Compressed, texts: Texts, folder: Path) -> dict[str, Path]:
+    source = compressed.networks.get("pruned", compressed.networks["teacher"])
+    static, sparse, sparse_int8 = (folder / f"{name}.onnx" for name in ("static", "sparse", "sparse_int8"))
+    quantize(source, static, "static", texts.sample(compressed.preprocessor, 0)[0])
+    sparsify(source, sparse, SPARSITY)
+    quantize(sparse, sparse_int8, "dynamic", [])
+    return {"static": static, "sparse": sparse, "sparse_int8": sparse_int8}
+
+
+def _quality(
+    rows: Sequence[Example], labels: Sequence[str], pre: Preprocessor, classifier: TextClassifier, temperature: float
+) -> dict[str, Any]:
+    column = {label: i for i, label in enumerate(labels)}
+    logits = classifier(pre.tokens([row.text for row in rows]))
+    inside = np.array([row.product != OUT_OF_SCOPE for row in rows])
+    truth = np.array([column[row.product] for row in rows if row.product != OUT_OF_SCOPE])
+    p = softmax(logits[inside], temperature)[:, : len(labels)]
+    correct = p.argmax(axis=1) == truth
+    strange = out_of_scope_score(logits, len(labels), temperature)
+    return {
+        "n": len(truth),
+        "accuracy": round(float(correct.mean()), 4),
+        "ece": round(expected_calibration_error(p.max(axis=1), correct), 4),
+        "ood_auroc": round(auroc(strange[~inside], strange[inside]), 4) if not inside.all() else None,
+    }
