@@ -11,6 +11,7 @@ from tqdm import tqdm
 from models.bundle import Bundle, BundleError
 from models.classifier import is_int8
 from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, digest, load, load_validation, split
+from models.gates import TOLERANCE
 from models.recipe import Recipe
 from models.registry import DEFAULT, Registry
 from models.report import points, store, write_report
@@ -114,7 +115,11 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _promote(arguments: argparse.Namespace) -> None:
-    print(arguments.name, Registry(arguments.registry).promote(arguments.bundle, arguments.name))
+    version = Registry(arguments.registry).promote(
+        arguments.bundle, arguments.name, tolerance=arguments.tolerance, force=arguments.force,
+        examples=_rows(arguments) if arguments.data else None,
+    )  # fmt: skip
+    print(arguments.name, version)
 
 
 def _rollback(arguments: argparse.Namespace) -> None:
@@ -170,6 +175,10 @@ def _parser() -> argparse.ArgumentParser:
     promote.set_defaults(run=_promote)
     promote.add_argument("bundle", help="path, version or name")
     promote.add_argument("--name", default="production")
+    promote.add_argument("--data", type=Path, help="measure both bundles on these rows now")
+    promote.add_argument("--out-of-scope", type=Path, help="messages about no product, for the comparison")
+    promote.add_argument("--tolerance", type=float, default=TOLERANCE, help="how much worse it may be (%(default)s)")
+    promote.add_argument("--force", action="store_true", help="promote it though it is worse or not comparable")
 
     rollback = commands.add_parser("rollback", help="point a name back at the version before")
     rollback.set_defaults(run=_rollback)

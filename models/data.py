@@ -35,6 +35,8 @@ class Split:
     train: list[Example]
     validation: list[Example]
     test: list[Example]
+    calibration: list[Example] = field(default_factory=list)
+    """Rows for temperature and thresholds, where the validation rows are harder or easier than what is served."""
 
 
 class DataError(ValueError):
@@ -97,7 +99,8 @@ def split(examples: Sequence[Example], validation: float = 0.1, test: float = 0.
     for example, owner in zip(examples, owners, strict=True):
         draw = int.from_bytes(hashlib.sha256(smallest[owner].encode(errors="surrogatepass")).digest()[:8]) / 2**64
         parts[2 if draw < test else 1 if draw < test + validation else 0].append(example)
-    return Split(*parts)
+    train, held, tested = parts
+    return Split(train, held, tested)
 
 
 def digest(examples: Sequence[Example]) -> str:

@@ -10,7 +10,7 @@ from models.bundle import Bundle, Manifest
 from models.calibrate import auroc, expected_calibration_error, out_of_scope_score
 from models.classifier import TextClassifier
 from models.context import Floats, probabilities
-from models.data import OUT_OF_SCOPE, DataError, Example
+from models.data import OUT_OF_SCOPE, DataError, Example, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def score(bundle: Bundle, classifier: TextClassifier, examples: Sequence[Example
 
 
 def evaluate(bundle: Bundle, examples: Sequence[Example], classifier: TextClassifier | None = None) -> dict[str, Any]:
-    """Metrics of a bundle on labelled chats; see `metrics`.
+    """Metrics of a bundle on labelled chats, see `metrics`, and `data`, a hash of the chats.
 
     Raises:
         DataError: a label that the bundle does not know.
@@ -39,7 +39,8 @@ def evaluate(bundle: Bundle, examples: Sequence[Example], classifier: TextClassi
     if unknown:
         raise DataError(f"labels unknown to bundle {bundle.version}: {sorted(unknown)[:10]}")
     scores = score(bundle, classifier or bundle.classifier(), examples)
-    return metrics(bundle.manifest, scores, [example.product for example in examples])
+    figures = metrics(bundle.manifest, scores, [example.product for example in examples])
+    return figures | {"data": digest(examples)[:12]}
 
 
 def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict[str, Any]:

@@ -34,14 +34,13 @@ class Fitted:
     confidence_threshold: float
     out_of_scope_threshold: float
     calibration: dict[str, Any]
-    """Validation rows, and their expected calibration error before and after the temperature."""
+    """Number of rows, and their expected calibration error before and after the temperature."""
 
 
 def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextClassifier, recipe: Recipe) -> Fitted:
-    """Fit on the training rows (shape of the context weights) and the validation rows (all the rest)."""
-    held = with_contexts(
-        parts.validation, ContextPool(parts.validation) or ContextPool(parts.train), 4, recipe.seed + 1
-    )
+    """Fit the context part on training and validation rows, temperature and thresholds on the calibration rows."""
+    held = parts.calibration or parts.validation
+    held = with_contexts(held, ContextPool(held) or ContextPool(parts.train), 4, recipe.seed + 1)
     held_text = text_logits(held, pre, classifier)
     truth = one_hot(held, names, held_text.shape[1])
     context = _context(parts, names, pre, classifier, recipe, fit_temperature(held_text, truth))
@@ -57,7 +56,7 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
         abstention_threshold(confidence, correct, recipe.precision),
         float(np.quantile(strange[inside], IN_SCOPE_KEPT)),
         {
-            "rows": len(parts.validation),
+            "rows": len(parts.calibration or parts.validation),
             "ece_before": round(expected_calibration_error(raw, correct), 4),
             "ece_after": round(expected_calibration_error(confidence, correct), 4),
         },

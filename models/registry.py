@@ -6,12 +6,14 @@ A name is a small JSON file beside the bundles: `{"version": â€¦, "history": [â€
 import fcntl
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from models.bundle import Bundle, BundleError, Manifest, read_manifest
+from models.data import Example
+from models.gates import TOLERANCE, against
 
 DEFAULT = Path(__file__).resolve().parent.parent / "bundles"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -56,25 +58,68 @@ class Registry:
         """Each name and the version that it points at."""
         return {p.stem: json.loads(p.read_text())["version"] for p in sorted(self.folder.glob("[!.]*.json"))}
 
-    def promote(self, reference: str, name: str = "production") -> str:
-        """Point a name at a verified bundle of this registry; returns its version.
+    def promote(
+        self,
+        reference: str,
+        name: str = "production",
+        *,
+        tolerance: float = TOLERANCE,
+        force: bool = False,
+        examples: Sequence[Example] | None = None,
+    ) -> str:
+        """Point a name at a verified bundle of this registry that is not worse than the present one.
+
+        Args:
+            reference: path, version or name of the bundle.
+            name: what points at it afterwards.
+            tolerance: how much lower a figure may be.
+            force: promote a worse bundle all the same; one that does not load is refused even so.
+            examples: rows to measure both bundles on, instead of comparing the figures in their manifests.
+
+        Returns:
+            Its version.
 
         Raises:
-            BundleError: the name or the bundle is not fit.
+            BundleError: the name or the bundle is not fit, or the bundle is worse; the message says in what.
         """
         if not _NAME.fullmatch(name):
             raise BundleError(f"{name!r} is no name: lower-case letters, digits, '-' and '_', at most 64")
         bundle = self.load(reference)
-        if bundle.path.resolve().parent != self.folder.resolve():
-            raise BundleError(f"{bundle.path} lies outside the registry {self.folder}")
+        home = self.folder / bundle.version
+        if bundle.path.resolve() != home.resolve():
+            raise BundleError(
+                f"{bundle.path} lies outside the registry {self.folder} or is not named after its version: "
+                f"copy it to {home}"
+            )
+        while True:
+            present = self.names().get(name)
+            if not force and present not in (None, bundle.version):
+                self._refuse_worse(bundle, name, self.folder / str(present), tolerance, examples)
+            if self._replace(name, present, bundle.version):
+                return bundle.version
+
+    def _refuse_worse(
+        self, bundle: Bundle, name: str, present: Path, tolerance: float, examples: Sequence[Example] | None
+    ) -> None:
+        reasons = against(bundle, present, tolerance, examples)
+        if reasons:
+            raise BundleError(
+                f"{bundle.version} is not promoted, {name!r} stays {present.name}: {'; '.join(reasons)}; "
+                f"promote it all the same with --force"
+            )
+
+    def _replace(self, name: str, present: str | None, version: str) -> bool:
+        """Point a name at a version, unless it no longer points at `present`; returns whether it now does."""
         with self._lock():
             pointer = self.folder / f"{name}.json"
             old = json.loads(pointer.read_text()) if pointer.is_file() else {"version": None, "history": []}
-            if old["version"] == bundle.version:
-                return bundle.version
-            history = [v for v in [*old["history"], old["version"]] if v][-_HISTORY:]
-            self._write(pointer, bundle.version, history)
-        return bundle.version
+            if old["version"] == version:
+                return True
+            if old["version"] != present:
+                return False
+            history = [v for v in [*old["history"], present] if v][-_HISTORY:]
+            self._write(pointer, version, history)
+        return True
 
     def rollback(self, name: str = "production") -> str:
         """Point a name back at the version before; returns that version."""

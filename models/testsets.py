@@ -45,10 +45,14 @@ def text_sets(sets: Mapping[str, Sequence[Example]]) -> dict[str, Sequence[Examp
 
 
 def with_holdout(parts: Split, data: Path) -> Split:
-    """The own corpus' validation rows with the other half of the hold-out, which no network is trained on."""
+    """The own corpus' validation rows with the other half of the hold-out, which no network is trained on.
+
+    That half alone calibrates: the corpus is written to be hard, and its rows would make every confidence too low.
+    """
     if data.resolve() != CORPUS.resolve():
         return parts
-    return Split(parts.train, parts.validation + _holdout().validation, parts.test)
+    half = _holdout().validation
+    return Split(parts.train, parts.validation + half, parts.test, calibration=half)
 
 
 def _holdout() -> Split:

@@ -87,11 +87,12 @@ def test_name_that_points_nowhere_cannot_roll_back(registry: Registry) -> None:
         registry.rollback("canary")
 
 
-def test_damaged_bundle_is_not_promoted(registry: Registry, bundle: Bundle, second: str) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_damaged_bundle_is_not_promoted(registry: Registry, bundle: Bundle, second: str, force: bool) -> None:
     registry.promote(bundle.version)
     (registry.folder / second / "context.npz").write_bytes(b"half")
-    with pytest.raises(BundleError, match=r"context\.npz"):
-        registry.promote(second)
+    with pytest.raises(BundleError, match=r"context\.npz: SHA-256 is"):
+        registry.promote(second, force=force)
     assert registry.load("production").version == bundle.version
 
 
@@ -107,6 +108,13 @@ def test_damaged_bundle_is_not_rolled_back_to(registry: Registry, bundle: Bundle
 def test_bundle_from_elsewhere_is_not_promoted(registry: Registry, bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="lies outside the registry"):
         registry.promote(str(bundle.path))
+
+
+def test_bundle_in_a_folder_of_another_name_is_not_promoted(registry: Registry, second: str) -> None:
+    renamed = (registry.folder / second).rename(registry.folder / "latest")
+    with pytest.raises(BundleError, match=f"{renamed} .* is not named after its version: copy it to .*{second}"):
+        registry.promote("latest", force=True)
+    assert registry.names() == {}
 
 
 def test_promotion_waits_for_one_that_is_under_way(registry: Registry, bundle: Bundle) -> None:

@@ -1,0 +1,108 @@
+"""Reasons against putting one bundle in the place of another; none means that it may."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.bundle import PARTS, Bundle, BundleError, Manifest, content_version, read_manifest
+from models.data import OUT_OF_SCOPE, Example
+from models.evaluate import evaluate
+
+TOLERANCE = 0.005
+_WATCHED = ("accuracy", "ood_auroc")
+_ROUNDING = 1e-9
+
+
+def against(
+    candidate: Bundle, present: Path, tolerance: float = TOLERANCE, examples: Sequence[Example] | None = None
+) -> list[str]:
+    """Reasons to keep the bundle in the folder `present`; none if that is gone or damaged.
+
+    Compares the figures in the manifests, or, given examples, measures both bundles on them.
+    """
+    try:
+        manifest = read_manifest(present)
+    except BundleError:
+        return []
+    if not _intact(present, manifest):
+        return []
+    if examples is None:
+        return compare(candidate.manifest, manifest, tolerance)
+    try:
+        return measured(candidate, Bundle(present), examples, tolerance)
+    except BundleError as error:
+        return [f"they cannot be measured on the same rows: {error}"]
+
+
+def compare(candidate: Manifest, present: Manifest, tolerance: float) -> list[str]:
+    """Reasons by the figures in the manifests: labels lost, no data in common, or a figure that is worse.
+
+    A figure is worse if it is lower by more than `tolerance` on a data set that both were measured on.
+    """
+    shared = [name for name in present.metrics if _same_data(candidate.metrics.get(name, {}), present.metrics[name])]
+    reasons = _labels_lost(candidate, present)
+    if not shared:
+        reasons.append("they were not measured on the same data: compare them with --data FILE")
+    for name in shared:
+        reasons += _worse(name, candidate.metrics[name], present.metrics[name], tolerance)
+    return reasons
+
+
+def measured(candidate: Bundle, present: Bundle, examples: Sequence[Example], tolerance: float) -> list[str]:
+    """Reasons by measuring both bundles on the same rows now.
+
+    Raises:
+        BundleError: a bundle's network does not fit its labels.
+    """
+    reasons = _labels_lost(candidate.manifest, present.manifest)
+    products = {example.product for example in examples}
+    strange = [
+        f"the rows have labels that {bundle.version} does not know: {sorted(unknown)[:10]}"
+        for bundle in (candidate, present)
+        if (unknown := products - {*bundle.manifest.labels, OUT_OF_SCOPE})
+    ]
+    if not products - {OUT_OF_SCOPE}:
+        strange.append("the rows tell nothing: none of them has a product as its label")
+    if strange:
+        return reasons + strange
+    return reasons + _worse("the given rows", evaluate(candidate, examples), evaluate(present, examples), tolerance)
+
+
+def _intact(path: Path, manifest: Manifest) -> bool:
+    """Whether a bundle is as it was written, even if this code's preprocessing differs from its own."""
+    parts = {name: path / name for name in PARTS}
+    return content_version(manifest) == manifest.version and all(
+        part.is_file() and hashlib.sha256(part.read_bytes()).hexdigest() == manifest.files.get(name)
+        for name, part in parts.items()
+    )
+
+
+def _labels_lost(candidate: Manifest, present: Manifest) -> list[str]:
+    lost = sorted(set(present.labels) - set(candidate.labels))
+    return [f"it lacks the labels {lost}, which clients would lose"] if lost else []
+
+
+def _same_data(figures: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether figures are of the same rows, and there is one to compare."""
+    told = "n" in before and any(_number(before, key) is not None for key in _WATCHED)
+    return told and all(figures.get(key) == before.get(key) for key in ("n", "ood_n", "data"))
+
+
+def _worse(name: str, figures: Mapping[str, Any], before: Mapping[str, Any], tolerance: float) -> list[str]:
+    reasons = []
+    for key in _WATCHED:
+        new, old = _number(figures, key), _number(before, key)
+        if old is None:
+            continue
+        if new is None:
+            reasons.append(f"{name}: no {key}, present {old:.4f}")
+        elif not old - new <= tolerance + _ROUNDING:
+            reasons.append(f"{name}: {key} {new:.4f}, present {old:.4f}, tolerance {tolerance:g}")
+    return reasons
+
+
+def _number(figures: Mapping[str, Any], key: str) -> float | None:
+    value = figures.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
