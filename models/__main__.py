@@ -54,16 +54,14 @@ def _rows(arguments: argparse.Namespace) -> list[Example]:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from models.evaluate import evaluate
+    from models.judge import judge
 
     bundle = Registry(arguments.registry).load(arguments.bundle)
     if arguments.data is None:
         _reproduce(bundle)
         return
-    examples = _rows(arguments)
-    report = evaluate(bundle, examples)
-    for product, f1 in report.get("f1", {}).items():
-        print(f"{product:>24}  f1 {f1:.4f}")
+    report, text = judge(bundle, _rows(arguments), bundle.classifier(), arguments.plots)
+    print(text, end="\n\n")
     print(json.dumps({"version": bundle.version, **report}))
 
 
@@ -156,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--bundle", default="production", help="path, version or name")
     evaluate.add_argument("--data", type=Path, help="default: the test sets of the manifest")
     evaluate.add_argument("--out-of-scope", type=Path, help="messages about no product, for ood_auroc")
+    evaluate.add_argument("--plots", type=Path, help="folder for confusion.png and reliability.png (extra [train])")
 
     bench = commands.add_parser("bench", help="latency and messages per second on one core or a GPU; last line JSON")
     bench.set_defaults(run=_bench)

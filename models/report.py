@@ -70,6 +70,23 @@ def section(stored: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _notes(stored)
     yield ""
+    yield from _served(run)
+    yield ""
+
+
+def _served(run: Mapping[str, Any]) -> Iterator[str]:
+    """The bundle of a run on each set: words, context, both; what is routed, and how often that is right."""
+    heads = ["served", "n", "accuracy", "words alone", "context alone", "joint head"]
+    heads += ["routed", "right among routed", "ECE", "AUROC"]
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + "---|" * len(heads)
+    joint = run.get("joint_accuracy", {})
+    for name, figures in run["served"].items():
+        keys = ("accuracy", "accuracy_text_only", "accuracy_context_only")
+        cells = [name.replace("_", " "), str(figures["n"]), *(_cell(figures[key]) for key in keys)]
+        cells.append(_cell(joint.get(name)))
+        cells += [_cell(figures[key]) for key in ("coverage", "selective_accuracy", "ece", "ood_auroc")]
+        yield "| " + " | ".join(cells) + " |"
 
 
 def points(stored: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float, float]]:
