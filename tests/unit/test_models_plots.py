@@ -65,6 +65,19 @@ def test_other_figures_make_another_picture_and_the_same_the_same(
     assert not np.array_equal(first, pixels(tmp_path / "other.png"))
 
 
+def test_bars_of_the_reliability_diagram_are_as_high_as_the_accuracy(tmp_path: Path) -> None:
+    confidence = np.linspace(0, 1, 900, dtype=np.float32)
+    areas = []
+    for wrong_every in (1, 2, 4, 1_000):
+        correct = np.arange(1, 901) % wrong_every != 0
+        reliability_png(confidence, correct, tmp_path / "reliability.png")
+        red, green, blue = np.moveaxis(pixels(tmp_path / "reliability.png")[..., :3], -1, 0)
+        areas.append(int(((blue > red + 0.3) & (blue > green + 0.15)).sum()))
+    none, half, most, all_right = areas
+    assert (half - none) / (all_right - none) == pytest.approx(0.5, abs=0.04)
+    assert (most - none) / (all_right - none) == pytest.approx(0.75, abs=0.04)
+
+
 def test_figures_of_nothing_are_empty_pictures(tmp_path: Path) -> None:
     none = np.zeros(0)
     reliability_png(none.astype(np.float32), none.astype(np.bool_), tmp_path / "reliability.png")

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from models.context import Floats
 from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, load
 from models.evaluate import Scores, evaluate
 from models.judge import judge
-from models.slices import MEDIUM, SHORT, SLICES, memberships, noisy_accuracy, slices
+from models.slices import MEDIUM, SHORT, SLICES, memberships, noisy_accuracy, noisy_twin, slices
 
 LENGTHS = {"short", "medium", "long"}
 TEXTS = ("pay", "my card was declined", "recieve it", "\u2603", "pay " * 10, "pay " * 40, "declinned \u2603 " * 9)
@@ -143,6 +144,20 @@ def test_noise_depends_on_text_and_seed_alone(bundle: Bundle, classifier: TextCl
     assert len(set(by_seed)) > 1
 
 
+@given(st.integers(0, 1_000), st.text(max_size=60))
+def test_a_noisy_twin_differs_in_its_text_alone(seed: int, text: str) -> None:
+    example = Example(text, "loans", ("home",), {"loans": 3})
+    twin = noisy_twin(example, seed)
+    assert replace(twin, text=text) == example
+    assert noisy_twin(example, seed) == twin
+
+
+def test_every_message_gets_noise_of_its_own() -> None:
+    texts = [f"{i} is my loan number" for i in range(100)]
+    kept = [noisy_twin(Example(text, "loans"), 0).text == text for text in texts]
+    assert 5 < sum(kept) < 95
+
+
 def test_without_rows_in_scope_there_is_no_accuracy(
     bundle: Bundle, classifier: TextClassifier, chats: list[Example]
 ) -> None:
@@ -157,6 +172,8 @@ def test_without_rows_in_scope_there_is_no_accuracy(
 def test_the_report_is_that_of_evaluate_and_the_slices(
     bundle: Bundle, classifier: TextClassifier, chats: list[Example]
 ) -> None:
+    wrong = [replace(row, product=bundle.manifest.labels[0]) for row in chats[-12:]]  # so that some F1 are lower
+    chats = chats + wrong
     report, text = judge(bundle, chats, classifier)
     parts = report["slices"]
     assert {key: value for key, value in report.items() if key != "slices"} == evaluate(bundle, chats, classifier)
@@ -169,6 +186,7 @@ def test_the_report_is_that_of_evaluate_and_the_slices(
     first = lines.index(["product,", "worst", "first", "f1"]) + 1
     listed = [(line[0], float(line[1])) for line in lines[first : first + len(report["f1"])]]
     assert dict(listed) == report["f1"]
+    assert len(set(report["f1"].values())) > 1
     assert [f1 for _, f1 in listed] == sorted(report["f1"].values())
 
 
