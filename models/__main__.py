@@ -85,6 +85,8 @@ def _reproduce(bundle: Bundle) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     from models.bench import bench, candidates, machine, run_folder
 
+    if arguments.save and not arguments.run_folder:
+        raise BundleError("--save needs --run, the folder of a training run")
     if arguments.run_folder:
         run, paths = run_folder(arguments.run_folder)
     else:

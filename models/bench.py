@@ -18,6 +18,8 @@ from models.classifier import Device, open_session
 
 BATCHES = (1, 8, 32)
 WARM_UP = 20
+TOKENS = (5, 100)
+"""Range of the ids that stand for a message; every vocabulary has them, and which ones they are costs nothing."""
 TURN = 10
 """Runs in a row of one network before the next one has its turn, after one that brings its weights into the cache."""
 
@@ -56,7 +58,7 @@ def bench(
     results: dict[str, dict[str, Any]] = {rival.name: {} for rival in rivals}
     with tqdm(total=len(BATCHES) * rounds, desc=f"bench {device}", unit="round") as bar:
         for size in BATCHES:
-            ids = rng.integers(200, 1000, (size, tokens)).astype(np.int32)
+            ids = rng.integers(*TOKENS, (size, tokens)).astype(np.int32)
             runs = {rival.name: _run(rival.session, ids, device) for rival in rivals}
             times = _take_turns(runs, rounds, bar)
             for name, spent in times.items():
@@ -112,14 +114,14 @@ def _take_turns(runs: Mapping[str, Callable[[], Any]], rounds: int, bar: Any) ->
     for run in runs.values():
         for _ in range(WARM_UP):
             run()
-    for _ in range(rounds // TURN):
+    for left in range(rounds, 0, -TURN):
         for name, run in runs.items():
             run()
-            for _ in range(TURN):
+            for _ in range(min(TURN, left)):
                 begun = time.perf_counter()
                 run()
                 times[name].append((time.perf_counter() - begun) * 1e3)
-        bar.update(TURN)
+        bar.update(min(TURN, left))
     return times
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from models.bundle import BundleError
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -32,7 +34,7 @@ class Block:
         return self.feed_in.out_features
 
 
-class UnknownEncoder(ValueError):
+class UnknownEncoder(BundleError):
     """The encoder's layers are not laid out in a way known here."""
 
 

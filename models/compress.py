@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from features.preprocess import Ids, PreprocessConfig, Preprocessor
+from models.blocks import blocks
 from models.distil import distil, from_pretrained, from_scratch, from_teacher
 from models.export import export_onnx
 from models.networks import Floats, TextNet, keep_embeddings, load_encoder
@@ -63,7 +65,12 @@ class Compressed:
 
 
 def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
-    """Train, distil, prune, quantise; every network stays in the folder of the stages."""
+    """Train, distil, prune, quantise; every network stays in the folder of the stages.
+
+    Raises:
+        UnknownEncoder: the encoder cannot be pruned; `student="teacher"` does without.
+    """
+    _require_prunable(recipe)
     wide = teacher_preprocessor(texts, recipe)
     teachers = stages.run("teachers", lambda: _teachers(texts, recipe, wide))
     nets, narrow = {"teacher": teachers[0]}, wide
@@ -76,7 +83,8 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     for name, net in tqdm(nets.items(), desc="export", unit="network"):
         files[name] = stages.folder / f"{name}.onnx"
         if not files[name].is_file():
-            export_onnx(net, files[name])
+            export_onnx(net, files[name].with_suffix(".draft"))
+            files[name].with_suffix(".draft").replace(files[name])
     source = list(files.values())[-1]
     if recipe.quantization != "none":
         name = "fp16" if recipe.quantization == "fp16" else "int8"
@@ -85,6 +93,13 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     wide.tokenizer.save(str(stages.folder / "teacher_tokenizer.json"))
     narrow.tokenizer.save(str(stages.folder / "tokenizer.json"))
     return Compressed(wide, narrow, files)
+
+
+def _require_prunable(recipe: Recipe) -> None:
+    """Find out before hours of training that an encoder's layers cannot be pruned."""
+    if recipe.student != "teacher":
+        pretrained = recipe.student not in ("layers", "scratch")
+        list(blocks(load_encoder(recipe.student if pretrained else recipe.encoder)[0]))
 
 
 def teacher_preprocessor(texts: Texts, recipe: Recipe) -> Preprocessor:
@@ -123,6 +138,7 @@ def _student(
     elif recipe.student == "scratch":
         student = from_scratch(teacher, recipe.student_layers, recipe.seed)
     else:
+        torch.manual_seed(recipe.seed)
         student, tokenizer = from_pretrained(recipe.student, texts.targets.shape[1])
     normalised = (wide.normalise(text) for text in texts.train)
     tokenizer, old_ids = prune_vocabulary(tokenizer, normalised, recipe.vocabulary)

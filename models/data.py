@@ -141,10 +141,13 @@ def _clinc_rows(path: Path, parts: Sequence[str]) -> Iterator[tuple[str, dict[st
         content = json.loads(path.read_bytes())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not JSON: {error}") from None
-    if not isinstance(content, dict) or not any(part in content for part in parts):
+    if not isinstance(content, dict) or not any(part in content for part in ("train", "oos_train")):
         raise DataError(f"{path}: expected an object with the lists {' and '.join(parts)}")
     for part in parts:
-        for number, row in enumerate(content.get(part) or []):
+        rows = content.get(part, [])
+        if not isinstance(rows, list):
+            raise DataError(f"{path}: {part}: expected a list, got {type(rows).__name__}")
+        for number, row in enumerate(rows):
             where = f"{path}: {part}[{number}]"
             if not (isinstance(row, list) and len(row) == 2 and all(isinstance(value, str) for value in row)):
                 raise DataError(f"{where}: expected [text, label]")

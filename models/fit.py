@@ -88,7 +88,7 @@ def _answers(text: Floats, context: Floats, temperature: float, truth: Floats, p
 
 def trials(rows: Sequence[Example], names: Sequence[str], pre: Preprocessor, classifier: TextClassifier) -> list[Trial]:
     """Ambiguous validation rows with their contexts, and clear ones with misleading contexts, to scale a head on."""
-    sets = by_kind(rows)
+    sets = by_kind([row for row in rows if row.product != OUT_OF_SCOPE])
     made = []
     for kind in ("ambiguous", "misleading"):
         members = sets.get(kind, [])

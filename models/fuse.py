@@ -106,7 +106,7 @@ def balanced(heads: Sequence[ContextHead], trials: Sequence[Trial]) -> ContextHe
     the cost of the other.
     """
     candidates = [scaled(head, scale) for head in heads for scale in SCALES]
-    return min(candidates, key=lambda head: max(trial.lost(head) for trial in trials))
+    return min(candidates, key=lambda head: max((trial.lost(head) for trial in trials), default=0))
 
 
 def context_features(

@@ -31,7 +31,7 @@ def joint_accuracy(
     classifier: TextClassifier,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Accuracy on each set of a two-layer network trained on text logits, screens by age, and usage.
+    """Accuracy on each set with in-scope rows of a two-layer network trained on text logits, screens by age, and usage.
 
     It is trained on the same rows as the additive part, contexts drawn alike, with dropout and weight decay.
     """
@@ -43,6 +43,8 @@ def joint_accuracy(
     result = {}
     for name, members in sets.items():
         inside = [row for row in members if row.product != OUT_OF_SCOPE]
+        if not inside:
+            continue
         with torch.inference_mode():
             answers = net(inputs(inside))[:, : len(names)].argmax(dim=1)
         truth = torch.tensor([names.index(row.product) for row in inside])

@@ -76,7 +76,8 @@ def importance(net: TextNet, rows: Sequence[Ids], targets: Floats) -> list[tuple
     totals = [(torch.zeros(part.heads), torch.zeros(part.neurons)) for part in parts]
     for start in range(0, len(rows), BATCH):
         ids, mask = pad(rows[start : start + BATCH])
-        value = functional.cross_entropy(net(ids, mask), torch.from_numpy(targets[start : start + BATCH]))
+        truth = torch.from_numpy(targets[start : start + BATCH])
+        value = functional.cross_entropy(net(ids, mask), truth, reduction="sum")
         net.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         for part, (by_head, by_neuron) in zip(parts, totals, strict=True):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,6 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from features.preprocess import Ids
 
 OPERATORS = ["MatMul", "Gather"]
-WIDEST_MATRIX = 4096
-"""Rows; taller ones are embedding tables."""
 
 
 def quantize(source: Path, target: Path, kind: str, calibration: Sequence[Ids]) -> None:
@@ -29,11 +28,12 @@ def quantize(source: Path, target: Path, kind: str, calibration: Sequence[Ids]) 
     Raises:
         ValueError: another kind.
     """
-    logging.getLogger().setLevel(logging.ERROR)
     if kind == "dynamic":
-        quantize_int8(source, target)
+        with _without_advice():
+            quantize_int8(source, target)
     elif kind == "static":
-        quantize_static_int8(source, target, calibration)
+        with _without_advice():
+            quantize_static_int8(source, target, calibration)
     elif kind == "fp16":
         onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(target))
     else:
@@ -77,12 +77,24 @@ def quantize_static_int8(source: Path, target: Path, calibration: Sequence[Ids])
 def sparsify(source: Path, target: Path, share: float) -> None:
     """Write a copy with the smallest weights of every matrix zero: unstructured sparsity, for comparison only."""
     model = onnx.load(str(source))
+    matrices = {name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") for name in node.input}
     for tensor in model.graph.initializer:
-        if len(tensor.dims) == 2 and tensor.dims[0] <= WIDEST_MATRIX:
+        if len(tensor.dims) == 2 and tensor.name in matrices:
             weight = numpy_helper.to_array(tensor).copy()
             weight[np.abs(weight) <= np.quantile(np.abs(weight), share)] = 0
             tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
     onnx.save(model, str(target))
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep ONNX Runtime's advice on models that still need shapes, which these do not, out of the user's terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class _Rows(CalibrationDataReader):  # type: ignore[misc]

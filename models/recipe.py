@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+QUANTIZATIONS = ("dynamic", "static", "fp16", "none")
+
 
 def option(default: Any, text: str) -> Any:
     """A field of the recipe, with the text that `python -m models train --help` shows."""

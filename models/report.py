@@ -43,7 +43,7 @@ def write_report(runs: Path, page: Path) -> list[dict[str, Any]]:
             f"{runs}: no stored runs; python -m models bench --run FOLDER --save {runs}/NAME.json makes one"
         )
     text = page.read_text()
-    if BEGIN not in text or END not in text:
+    if BEGIN not in text or END not in text.split(BEGIN, 1)[1]:
         raise BundleError(f"{page}: lacks the lines {BEGIN!r} and {END!r}")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]

@@ -18,8 +18,17 @@ T = TypeVar("T")
 class Stages:
     """Results of finished stages, kept in a folder by the data and recipe that made them."""
 
-    def __init__(self, folder: Path, examples: Sequence[Example], recipe: Recipe) -> None:
-        key = hashlib.sha256(f"{digest(examples)} {recipe}".encode()).hexdigest()[:12]
+    def __init__(
+        self,
+        folder: Path,
+        examples: Sequence[Example],
+        recipe: Recipe,
+        validation: Sequence[Example] = (),
+        unlabelled: Sequence[str] = (),
+    ) -> None:
+        more = [digest(validation)] if validation else []
+        more += [digest([Example(text, "") for text in unlabelled])] if unlabelled else []
+        key = hashlib.sha256(" ".join([digest(examples), str(recipe), *more]).encode()).hexdigest()[:12]
         self.folder = folder / key
         self.folder.mkdir(parents=True, exist_ok=True)
 

@@ -59,16 +59,22 @@ def train_teachers(
     texts: Sequence[str],
     targets: Floats,
     schedule: Schedule,
-    **options: object,
+    *,
+    validation: tuple[Sequence[Ids], Floats] | None = None,
+    balance: float = 0.0,
 ) -> list[TextNet]:
     """Several teachers from the same data, each with a seed of its own, to be averaged (Lakshminarayanan, 2017)."""
-    return [
-        train_teacher(
-            make(), preprocessor, texts, targets, replace(schedule, seed=schedule.seed + i),
-            title=f"teacher {i + 1}/{count}", **options,  # type: ignore[arg-type]
+    teachers = []
+    for i in range(count):
+        own = replace(schedule, seed=schedule.seed + i)
+        torch.manual_seed(own.seed)
+        title = f"teacher {i + 1}/{count}"
+        teachers.append(
+            train_teacher(
+                make(), preprocessor, texts, targets, own, validation=validation, balance=balance, title=title
+            )
         )
-        for i in range(count)
-    ]  # fmt: skip
+    return teachers
 
 
 def resampled(targets: Floats, balance: float, rng: random.Random) -> list[int]:

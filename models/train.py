@@ -10,11 +10,11 @@ from models.bundle import Bundle, write_bundle, write_manifest
 from models.classifier import TextClassifier
 from models.compress import Texts, compress
 from models.contexts import ContextPool
-from models.data import CORPUS, Example, Split, digest, labels, split
+from models.data import CORPUS, DataError, Example, Split, digest, labels, split
 from models.evaluate import evaluate
 from models.fit import fit
 from models.joint import joint_accuracy
-from models.recipe import Recipe
+from models.recipe import QUANTIZATIONS, Recipe
 from models.stages import Stages
 from models.targets import outputs, text_targets
 from models.testsets import test_sets, with_holdout
@@ -37,13 +37,24 @@ def train(
         data: where the examples come from; the own corpus has splits and a hold-out of its own.
         validation: rows to choose epochs and calibrate by, instead of a share of the examples.
         unlabelled: more texts for the teachers to label.
+
+    Raises:
+        DataError: too few rows, or a quantization that there is not.
+        UnknownEncoder: the encoder cannot be pruned.
     """
     parts = partition(examples, recipe, data, validation)
+    if not (parts.train and parts.validation):
+        raise DataError(
+            f"{len(parts.train)} training and {len(parts.validation)} validation rows: give more data, "
+            "another --validation share, or --validation-data"
+        )
+    if recipe.quantization not in QUANTIZATIONS:
+        raise DataError(f"quantization {recipe.quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
     names, width = labels(examples), outputs(examples)
     texts = Texts(
         *text_targets(parts.train, names, width), *text_targets(parts.validation, names, width), tuple(unlabelled)
     )
-    stages = Stages(work or out / ".work", [*examples, *validation], recipe)
+    stages = Stages(work or out / ".work", examples, recipe, validation, unlabelled)
     compressed = compress(texts, recipe, stages)
     classifier = TextClassifier(compressed.served)
     fitted = fit(parts, names, compressed.preprocessor, classifier, recipe)

@@ -35,10 +35,10 @@ def compare_variants(
     is that of the words alone, with a temperature of each network's own, fitted on the validation texts.
 
     Args:
-        sets: to measure on; those whose rows carry contexts are left out.
+        sets: to measure on; those with contexts, or without in-scope rows, are left out.
         joint: accuracy by set of the joint head, to be kept beside that of the additive one.
     """
-    sets = text_sets(sets)
+    sets = {name: rows for name, rows in text_sets(sets).items() if any(row.product != OUT_OF_SCOPE for row in rows)}
     networks = compressed.networks | _comparisons(compressed, texts, folder)
     described = {}
     for name, path in networks.items():

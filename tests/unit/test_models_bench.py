@@ -1,0 +1,74 @@
+"""The bench times every network of a run, at every batch size, as often as it is told to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.__main__ import main
+from models.bench import BATCHES, bench, candidates, machine, run_folder
+from tests.unit.tiny_run import Trained, trained
+
+KEYS = {"batch_1", "batch_8", "batch_32", "messages_per_second"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.getbasetemp())
+
+
+def test_folder_of_a_run_is_its_record_and_its_networks(run: Trained) -> None:
+    record, paths = run_folder(run.run_folder)
+    assert record["version"] == run.bundle.version
+    assert list(paths) == list(record["networks"])
+    assert all(path.is_file() for path in paths.values())
+    assert paths["int8"].read_bytes() == (run.bundle.path / "text.onnx").read_bytes()
+
+
+def sane(figures: dict[str, Any]) -> bool:
+    times = [figures[f"batch_{size}"] for size in BATCHES]
+    best = max(size / figures[f"batch_{size}"]["p50_ms"] * 1e3 for size in BATCHES)
+    return all(0 < time["p50_ms"] <= time["p99_ms"] for time in times) and figures["messages_per_second"] == round(best)
+
+
+@pytest.mark.parametrize("rounds", [3, 12])
+def test_every_network_of_a_run_is_timed_at_every_batch_size(run: Trained, rounds: int) -> None:
+    """However few the rounds, and however few pieces the vocabulary has."""
+    _, paths = run_folder(run.run_folder)
+    timed = bench(candidates(paths, "cpu"), "cpu", tokens=8, rounds=rounds)
+    assert list(timed) == list(paths)
+    for figures in timed.values():
+        assert set(figures) == KEYS
+        assert sane(figures)
+
+
+def test_machine_is_told_with_its_versions() -> None:
+    told = machine("cpu")
+    assert "Python 3." in told
+    assert "ONNX Runtime 1." in told
+    assert "cores)" in told
+
+
+def test_command_prints_and_saves_the_figures_of_a_run(
+    run: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "runs" / "tiny.json"
+    told = ["--run", str(run.run_folder), "--save", str(target), "--rounds", "10", "--tokens", "8"]
+    assert main(["bench", *told]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    answer, stored = json.loads(last), json.loads(target.read_text())
+    assert [line.split()[0] for line in lines] == list(answer["networks"]) == list(run_folder(run.run_folder)[1])
+    assert stored["name"] == "tiny"
+    assert stored["run"]["version"] == run.bundle.version
+    assert stored["bench"]["cpu"] == {key: answer[key] for key in ("machine", "tokens", "networks")}
+
+
+def test_saving_without_a_run_is_refused(run: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["--bundle", str(run.bundle.path), "--save", str(tmp_path / "a.json"), "--rounds", "10", "--tokens", "8"]
+    try:
+        code: object = main(["bench", *told])
+    except SystemExit as left:
+        code = left.code
+    assert code == 2
+    assert "--run" in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""The whole of compression on a tiny encoder: which networks come of it, and that finished work is not done again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.blocks import blocks, layer_stack
+from models.classifier import TextClassifier, is_int8
+from models.compress import Compressed, Texts, compress, teacher_preprocessor
+from models.data import Example
+from models.recipe import Recipe
+from models.stages import Stages
+from models.targets import text_targets
+from tests.unit.tiny import FILLERS, PRODUCTS, chats, logits, save_encoder
+
+NAMES = sorted(PRODUCTS)
+UNLABELLED = ("an unlabelled message of the user",)
+
+
+def texts_of(train: list[Example], held: list[Example]) -> Texts:
+    return Texts(*text_targets(train, NAMES, 3), *text_targets(held, NAMES, 3), UNLABELLED)
+
+
+TEXTS = texts_of(chats(36), chats(12, seed=1))
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("encoders")
+    encoder = save_encoder(folder / "teacher", num_hidden_layers=2, max_position_embeddings=256)
+    student = save_encoder(folder / "student", num_hidden_layers=1, hidden_size=16)
+    return Recipe(
+        encoder=encoder, teachers=2, teacher_epochs=1, student=student, student_epochs=1,
+        noise=1, mixtures=1, heads=3, neurons=24, recovery_epochs=1, vocabulary=150,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stages(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Stages:
+    return Stages(tmp_path_factory.mktemp("work"), chats(48), recipe)
+
+
+@pytest.fixture(scope="module")
+def made(recipe: Recipe, stages: Stages) -> Compressed:
+    return compress(TEXTS, recipe, stages)
+
+
+def test_networks_come_in_the_order_of_the_steps(made: Compressed) -> None:
+    assert list(made.networks) == ["teacher", "student", "pruned", "int8"]
+    assert all(path.is_file() for path in made.networks.values())
+    assert made.served == made.networks["int8"]
+    sizes = [path.stat().st_size for path in made.networks.values()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert [is_int8(path) for path in made.networks.values()] == [False, False, False, True]
+
+
+def test_every_network_answers_as_the_one_that_was_trained(made: Compressed, stages: Stages) -> None:
+    teachers = torch.load(stages.folder / "teachers.pt", weights_only=False)
+    student, _ = torch.load(stages.folder / "student.pt", weights_only=False)
+    pruned = torch.load(stages.folder / "pruned.pt", weights_only=False)
+    assert len(teachers) == 2
+    assert [len(layer_stack(net.encoder)) for net in (teachers[0], student, pruned)] == [2, 1, 1]
+    assert [(block.heads, block.neurons) for block in blocks(pruned.encoder)] == [(3, 24)]
+    for name, net in (("teacher", teachers[0]), ("student", student), ("pruned", pruned)):
+        rows = made.preprocessor_of(name).tokens(TEXTS.held)
+        assert np.allclose(TextClassifier(made.networks[name])(rows), logits(net, rows), atol=1e-4)
+    rows = made.preprocessor.tokens(TEXTS.held)
+    assert np.abs(TextClassifier(made.served)(rows) - logits(pruned, rows)).mean() < 0.1
+
+
+def test_student_has_a_smaller_vocabulary_and_the_teacher_its_own(made: Compressed, stages: Stages) -> None:
+    assert made.preprocessor_of("teacher") is made.teacher_preprocessor
+    assert all(made.preprocessor_of(name) is made.preprocessor for name in ("student", "pruned", "int8"))
+    wide, narrow = (pre.tokenizer.get_vocab_size() for pre in (made.teacher_preprocessor, made.preprocessor))
+    assert narrow < wide
+    assert (stages.folder / "tokenizer.json").is_file()
+    assert (stages.folder / "teacher_tokenizer.json").is_file()
+
+
+def test_unlabelled_texts_are_in_the_transfer_set(made: Compressed, stages: Stages) -> None:
+    transfer = torch.load(stages.folder / "transfer.pt", weights_only=False)
+    assert transfer.texts[-1:] == list(UNLABELLED)
+    assert len(transfer.texts) == 3 * len(TEXTS.train) + 1
+
+
+def test_finished_run_is_not_trained_again(made: Compressed, recipe: Recipe, stages: Stages) -> None:
+    def state() -> dict[str, int]:
+        files = [*stages.folder.glob("*.pt"), *(made.networks[name] for name in ("teacher", "student", "pruned"))]
+        return {path.name: path.stat().st_mtime_ns for path in files}
+
+    before, content = state(), made.served.read_bytes()
+    again = compress(TEXTS, recipe, Stages(stages.folder.parent, chats(48), recipe))
+    assert len(before) == 7
+    assert state() == before
+    assert again.networks == made.networks
+    assert again.served.read_bytes() == content
+    assert again.preprocessor.fingerprint == made.preprocessor.fingerprint
+
+
+def test_teacher_itself_may_be_served_in_half_precision(tmp_path: Path) -> None:
+    encoder = save_encoder(tmp_path / "encoder", num_hidden_layers=1)
+    recipe = Recipe(encoder=encoder, teachers=1, teacher_epochs=1, student="teacher", quantization="fp16")
+    found = compress(TEXTS, recipe, Stages(tmp_path / "work", chats(48), recipe))
+    assert list(found.networks) == ["teacher", "fp16"]
+    assert found.preprocessor is found.teacher_preprocessor
+    rows = found.preprocessor.tokens(TEXTS.held)
+    teacher, half = (TextClassifier(path)(rows) for path in found.networks.values())
+    assert np.allclose(teacher, half, atol=0.02)
+    assert 2 * found.served.stat().st_size < 1.4 * found.networks["teacher"].stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "limit"), [(7, 0, 96), (110, 0, 112), (127, 0, 144), (900, 0, 256), (900, 40, 40)]
+)
+def test_limit_of_tokens_is_told_or_fits_the_training_texts(recipe: Recipe, words: int, told: int, limit: int) -> None:
+    long = [Example(" ".join([FILLERS[i % 40], *FILLERS[:20] * 50][:words]), "cards") for i in range(30)]
+    asked = Recipe(encoder=recipe.encoder, max_tokens=told)
+    assert teacher_preprocessor(texts_of(long, []), asked).config.max_tokens == limit
+
+
+def test_sample_of_the_training_texts_is_repeatable(recipe: Recipe) -> None:
+    many = texts_of(chats(1600), [])
+    pre = teacher_preprocessor(many, recipe)
+    (rows, targets), (again, _), (other, _) = (many.sample(pre, seed) for seed in (0, 0, 1))
+    assert len(rows) == len(targets) == 1500
+    assert [row.tolist() for row in rows] == [row.tolist() for row in again]
+    assert [row.tolist() for row in rows] != [row.tolist() for row in other]

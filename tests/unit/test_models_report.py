@@ -1,0 +1,130 @@
+"""The report: stored runs become tables between two marks of a page, and nothing else of the page changes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.bundle import BundleError
+from models.report import BEGIN, END, points, store, write_report
+from tests.unit.tiny_run import Trained, trained
+
+PAGE = f"# Models\n\nbefore\n{BEGIN}\nold figures\n{END}\nafter\n"
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    run: Trained = trained(tmp_path_factory.getbasetemp())
+    return dict(json.loads((run.run_folder / "run.json").read_text()))
+
+
+def timed(*names: str, machine: str = "a machine", ms: float = 1.25) -> dict[str, Any]:
+    """What the bench tells of these networks."""
+    times = {f"batch_{size}": {"p50_ms": ms * size, "p99_ms": 2 * ms * size} for size in (1, 8, 32)}
+    return {
+        "machine": machine,
+        "tokens": 16,
+        "networks": {name: times | {"messages_per_second": 800} for name in names},
+    }
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    path = tmp_path / "models.md"
+    path.write_text(PAGE)
+    return path
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """The lines of all tables by their first cell."""
+    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    return {line[0]: line for line in lines}
+
+
+def test_page_has_the_figures_between_the_marks_and_stays_as_it_is_around(
+    record: dict[str, Any], tmp_path: Path, page: Path
+) -> None:
+    store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("teacher", "int8"))
+    (stored,) = write_report(tmp_path / "runs", page)
+    assert stored["run"] == record
+    text = page.read_text()
+    assert text.startswith(f"# Models\n\nbefore\n{BEGIN}\n")
+    assert text.endswith(f"\n{END}\nafter\n")
+    assert "old figures" not in text
+    assert f"### tiny\n\nVersion `{record['version']}`, 210 rows" in text
+    rows = rows_of(text)
+    teacher, served, static = rows["teacher, fp32"], rows["**int8 (served)**"], rows["int8, static ranges"]
+    assert teacher[1] == f"{record['networks']['teacher']['parameters'] / 1e6:.1f} M"
+    assert served[3:6] == ["1.25", "2.50", "800"]
+    assert static[3:6] == ["-", "-", "-"]
+    clear = record["networks"]["int8"]["sets"]["clear"]
+    assert served[6:] == [f"{clear[key]:.3f}" for key in ("accuracy", "ece", "ood_auroc")]
+    assert "Timed on a machine, cpu, 16 tokens a message." in text
+
+
+def test_command_of_a_run_tells_what_differs_from_the_defaults(
+    record: dict[str, Any], tmp_path: Path, page: Path
+) -> None:
+    store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("int8"))
+    write_report(tmp_path / "runs", page)
+    (line,) = [line for line in page.read_text().splitlines() if line.startswith("Version")]
+    told = line.split("`")[3]
+    assert told.startswith("python -m models train --data chats.jsonl ")
+    options = told.split("chats.jsonl ")[1].split(" --")
+    assert {option.removeprefix("--") for option in options} == {
+        "encoder tiny-encoder", "teacher-epochs 2", "student-layers 1", "student-epochs 2", "recovery-epochs 1",
+        "noise 1", "mixtures 1", "heads 2", "neurons 32", "vocabulary 150", "validation 0.25", "test 0.25",
+    }  # fmt: skip
+
+
+def test_report_is_the_same_when_written_again(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    for name in ("b", "a"):
+        store(tmp_path / "runs" / f"{name}.json", name, record, "cpu", timed("int8"))
+    first = write_report(tmp_path / "runs", page), page.read_text()
+    assert (write_report(tmp_path / "runs", page), page.read_text()) == first
+    assert [run["name"] for run in first[0]] == ["a", "b"]
+    assert first[1].index("### a\n") < first[1].index("### b\n")
+
+
+def test_devices_of_a_run_add_up_and_another_run_starts_anew(record: dict[str, Any], tmp_path: Path) -> None:
+    target = tmp_path / "runs" / "tiny.json"
+    store(target, "tiny", record, "cpu", timed("int8"))
+    store(target, "tiny", record, "cuda", timed("teacher", machine="a card"))
+    store(target, "tiny", record, "cpu", timed("int8", ms=3.0))
+    bench = json.loads(target.read_text())["bench"]
+    assert bench == {"cpu": timed("int8", ms=3.0), "cuda": timed("teacher", machine="a card")}
+    store(target, "tiny", record | {"version": "another"}, "cuda", timed("int8"))
+    assert json.loads(target.read_text())["bench"] == {"cuda": timed("int8")}
+
+
+def test_report_shows_a_card_beside_the_processor(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    for device, machine in (("cpu", "a machine"), ("cuda", "a card")):
+        store(tmp_path / "runs" / "tiny.json", "tiny", record, device, timed("teacher", machine=machine))
+    write_report(tmp_path / "runs", page)
+    assert "Timed on a machine, cpu, 16 tokens a message." in page.read_text()
+    assert "Timed on a card, cuda, 16 tokens a message." in page.read_text()
+
+
+def test_points_are_the_timed_networks(record: dict[str, Any]) -> None:
+    stored = [{"name": "tiny", "run": record, "bench": {"cpu": timed("teacher", "int8")}}]
+    accuracy = {name: described["sets"]["clear"]["accuracy"] for name, described in record["networks"].items()}
+    wanted = [(name, "tiny", accuracy[name], 1.25) for name in ("teacher", "int8")]
+    assert points(stored) == wanted
+    assert points([{"name": "tiny", "run": record, "bench": {"cuda": timed("teacher")}}]) == []
+
+
+def test_folder_without_runs_is_refused_with_the_command_that_makes_one(tmp_path: Path, page: Path) -> None:
+    with pytest.raises(BundleError, match=r"runs: no stored runs; python -m models bench --run FOLDER --save "):
+        write_report(tmp_path / "runs", page)
+    assert page.read_text() == PAGE
+
+
+@pytest.mark.parametrize("text", ["# Models\n", f"{BEGIN}\n", f"{END}\n", f"{END}\n{BEGIN}\n"])
+def test_page_without_the_marks_in_order_is_refused(record: dict[str, Any], tmp_path: Path, text: str) -> None:
+    store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("int8"))
+    page = tmp_path / "models.md"
+    page.write_text(text)
+    with pytest.raises(BundleError, match=r"models\.md: lacks the lines"):
+        write_report(tmp_path / "runs", page)
+    assert page.read_text() == text

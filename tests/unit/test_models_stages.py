@@ -1,0 +1,100 @@
+"""Finished stages are kept by what made them; unfinished ones leave nothing that looks finished."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.data import Example
+from models.networks import TextNet
+from models.recipe import Recipe
+from models.stages import Stages
+from tests.unit.tiny import bert, chats, weights
+
+ROWS = chats(4)
+RECIPE = Recipe()
+
+
+class Count:
+    """Makes 1, 2, 3, ... and counts on the way."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self) -> int:
+        self.made += 1
+        return self.made
+
+
+def changed(value: Any) -> Any:
+    return f"{value}x" if isinstance(value, str) else value + 1
+
+
+def test_finished_stage_is_not_made_again(tmp_path: Path) -> None:
+    make = Count()
+    first = Stages(tmp_path, ROWS, RECIPE)
+    assert (first.run("teachers", make), first.run("teachers", make)) == (1, 1)
+    again = Stages(tmp_path, list(reversed(ROWS)), Recipe())
+    assert again.run("teachers", make) == 1
+    assert again.run("student", make) == 2
+    assert make.made == 2
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Recipe)])
+def test_every_option_of_the_recipe_makes_a_stage_of_its_own(tmp_path: Path, field: str) -> None:
+    make = Count()
+    other = replace(RECIPE, **{field: changed(getattr(RECIPE, field))})
+    assert [Stages(tmp_path, ROWS, recipe).run("teachers", make) for recipe in (RECIPE, other, RECIPE)] == [1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS[:-1],
+        [*ROWS, ROWS[0]],
+        [*ROWS[:-1], Example(ROWS[-1].text + "!", ROWS[-1].product)],
+        [*ROWS[:-1], Example(ROWS[-1].text, "another")],
+        [*ROWS[:-1], Example(ROWS[-1].text, ROWS[-1].product, ("home",))],
+    ],
+    ids=["fewer", "one twice", "text", "label", "context"],
+)
+def test_other_data_make_a_stage_of_their_own(tmp_path: Path, rows: list[Example]) -> None:
+    make = Count()
+    assert [Stages(tmp_path, some, RECIPE).run("teachers", make) for some in (ROWS, rows, ROWS)] == [1, 2, 1]
+
+
+def fail() -> int:
+    raise RuntimeError("out of memory")
+
+
+def unsaveable() -> Callable[[], int]:
+    return lambda: 1
+
+
+@pytest.mark.parametrize("make", [fail, unsaveable])
+def test_stage_that_failed_is_made_anew(tmp_path: Path, make: Callable[[], Any]) -> None:
+    stages = Stages(tmp_path, ROWS, RECIPE)
+    with pytest.raises((RuntimeError, AttributeError, TypeError)):
+        stages.run("teachers", make)
+    assert not list(stages.folder.glob("*.pt"))
+    assert stages.seconds() == {}
+    assert stages.run("teachers", lambda: 7) == 7
+    assert Stages(tmp_path, ROWS, RECIPE).run("teachers", fail) == 7
+
+
+def test_networks_survive_the_folder(tmp_path: Path) -> None:
+    made = Stages(tmp_path, ROWS, RECIPE).run("teachers", lambda: [bert(0), bert(1)])
+    loaded = Stages(tmp_path, ROWS, RECIPE).run("teachers", list[TextNet])
+    assert all(torch.equal(weights(one), weights(other)) for one, other in zip(made, loaded, strict=True))
+
+
+def test_seconds_are_of_the_stages_that_were_made(tmp_path: Path) -> None:
+    stages = Stages(tmp_path, ROWS, RECIPE)
+    assert stages.seconds() == {}
+    for name in ("teachers", "transfer", "teachers"):
+        stages.run(name, Count())
+    assert set(Stages(tmp_path, ROWS, RECIPE).seconds()) == {"teachers", "transfer"}
+    assert all(0 <= spent < 60 for spent in stages.seconds().values())

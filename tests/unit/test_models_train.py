@@ -1,0 +1,170 @@
+"""Training end to end on tiny encoders: what the bundle is, tells and answers; data that cannot be trained on."""
+
+import json
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from models.__main__ import main
+from models.bundle import Bundle
+from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, digest, load
+from models.evaluate import evaluate
+from models.fit import fit
+from models.recipe import Recipe
+from models.testsets import test_sets as sets_of
+from models.train import partition, train
+from tests.unit.tiny import PRODUCTS, chats, save_encoder, strange_chats, with_contexts
+from tests.unit.tiny_run import Trained, trained
+
+NAMES = tuple(sorted(PRODUCTS))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(tmp_path_factory.getbasetemp())
+
+
+def test_bundle_loads_and_answers_as_its_manifest_tells(run: Trained) -> None:
+    bundle = Bundle(run.out / run.bundle.version)
+    examples = load(run.data)
+    sets = sets_of(partition(examples, run.recipe, run.data), run.data)
+    assert set(sets) == {"clear", "ambiguous", "misleading"}
+    assert {name: evaluate(bundle, rows) for name, rows in sets.items()} == bundle.manifest.metrics
+    assert bundle.manifest.labels == NAMES
+    assert bundle.manifest.out_of_scope
+    assert bundle.classifier().outputs == 4
+
+
+def test_context_settles_messages_whose_words_do_not(run: Trained) -> None:
+    figures = run.bundle.manifest.metrics["ambiguous"]
+    assert figures["accuracy_context_only"] == 1.0
+    assert figures["accuracy_text_only"] < 0.7 < 0.9 <= figures["accuracy"]
+
+
+def test_bundle_serves_the_last_network_of_the_run(run: Trained) -> None:
+    served = (run.bundle.path / "text.onnx").read_bytes()
+    assert served == (run.run_folder / "int8.onnx").read_bytes()
+    assert (run.bundle.path / "tokenizer.json").read_bytes() == (run.run_folder / "tokenizer.json").read_bytes()
+
+
+def test_nothing_tells_a_path_of_this_machine(run: Trained) -> None:
+    told = run.bundle.manifest.training
+    assert told["recipe"]["encoder"] == "tiny-encoder"
+    assert told["data"] == "chats.jsonl"
+    for path in [*run.bundle.path.iterdir(), run.run_folder / "run.json"]:
+        content = path.read_bytes()
+        assert str(run.data.parent).encode() not in content
+        assert str(Path.cwd()).encode() not in content
+
+
+def test_provenance_is_enough_to_train_again(run: Trained) -> None:
+    told = run.bundle.manifest.training
+    wanted = replace(run.recipe, encoder="tiny-encoder")
+    assert Recipe(**told["recipe"]) == wanted
+    assert told["rows"] == 210
+    assert 0 < told["calibration"]["rows"] < 210
+    assert told["data_sha256"] == digest(load(run.data))
+    assert told["libraries"]["torch"] == version("torch")
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("csv")
+    save_encoder(folder / "encoder", num_hidden_layers=1)
+    rows = [f'"{row.text}",{row.product}\r\n' for row in chats(60)]
+    (folder / "chats.csv").write_text("".join(["text,category\r\n", *rows]))
+    return folder / "chats.csv"
+
+
+def command(csv: Path, *more: str) -> list[str]:
+    folder = csv.parent
+    options = f"--encoder {folder}/encoder --out {folder}/bundles --work {folder}/work --student teacher"
+    recipe = "--teachers 1 --teacher-epochs 1 --quantization none --validation 0.3"
+    return ["train", "--data", str(csv), *options.split(), *recipe.split(), *more]
+
+
+@pytest.fixture(scope="module")
+def first(csv: Path) -> str:
+    """The version of the bundle that the command line made."""
+    assert main(command(csv)) == 0
+    (path,) = (csv.parent / "bundles").iterdir()
+    return path.name
+
+
+def test_command_trains_on_a_small_csv(csv: Path, first: str) -> None:
+    bundle = Bundle(csv.parent / "bundles" / first)
+    assert bundle.manifest.training["recipe"]["encoder"] == "encoder"
+    assert bundle.context.screen_names == ()
+    assert set(bundle.manifest.metrics) == {"validation_clear"}
+    assert bundle.classifier()(bundle.preprocessor.tokens(["card declined", ""])).shape == (2, 3)
+
+
+def test_same_command_goes_on_from_finished_stages(csv: Path, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (csv.parent / "work").glob("*/*.pt")}
+    assert main(command(csv)) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["version"] == first
+    assert {path: path.stat().st_mtime_ns for path in (csv.parent / "work").glob("*/*.pt")} == before
+
+
+def test_unlabelled_texts_that_come_later_make_stages_of_their_own(csv: Path, first: str) -> None:
+    more = csv.parent / "more.jsonl"
+    more.write_text(json.dumps({"text": "a message that nobody labelled"}) + "\n")
+    before = set((csv.parent / "work").iterdir())
+    assert main(command(csv, "--unlabelled", str(more))) == 0
+    assert len(set((csv.parent / "work").iterdir()) - before) == 1
+
+
+def test_data_without_validation_rows_are_refused_at_once(csv: Path, tmp_path: Path) -> None:
+    recipe = Recipe(
+        encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher", validation=0.0
+    )
+    with pytest.raises(DataError, match="validation"):
+        train(chats(6), recipe, tmp_path, data=csv)
+
+
+def test_unknown_quantization_is_refused_before_anything_is_trained(csv: Path, tmp_path: Path) -> None:
+    recipe = Recipe(
+        encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher", quantization="int4",
+        validation=0.3,
+    )  # fmt: skip
+    with pytest.raises(DataError, match="'int4': expected one of dynamic, static, fp16, none"):
+        train(chats(30), recipe, tmp_path / "bundles", tmp_path / "work", csv)
+    assert not list((tmp_path).rglob("*.pt"))
+
+
+def test_given_validation_rows_take_no_share_of_the_others(csv: Path) -> None:
+    rows, held = chats(60), chats(20, seed=1)
+    parts = partition(rows, Recipe(test=0.3), csv, held)
+    assert parts.validation == held
+    assert parts.test
+    assert len(parts.train) + len(parts.test) == 60
+
+
+def test_own_corpus_splits_the_same_way_whatever_the_recipe_says() -> None:
+    rows = chats(600)
+    parts = partition(rows, Recipe(validation=0.5, test=0.4), CORPUS)
+    assert len(parts.train) / len(rows) == pytest.approx(0.8, abs=0.05)
+    assert len(parts.test) / len(rows) == pytest.approx(0.1, abs=0.03)
+    known = {row.text for row in rows}
+    assert any(row.text not in known for row in parts.validation)
+    assert all(row.text in known for row in [*parts.train, *parts.test])
+
+
+@pytest.mark.parametrize(
+    ("learnt", "held"),
+    [
+        ([*chats(12), *with_contexts(12)], chats(12, seed=1)),
+        (
+            [*chats(12), *with_contexts(12), *strange_chats(3)],
+            [*chats(12, seed=1), *with_contexts(12, seed=1), Example("weather joke", OUT_OF_SCOPE, ("home",))],
+        ),
+    ],
+    ids=["none in validation", "out of scope"],
+)
+def test_contexts_may_be_where_they_like(run: Trained, learnt: list[Example], held: list[Example]) -> None:
+    fitted = fit(Split(learnt, held, []), NAMES, run.bundle.preprocessor, run.bundle.classifier(), run.recipe)
+    assert 0 < fitted.temperature < 10
+    assert 0 <= fitted.out_of_scope_threshold <= 1
