@@ -56,11 +56,12 @@ def abstention_threshold(confidence: Floats, correct: Bools, precision: float) -
 def out_of_scope_score(text_logits: Floats, products: int, temperature: float) -> Floats:
     """(n,) scores, higher for messages about no product, from the words alone.
 
-    With a labelled out-of-scope column, its probability; otherwise the probability not given to the best
-    product (Hendrycks & Gimpel, 2017).
+    With a labelled out-of-scope column, its probability against that of the best product alone; otherwise the
+    probability not given to the best product (Hendrycks & Gimpel, 2017).
     """
     p = softmax(text_logits, temperature)
-    return p[:, products] if p.shape[1] > products else 1 - p.max(axis=1)
+    best = p[:, :products].max(axis=1)
+    return p[:, products] / (p[:, products] + best) if p.shape[1] > products else 1 - best
 
 
 def auroc(positive: Floats, negative: Floats) -> float:

@@ -117,7 +117,7 @@ def _teachers(texts: Texts, recipe: Recipe, preprocessor: Preprocessor) -> list[
     return train_teachers(
         recipe.teachers, lambda: TextNet(load_encoder(recipe.encoder)[0], texts.targets.shape[1]),
         preprocessor, texts.train, texts.targets, Schedule(recipe.teacher_epochs, TEACHER_RATE, seed=recipe.seed),
-        validation=texts.validation(preprocessor), balance=recipe.balance,
+        validation=texts.validation(preprocessor), balance=recipe.balance, smoothing=recipe.smoothing,
     )  # fmt: skip
 
 

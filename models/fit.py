@@ -77,7 +77,7 @@ def _context(
         scaled(fit_context(names, text / warmth, contexts, targets, cap=cap, seed=recipe.seed), warmth)
         for cap in tqdm(CAPS, desc="context", unit="cap")
     ]
-    return balanced(heads, trials(parts.validation, names, pre, classifier))
+    return balanced(heads, trials(parts.calibration or parts.validation, names, pre, classifier))
 
 
 def _answers(text: Floats, context: Floats, temperature: float, truth: Floats, products: int) -> tuple[Any, Any]:

@@ -62,6 +62,7 @@ def train_teachers(
     *,
     validation: tuple[Sequence[Ids], Floats] | None = None,
     balance: float = 0.0,
+    smoothing: float = 0.1,
 ) -> list[TextNet]:
     """Several teachers from the same data, each with a seed of its own, to be averaged (Lakshminarayanan, 2017)."""
     teachers = []
@@ -71,7 +72,15 @@ def train_teachers(
         title = f"teacher {i + 1}/{count}"
         teachers.append(
             train_teacher(
-                make(), preprocessor, texts, targets, own, validation=validation, balance=balance, title=title
+                make(),
+                preprocessor,
+                texts,
+                targets,
+                own,
+                validation=validation,
+                balance=balance,
+                smoothing=smoothing,
+                title=title,
             )
         )
     return teachers

@@ -75,11 +75,15 @@ def test_abstention_threshold_is_the_lowest_confidence_that_is_precise(
     assert abstention_threshold(confidence, correct, precision) == min(precise, default=1.0)
 
 
-def test_out_of_scope_score_is_the_probability_of_the_labelled_column() -> None:
-    logits = floats([[4, 0, 0], [0, 0, 4]])
-    score = out_of_scope_score(logits, 2, 1.0)
-    assert score == pytest.approx(softmax(logits)[:, 2])
-    assert score[0] < 0.05 < 0.9 < score[1]
+def test_out_of_scope_score_is_the_labelled_column_against_the_best_product() -> None:
+    logits = floats([[4, 0, 0], [0, 0, 4], [1, 1, 1]])
+    score = out_of_scope_score(logits, 2, 2.0)
+    assert score == pytest.approx([1 / (1 + math.e**2), 1 / (1 + math.e**-2), 0.5])
+
+
+def test_doubt_between_products_does_not_make_a_message_strange() -> None:
+    score = out_of_scope_score(floats([[3, -9, 0], [3, 3, 0]]), 2, 1.0)
+    assert score[0] == pytest.approx(score[1])
 
 
 def test_out_of_scope_score_without_a_column_is_the_doubt_about_the_best_product() -> None:
