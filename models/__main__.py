@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models.bundle import Bundle, BundleError
+from models.bundle import Bundle, BundleError, read_manifest
 from models.classifier import is_int8
 from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, digest, load, load_validation, split
 from models.gates import TOLERANCE
@@ -129,10 +129,15 @@ def _rollback(arguments: argparse.Namespace) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     registry = Registry(arguments.registry)
     names = registry.names()
-    for manifest in registry.versions():
-        marks = ",".join(name for name, version in names.items() if version == manifest.version)
+    for folder in registry.folders():
+        marks = ",".join(name for name, version in names.items() if version == folder.name)
+        try:
+            manifest = read_manifest(folder)
+        except BundleError as error:
+            print(f"{folder.name}  {marks or '-':<12} unreadable: {error}")
+            continue
         figures = " ".join(f"{k} {v.get('accuracy')}" for k, v in manifest.metrics.items())
-        print(f"{manifest.version}  {marks or '-':<12} {len(manifest.labels)} labels  {figures}")
+        print(f"{folder.name}  {marks or '-':<12} {len(manifest.labels)} labels  {figures}")
 
 
 def _parser() -> argparse.ArgumentParser:

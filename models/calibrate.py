@@ -1,5 +1,7 @@
 """Calibration and abstention: temperature, expected calibration error, thresholds, out-of-scope score."""
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,7 +63,7 @@ def out_of_scope_score(text_logits: Floats, products: int, temperature: float) -
     """
     p = softmax(text_logits, temperature)
     best = p[:, :products].max(axis=1)
-    return p[:, products] / (p[:, products] + best) if p.shape[1] > products else 1 - best
+    return cast(Floats, p[:, products] / (p[:, products] + best) if p.shape[1] > products else 1 - best)
 
 
 def auroc(positive: Floats, negative: Floats) -> float:

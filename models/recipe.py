@@ -16,7 +16,7 @@ class Recipe:
     """Every field is an option of `python -m models train`."""
 
     encoder: str = option("default", "folder or hub id of the pretrained encoder that teachers start from")
-    teachers: int = option(2, "teachers to train and average, each with a seed of its own")
+    teachers: int = option(3, "teachers to train and average, each with a seed of its own")
     teacher_epochs: int = option(6, "at the most: training stops early when validation gets no better")
     smoothing: float = option(0.1, "share of every label that teachers spread over all; less keeps clear words strong")
     balance: float = option(0.0, "draw rare products more often: 0 as in the data, 1 all equally often")

@@ -11,13 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from models.bundle import Bundle, BundleError, Manifest, read_manifest
+from pydantic import BaseModel, ValidationError
+
+from models.bundle import Bundle, BundleError
 from models.data import Example
 from models.gates import TOLERANCE, against
 
 DEFAULT = Path(__file__).resolve().parent.parent / "bundles"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _HISTORY = 20
+
+
+class Pointer(BaseModel):
+    """Where a name points, and where it pointed before, oldest first."""
+
+    version: str | None
+    history: tuple[str, ...]
 
 
 class Registry:
@@ -43,20 +52,20 @@ class Registry:
                 return candidate
         pointer = self.folder / f"{reference}.json"
         if pointer.is_file():
-            return self.folder / str(json.loads(pointer.read_text())["version"])
+            return self.folder / str(_read(pointer).version)
         raise BundleError(f"no bundle {reference!r}: tried " + ", ".join(str(p) for p in (*tried, pointer)))
 
     def load(self, reference: str) -> Bundle:
         """Resolve and verify a bundle."""
         return Bundle(self.resolve(reference))
 
-    def versions(self) -> list[Manifest]:
-        """The manifests of all bundles, sorted by version."""
-        return [read_manifest(path.parent) for path in sorted(self.folder.glob("[!.]*/manifest.json"))]
+    def folders(self) -> list[Path]:
+        """The folders of all bundles, sorted by version."""
+        return [path.parent for path in sorted(self.folder.glob("[!.]*/manifest.json"))]
 
     def names(self) -> dict[str, str]:
         """Each name and the version that it points at."""
-        return {p.stem: json.loads(p.read_text())["version"] for p in sorted(self.folder.glob("[!.]*.json"))}
+        return {p.stem: str(_read(p).version) for p in sorted(self.folder.glob("[!.]*.json"))}
 
     def promote(
         self,
@@ -85,6 +94,7 @@ class Registry:
         if not _NAME.fullmatch(name):
             raise BundleError(f"{name!r} is no name: lower-case letters, digits, '-' and '_', at most 64")
         bundle = self.load(reference)
+        bundle.classifier()
         home = self.folder / bundle.version
         if bundle.path.resolve() != home.resolve():
             raise BundleError(
@@ -112,12 +122,12 @@ class Registry:
         """Point a name at a version, unless it no longer points at `present`; returns whether it now does."""
         with self._lock():
             pointer = self.folder / f"{name}.json"
-            old = json.loads(pointer.read_text()) if pointer.is_file() else {"version": None, "history": []}
-            if old["version"] == version:
+            old = _read(pointer) if pointer.is_file() else Pointer(version=None, history=())
+            if old.version == version:
                 return True
-            if old["version"] != present:
+            if old.version != present:
                 return False
-            history = [v for v in [*old["history"], present] if v][-_HISTORY:]
+            history = [v for v in [*old.history, present] if v][-_HISTORY:]
             self._write(pointer, version, history)
         return True
 
@@ -127,7 +137,7 @@ class Registry:
             pointer = self.folder / f"{name}.json"
             if not pointer.is_file():
                 raise BundleError(f"no name {name!r} in {self.folder}")
-            history = json.loads(pointer.read_text())["history"]
+            history = [*_read(pointer).history]
             if not history:
                 raise BundleError(f"{name!r} has no version before the present one")
             version = Bundle(self.folder / history[-1]).version
@@ -145,3 +155,12 @@ class Registry:
         with (self.folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _read(pointer: Path) -> Pointer:
+    try:
+        return Pointer.model_validate_json(pointer.read_bytes())
+    except ValidationError as error:
+        raise BundleError(
+            f"{pointer}: damaged: {error.errors()[0]['msg']}; delete it and promote a version again"
+        ) from None

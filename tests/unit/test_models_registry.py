@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from models.__main__ import main
 from models.bundle import Bundle, BundleError
 from models.registry import Registry
 from tests.unit.bundle_copies import copied, variant
@@ -29,12 +30,12 @@ def second(bundle: Bundle, registry: Registry) -> str:
 def test_default_registry_has_a_bundle_in_production(bundle: Bundle) -> None:
     registry = Registry()
     assert registry.names()["production"] == bundle.version
-    assert bundle.version in [manifest.version for manifest in registry.versions()]
+    assert bundle.version in [folder.name for folder in registry.folders()]
 
 
 def test_promote_rollback_list(registry: Registry, bundle: Bundle, second: str) -> None:
     first = bundle.version
-    assert (registry.names(), sorted(m.version for m in registry.versions())) == ({}, sorted([first, second]))
+    assert (registry.names(), [folder.name for folder in registry.folders()]) == ({}, sorted([first, second]))
     assert registry.promote(first) == first
     assert registry.promote(second) == second
     assert registry.promote("production", "canary") == second
@@ -149,3 +150,21 @@ def test_concurrent_promotions_leave_a_valid_pointer(registry: Registry, bundle:
     assert all(older != newer for older, newer in pairwise(timeline))
     assert registry.load("production").version == pointer["version"]
     assert sorted(path.name for path in registry.folder.iterdir()) == sorted([".lock", "production.json", *versions])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 3, "history": []}', '{"version": "a"}'])
+def test_a_damaged_name_says_so(registry: Registry, content: str) -> None:
+    (registry.folder / "production.json").write_text(content)
+    for use in (registry.names, registry.rollback, lambda: registry.load("production")):
+        with pytest.raises(BundleError, match=r"production\.json: damaged"):
+            use()
+
+
+def test_a_damaged_bundle_does_not_hide_the_others(
+    registry: Registry, second: str, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (registry.folder / second / "manifest.json").write_text("{}")
+    assert main(["list", "--registry", str(registry.folder)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "unreadable" in lines[second]
+    assert "labels" in lines[bundle.version]
