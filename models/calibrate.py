@@ -29,6 +29,26 @@ def fit_temperature(logits: Floats, targets: Floats) -> float:
     return float(np.exp((low + high) / 2))
 
 
+def consistent_temperature(logits: Floats, targets: Floats, products: int) -> float:
+    """The temperature by which the mean confidence equals the share of right answers (Clarté et al., 2023).
+
+    Cross-entropy would choose a higher one where a few rows are wrong beyond doubt, such as mislabelled ones, and
+    leave all other answers too modest.
+
+    Args:
+        logits: (n, outputs); targets: (n, outputs) label distributions; products: the columns that can be answered.
+    """
+    answers = logits[:, :products].argmax(axis=1)
+    right = float(targets[np.arange(len(targets)), answers].sum())
+    wanted = (right + 1) / (len(targets) + 2)
+    low, high = np.log(0.05), np.log(20.0)
+    for _ in range(40):
+        middle = (low + high) / 2
+        confidence = softmax(logits, float(np.exp(middle)))[:, :products].max(axis=1).mean()
+        low, high = (middle, high) if confidence > wanted else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
 def expected_calibration_error(confidence: Floats, correct: Bools, bins: int = 15) -> float:
     """Mean |accuracy - confidence| over equal-width bins, weighted by their share (Naeini et al., 2015)."""
     if not len(confidence):

@@ -10,12 +10,13 @@ from tqdm import tqdm
 from features.preprocess import Preprocessor
 from models.calibrate import (
     abstention_threshold,
+    consistent_temperature,
     expected_calibration_error,
     fit_temperature,
     out_of_scope_score,
 )
 from models.classifier import TextClassifier
-from models.context import ContextHead, Floats, probabilities
+from models.context import ContextHead, Floats, softmax
 from models.contexts import ContextPool, with_contexts
 from models.data import OUT_OF_SCOPE, Example, Split
 from models.fuse import CAPS, Trial, balanced, fit_context, scaled
@@ -39,24 +40,24 @@ class Fitted:
 
 def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextClassifier, recipe: Recipe) -> Fitted:
     """Fit the context part on training and validation rows, temperature and thresholds on the calibration rows."""
-    held = parts.calibration or parts.validation
-    held = with_contexts(held, ContextPool(held) or ContextPool(parts.train), 4, recipe.seed + 1)
+    held = [row for rows in by_kind(parts.calibration or parts.validation).values() for row in rows]
     held_text = text_logits(held, pre, classifier)
     truth = one_hot(held, names, held_text.shape[1])
     context = _context(parts, names, pre, classifier, recipe, fit_temperature(held_text, truth))
     evidence = context.logits([pre.context(e.recent_screens, e.product_usage_60d) for e in held])
-    temperature = fit_temperature(held_text + evidence, truth)
     inside = np.array([e.product != OUT_OF_SCOPE for e in held])
-    confidence, correct = _answers(held_text[inside], evidence[inside], temperature, truth[inside], len(names))
-    raw, _ = _answers(held_text[inside], evidence[inside], 1.0, truth[inside], len(names))
-    strange = out_of_scope_score(held_text, len(names), temperature)
+    logits, truth = held_text[inside] + evidence[inside], truth[inside]
+    temperature = consistent_temperature(logits, truth, len(names))
+    confidence, correct = _answers(logits, temperature, truth, len(names))
+    raw, _ = _answers(logits, 1.0, truth, len(names))
+    strange = out_of_scope_score(held_text[inside], len(names), temperature)
     return Fitted(
         context,
         temperature,
         abstention_threshold(confidence, correct, recipe.precision),
-        float(np.quantile(strange[inside], IN_SCOPE_KEPT)),
+        float(np.quantile(strange, IN_SCOPE_KEPT)),
         {
-            "rows": len(parts.calibration or parts.validation),
+            "rows": len(held),
             "ece_before": round(expected_calibration_error(raw, correct), 4),
             "ece_after": round(expected_calibration_error(confidence, correct), 4),
         },
@@ -80,9 +81,9 @@ def _context(
     return balanced(heads, trials(parts.calibration or parts.validation, names, pre, classifier))
 
 
-def _answers(text: Floats, context: Floats, temperature: float, truth: Floats, products: int) -> tuple[Any, Any]:
+def _answers(logits: Floats, temperature: float, truth: Floats, products: int) -> tuple[Any, Any]:
     """(n,) confidence in the best product, and whether it is right."""
-    p = probabilities(text, context, temperature)[:, :products]
+    p = softmax(logits, temperature)[:, :products]
     return p.max(axis=1), p.argmax(axis=1) == truth.argmax(axis=1)
 
 

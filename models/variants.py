@@ -10,7 +10,7 @@ import onnx
 
 from features.preprocess import Preprocessor
 from models.bundle import Bundle
-from models.calibrate import auroc, expected_calibration_error, fit_temperature, out_of_scope_score
+from models.calibrate import auroc, consistent_temperature, expected_calibration_error, out_of_scope_score
 from models.classifier import TextClassifier
 from models.compress import Compressed, Texts
 from models.context import softmax
@@ -44,7 +44,8 @@ def compare_variants(
     for name, path in networks.items():
         pre = compressed.preprocessor_of(name)
         classifier = TextClassifier(path)
-        temperature = fit_temperature(classifier(pre.tokens(texts.held)), texts.held_targets)
+        held = classifier(pre.tokens(texts.held))
+        temperature = consistent_temperature(held, texts.held_targets, len(bundle.manifest.labels))
         described[name] = {
             "file": path.name,
             "tokenizer": "teacher_tokenizer.json" if name == "teacher" else "tokenizer.json",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models.calibrate import (
     abstention_threshold,
     auroc,
+    consistent_temperature,
     expected_calibration_error,
     fit_temperature,
     out_of_scope_score,
@@ -89,3 +90,22 @@ def test_doubt_between_products_does_not_make_a_message_strange() -> None:
 def test_out_of_scope_score_without_a_column_is_the_doubt_about_the_best_product() -> None:
     score = out_of_scope_score(floats([[9, 0], [0, 0]]), 2, 1.0)
     assert score == pytest.approx([1 / (1 + math.e**9), 0.5], abs=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 3.0))
+def test_consistent_temperature_makes_confidence_equal_accuracy(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    logits = (rng.normal(size=(400, 5)) * 3 * scale).astype(np.float32)
+    targets = np.eye(5, dtype=np.float32)[rng.integers(0, 5, 400)]
+    best = logits.argmax(axis=1)
+    sure = rng.random(400) < 0.8
+    targets[sure] = np.eye(5, dtype=np.float32)[best[sure]]
+    confidence = softmax(logits, consistent_temperature(logits, targets, 5)).max(axis=1).mean()
+    accuracy = targets[np.arange(400), best].mean()
+    assert confidence == pytest.approx((accuracy * 400 + 1) / 402, abs=1e-3)
+
+
+def test_a_faultless_validation_set_does_not_make_certainty() -> None:
+    logits = floats([[2, 0], [0, 2]] * 10)
+    temperature = consistent_temperature(logits, floats([[1, 0], [0, 1]] * 10), 2)
+    assert softmax(logits, temperature).max() == pytest.approx(21 / 22, abs=1e-3)
