@@ -37,7 +37,11 @@ def consistent_temperature(logits: Floats, targets: Floats, products: int) -> fl
 
     Args:
         logits: (n, outputs); targets: (n, outputs) label distributions; products: the columns that can be answered.
+
+    Returns 1.0 without rows.
     """
+    if not len(logits):
+        return 1.0
     answers = logits[:, :products].argmax(axis=1)
     right = float(targets[np.arange(len(targets)), answers].sum())
     wanted = (right + 1) / (len(targets) + 2)

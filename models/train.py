@@ -75,7 +75,7 @@ def train(
     joint = {}
     if ContextPool(parts.train):
         joint = joint_accuracy(parts, sets, names, compressed.preprocessor, classifier, recipe.seed)
-    compare_variants(compressed, texts, sets, bundle, stages.folder, joint)
+    compare_variants(compressed, texts, parts.calibration or parts.validation, sets, bundle, stages.folder, joint)
     return bundle
 
 

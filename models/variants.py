@@ -15,7 +15,9 @@ from models.classifier import TextClassifier
 from models.compress import Compressed, Texts
 from models.context import softmax
 from models.data import OUT_OF_SCOPE, Example
+from models.fit import text_logits
 from models.quantize import quantize, sparsify
+from models.targets import one_hot
 from models.testsets import text_sets
 
 SPARSITY = 0.8
@@ -24,6 +26,7 @@ SPARSITY = 0.8
 def compare_variants(
     compressed: Compressed,
     texts: Texts,
+    held: Sequence[Example],
     sets: Mapping[str, Sequence[Example]],
     bundle: Bundle,
     folder: Path,
@@ -32,28 +35,28 @@ def compare_variants(
     """Measure every network of a run, and two for comparison only; writes `run.json` into the run's folder.
 
     The two are `static` (the other int8 calibration) and `sparse` (four fifths of the pruned weights zero). Quality
-    is that of the words alone, with a temperature of each network's own, fitted on the validation texts.
+    is that of the words alone, with a temperature of each network's own.
 
     Args:
+        held: rows to choose the temperatures by; those without context count.
         sets: to measure on; those with contexts, or without in-scope rows, are left out.
         joint: accuracy by set of the joint head, to be kept beside that of the additive one.
     """
     sets = {name: rows for name, rows in text_sets(sets).items() if any(row.product != OUT_OF_SCOPE for row in rows)}
+    names, plain = bundle.manifest.labels, [row for row in held if not row.has_context and row.product != OUT_OF_SCOPE]
+    truth = one_hot(plain, names, bundle.manifest.outputs)
     networks = compressed.networks | _comparisons(compressed, texts, folder)
     described = {}
     for name, path in networks.items():
         pre = compressed.preprocessor_of(name)
         classifier = TextClassifier(path)
-        held = classifier(pre.tokens(texts.held))
-        temperature = consistent_temperature(held, texts.held_targets, len(bundle.manifest.labels))
+        temperature = consistent_temperature(text_logits(plain, pre, classifier), truth, len(names))
         described[name] = {
             "file": path.name,
             "tokenizer": "teacher_tokenizer.json" if name == "teacher" else "tokenizer.json",
             "parameters": parameters(path),
             "bytes": path.stat().st_size,
-            "sets": {
-                key: _quality(rows, bundle.manifest.labels, pre, classifier, temperature) for key, rows in sets.items()
-            },
+            "sets": {key: _quality(rows, names, pre, classifier, temperature) for key, rows in sets.items()},
         }
     run = {
         "version": bundle.version,

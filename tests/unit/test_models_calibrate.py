@@ -105,6 +105,10 @@ def test_consistent_temperature_makes_confidence_equal_accuracy(seed: int, scale
     assert confidence == pytest.approx((accuracy * 400 + 1) / 402, abs=1e-3)
 
 
+def test_without_rows_the_temperature_is_one() -> None:
+    assert consistent_temperature(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), 2) == 1.0
+
+
 def test_a_faultless_validation_set_does_not_make_certainty() -> None:
     logits = floats([[2, 0], [0, 2]] * 10)
     temperature = consistent_temperature(logits, floats([[1, 0], [0, 1]] * 10), 2)

@@ -92,7 +92,7 @@ def test_set_without_a_row_of_any_product_has_no_accuracy(
 ) -> None:
     """As when every message that is about a product carries a context: the clear ones are all out of scope."""
     texts, networks = compressed
-    path = compare_variants(networks, texts, {"clear": strange_chats(5)}, run.bundle, tmp_path, {})
+    path = compare_variants(networks, texts, strange_chats(5), {"clear": strange_chats(5)}, run.bundle, tmp_path, {})
     for described in read(path)["networks"].values():
         figures = described["sets"].get("clear", {"n": 0, "accuracy": None, "ood_auroc": None})
         assert (figures["n"], figures["accuracy"], figures["ood_auroc"]) == (0, None, None)
