@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.bundle import BundleError
+from models.data import CORPUS
 from models.recipe import Recipe
 
 BEGIN, END = "<!-- figures: python -m models report -->", "<!-- end of figures -->"
@@ -20,6 +21,8 @@ STEPS = {
     "sparse": "pruned, 80 % of weights zero, fp32",
     "sparse_int8": "the same, int8",
 }
+COMPARISONS = ("static", "sparse", "sparse_int8")
+"""Networks that are measured and never served; they would only hide the steps in the picture."""
 
 
 def store(target: Path, name: str, run: Mapping[str, Any], device: str, figures: Mapping[str, Any]) -> None:
@@ -65,7 +68,8 @@ def section(stored: Mapping[str, Any]) -> Iterator[str]:
     heads += [f"{name.replace('_', ' ')}: accuracy | ECE | AUROC" for name in sets]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * (len(heads) + 2 * len(sets))
-    for name, network in run["networks"].items():
+    for name in sorted(run["networks"], key=[*STEPS].index):
+        network = run["networks"][name]
         yield _row(name, network, stored["bench"].get("cpu", {}).get("networks", {}).get(name), sets)
     yield ""
     yield from _notes(stored)
@@ -90,12 +94,12 @@ def _served(run: Mapping[str, Any]) -> Iterator[str]:
 
 
 def points(stored: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float, float]]:
-    """(network, run, accuracy on the run's first set, milliseconds a message) of every network that was timed."""
+    """(network, run, accuracy on the run's first set, milliseconds a message) of the steps that were timed."""
     found = []
     for one in stored:
         timed = one["bench"].get("cpu", {}).get("networks", {})
         for name, network in one["run"]["networks"].items():
-            if name in timed:
+            if name in timed and name not in COMPARISONS:
                 accuracy = next(iter(network["sets"].values()))["accuracy"]
                 found.append((name, one["name"], accuracy, timed[name]["batch_1"]["p50_ms"]))
     return found
@@ -119,12 +123,23 @@ def _command(training: Mapping[str, Any]) -> str:
     defaults = asdict(Recipe())
     told = {key: value for key, value in training["recipe"].items() if value != defaults.get(key)}
     options = "".join(f" --{key.replace('_', '-')} {value}" for key, value in told.items())
-    return f"`python -m models train --data {training.get('data', 'FILE')}{options}`"
+    data = training.get("data", "FILE")
+    return f"`python -m models train{'' if data == CORPUS.name else f' --data {data}'}{options}`"
 
 
 def _notes(stored: Mapping[str, Any]) -> Iterator[str]:
     for device, figures in stored["bench"].items():
         yield f"Timed on {figures['machine']}, {device}, {figures['tokens']} tokens a message."
+    networks, timed = stored["run"]["networks"], stored["bench"].get("cpu", {}).get("networks", {})
+    if "int8" in networks and "int8" in timed:
+        smaller = [networks[name]["bytes"] / networks["int8"]["bytes"] for name in ("teacher", "pruned")]
+        faster = [
+            timed[name]["batch_1"]["p50_ms"] / timed["int8"]["batch_1"]["p50_ms"] for name in ("teacher", "pruned")
+        ]
+        yield (
+            f"int8 is {smaller[0]:.1f} times smaller and {faster[0]:.1f} times faster than the teacher, {smaller[1]:.1f} "
+            f"and {faster[1]:.1f} times than the same network in fp32."
+        )
     calibration = stored["run"]["training"].get("calibration")
     if calibration:
         yield (
