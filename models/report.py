@@ -137,8 +137,8 @@ def _notes(stored: Mapping[str, Any]) -> Iterator[str]:
             timed[name]["batch_1"]["p50_ms"] / timed["int8"]["batch_1"]["p50_ms"] for name in ("teacher", "pruned")
         ]
         yield (
-            f"int8 is {smaller[0]:.1f} times smaller and {faster[0]:.1f} times faster than the teacher, {smaller[1]:.1f} "
-            f"and {faster[1]:.1f} times than the same network in fp32."
+            f"int8 is {smaller[0]:.1f} times smaller and {faster[0]:.1f} times faster than the teacher, "
+            f"{smaller[1]:.1f} and {faster[1]:.1f} times than the same network in fp32."
         )
     calibration = stored["run"]["training"].get("calibration")
     if calibration:
