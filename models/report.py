@@ -131,15 +131,11 @@ def _notes(stored: Mapping[str, Any]) -> Iterator[str]:
     for device, figures in stored["bench"].items():
         yield f"Timed on {figures['machine']}, {device}, {figures['tokens']} tokens a message."
     networks, timed = stored["run"]["networks"], stored["bench"].get("cpu", {}).get("networks", {})
-    if "int8" in networks and "int8" in timed:
-        smaller = [networks[name]["bytes"] / networks["int8"]["bytes"] for name in ("teacher", "pruned")]
-        faster = [
-            timed[name]["batch_1"]["p50_ms"] / timed["int8"]["batch_1"]["p50_ms"] for name in ("teacher", "pruned")
-        ]
-        yield (
-            f"int8 is {smaller[0]:.1f} times smaller and {faster[0]:.1f} times faster than the teacher, "
-            f"{smaller[1]:.1f} and {faster[1]:.1f} times than the same network in fp32."
-        )
+    rivals = [name for name in ("teacher", "pruned") if "int8" in networks.keys() & timed and name in timed]
+    for name in rivals:
+        smaller = networks[name]["bytes"] / networks["int8"]["bytes"]
+        faster = timed[name]["batch_1"]["p50_ms"] / timed["int8"]["batch_1"]["p50_ms"]
+        yield f"int8 is {smaller:.1f} times smaller and {faster:.1f} times faster than the {STEPS[name].replace(',', ' in')} network."
     calibration = stored["run"]["training"].get("calibration")
     if calibration:
         yield (
