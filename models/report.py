@@ -135,7 +135,8 @@ def _notes(stored: Mapping[str, Any]) -> Iterator[str]:
     for name in rivals:
         smaller = networks[name]["bytes"] / networks["int8"]["bytes"]
         faster = timed[name]["batch_1"]["p50_ms"] / timed["int8"]["batch_1"]["p50_ms"]
-        yield f"int8 is {smaller:.1f} times smaller and {faster:.1f} times faster than the {STEPS[name].replace(',', ' in')} network."
+        rival = STEPS[name].replace(",", " network in")
+        yield f"int8 is {smaller:.1f} times smaller and {faster:.1f} times faster than the {rival}."
     calibration = stored["run"]["training"].get("calibration")
     if calibration:
         yield (

@@ -73,7 +73,8 @@ def test_command_of_a_run_tells_what_differs_from_the_defaults(
     assert told.startswith("python -m models train --data chats.jsonl ")
     options = told.split("chats.jsonl ")[1].split(" --")
     assert {option.removeprefix("--") for option in options} == {
-        "encoder tiny-encoder", "teachers 2", "teacher-epochs 2", "student-layers 1", "student-epochs 2", "recovery-epochs 1",
+        "encoder tiny-encoder", "teachers 2", "teacher-epochs 2", "student-layers 1", "student-epochs 2",
+        "recovery-epochs 1",
         "noise 1", "mixtures 1", "heads 2", "neurons 32", "vocabulary 150", "validation 0.25", "test 0.25",
     }  # fmt: skip
 
