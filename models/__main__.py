@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (BundleError, DataError, FileNotFoundError) as error:
+    except (BundleError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -92,11 +92,13 @@ def _bench(arguments: argparse.Namespace) -> None:
     else:
         bundles = [Registry(arguments.registry).load(reference) for reference in arguments.bundle or ["production"]]
         run, paths = {}, {bundle.version: bundle.path / "text.onnx" for bundle in bundles}
-    if arguments.device == "cuda":
+    if arguments.device == "cuda" and arguments.run_folder:
         paths = {name: path for name, path in paths.items() if not is_int8(path)}
-    timed = bench(
-        candidates(paths, arguments.device), arguments.device, tokens=arguments.tokens, rounds=arguments.rounds
-    )
+    try:
+        rivals = candidates(paths, arguments.device)
+    except RuntimeError as error:
+        raise BundleError(str(error)) from None
+    timed = bench(rivals, arguments.device, tokens=arguments.tokens, rounds=arguments.rounds)
     for name, figures in timed.items():
         latencies = "  ".join(f"{key} {figures[key]['p50_ms']:.3f} ms" for key in figures if key.startswith("batch_"))
         print(f"{name:>14}  {latencies}  {figures['messages_per_second']} messages/s")

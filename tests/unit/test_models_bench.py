@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from models.__main__ import main
 from models.bench import BATCHES, bench, candidates, machine, run_folder
+from models.bundle import Bundle
 from tests.unit.tiny_run import Trained, trained
 
 KEYS = {"batch_1", "batch_8", "batch_32", "messages_per_second"}
@@ -72,3 +74,19 @@ def test_saving_without_a_run_is_refused(run: Trained, tmp_path: Path, capsys: p
         code = left.code
     assert code == 2
     assert "--run" in capsys.readouterr().err
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is CUDA here")
+def test_a_missing_gpu_is_one_line(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--bundle", bundle.version, "--device", "cuda"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "install the extra [gpu]" in line
+
+
+def test_an_encoder_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [json.dumps({"text": f"message {i} about {p}", "product": p}) for p in ("loans", "cards") for i in range(20)]
+    (tmp_path / "chats.jsonl").write_text("\n".join(rows))
+    chats = str(tmp_path / "chats.jsonl")
+    folder = str(tmp_path / "nowhere")
+    assert main(["train", "--data", chats, "--out", str(tmp_path / "out"), "--encoder", folder]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
