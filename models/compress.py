@@ -27,7 +27,7 @@ TEACHER_RATE = 1e-4
 STUDENT_RATE, STUDENT_HEAD_RATE = 2e-4, 5.0
 SAMPLE = 1500
 """Training texts that importance and the range of activations are measured on."""
-SHORTEST_LIMIT, LONGEST_LIMIT = 96, 256
+SHORTEST_LIMIT, LONGEST_LIMIT = 96, 192
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Recipe:
     neurons: int = option(768, "feed-forward neurons a layer that structured pruning leaves")
     recovery_epochs: int = option(3, "passes over the transfer set after pruning")
     vocabulary: int = option(13000, "word pieces to keep")
-    max_tokens: int = option(0, "longest message in tokens; 0 takes what 99 of 100 training texts need, 256 at most")
+    max_tokens: int = option(0, "longest message in tokens; 0 takes what 99 of 100 training texts need, 192 at most")
     quantization: str = option("dynamic", "int8 'dynamic' or 'static', 'fp16' (for GPUs) or 'none'")
     precision: float = option(0.95, "wanted share of right answers among those that are routed")
     validation: float = option(0.06, "share of the rows that chooses epochs and calibrates, without --validation-data")

@@ -32,9 +32,9 @@ def compare_variants(
     folder: Path,
     joint: Mapping[str, float],
 ) -> Path:
-    """Measure every network of a run, and two for comparison only; writes `run.json` into the run's folder.
+    """Measure every network of a run, and three for comparison only; writes `run.json` into the run's folder.
 
-    The two are `static` (the other int8 calibration) and `sparse` (four fifths of the pruned weights zero). Quality
+    They are `static` (int8 by calibration rows), `sparse` (four fifths of the weights zero) and it in int8. Quality
     is that of the words alone, with a temperature of each network's own.
 
     Args:
