@@ -112,7 +112,7 @@ def test_teacher_itself_may_be_served_in_half_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told", "limit"), [(7, 0, 96), (110, 0, 112), (127, 0, 144), (900, 0, 256), (900, 40, 40)]
+    ("words", "told", "limit"), [(7, 0, 96), (110, 0, 112), (127, 0, 144), (900, 0, 192), (900, 40, 40)]
 )
 def test_limit_of_tokens_is_told_or_fits_the_training_texts(recipe: Recipe, words: int, told: int, limit: int) -> None:
     long = [Example(" ".join([FILLERS[i % 40], *FILLERS[:20] * 50][:words]), "cards") for i in range(30)]
