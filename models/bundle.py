@@ -62,19 +62,7 @@ class Bundle:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = read_manifest(path)
-        for name in PARTS:
-            if name not in self.manifest.files:
-                raise BundleError(f"{path}: the manifest lists no {name}")
-            actual = _sha256(path / name)
-            if actual != self.manifest.files[name]:
-                raise BundleError(
-                    f"{path / name}: SHA-256 is {actual[:12]}…, the manifest says "
-                    f"{self.manifest.files[name][:12]}…: the file was altered or cut short; copy the bundle again"
-                )
-        expected = content_version(self.manifest)
-        if expected != self.manifest.version:
-            raise BundleError(f"{path}: the content's version is {expected}, the manifest says {self.version}")
+        self.manifest = intact_manifest(path)
         if self.preprocessor.fingerprint != self.manifest.fingerprint:
             raise BundleError(
                 f"{path}: trained with preprocessing {self.manifest.fingerprint}, this code's is "
@@ -120,6 +108,28 @@ def read_manifest(path: Path) -> Manifest:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise BundleError(f"{path / 'manifest.json'}: {key}: {first['msg']}") from None
+
+
+def intact_manifest(path: Path) -> Manifest:
+    """The manifest of a bundle whose parts are as they were written, whatever preprocessing they need.
+
+    Raises:
+        BundleError: a part is missing, altered or truncated, or the version is not that of the content.
+    """
+    manifest = read_manifest(path)
+    for name in PARTS:
+        if name not in manifest.files:
+            raise BundleError(f"{path}: the manifest lists no {name}")
+        actual = _sha256(path / name)
+        if actual != manifest.files[name]:
+            raise BundleError(
+                f"{path / name}: SHA-256 is {actual[:12]}…, the manifest says "
+                f"{manifest.files[name][:12]}…: the file was altered or cut short; copy the bundle again"
+            )
+    expected = content_version(manifest)
+    if expected != manifest.version:
+        raise BundleError(f"{path}: the content's version is {expected}, the manifest says {manifest.version}")
+    return manifest
 
 
 def content_version(manifest: Manifest) -> str:

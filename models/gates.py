@@ -1,12 +1,11 @@
 """Reasons against putting one bundle in the place of another; none means that it may."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.bundle import PARTS, Bundle, BundleError, Manifest, content_version, read_manifest
+from models.bundle import Bundle, BundleError, Manifest, intact_manifest
 from models.data import OUT_OF_SCOPE, Example
 from models.evaluate import evaluate
 
@@ -23,10 +22,8 @@ def against(
     Compares the figures in the manifests, or, given examples, measures both bundles on them.
     """
     try:
-        manifest = read_manifest(present)
-    except BundleError:
-        return []
-    if not _intact(present, manifest):
+        manifest = intact_manifest(present)
+    except (BundleError, OSError):
         return []
     if examples is None:
         return compare(candidate.manifest, manifest, tolerance)
@@ -68,15 +65,6 @@ def measured(candidate: Bundle, present: Bundle, examples: Sequence[Example], to
     if strange:
         return reasons + strange
     return reasons + _worse("the given rows", evaluate(candidate, examples), evaluate(present, examples), tolerance)
-
-
-def _intact(path: Path, manifest: Manifest) -> bool:
-    """Whether a bundle is as it was written, even if this code's preprocessing differs from its own."""
-    parts = {name: path / name for name in PARTS}
-    return content_version(manifest) == manifest.version and all(
-        part.is_file() and hashlib.sha256(part.read_bytes()).hexdigest() == manifest.files.get(name)
-        for name, part in parts.items()
-    )
 
 
 def _labels_lost(candidate: Manifest, present: Manifest) -> list[str]:
