@@ -35,12 +35,21 @@ def evaluate(bundle: Bundle, examples: Sequence[Example], classifier: TextClassi
     Raises:
         DataError: a label that the bundle does not know.
     """
+    return measure(bundle, examples, classifier or bundle.classifier())[1]
+
+
+def measure(bundle: Bundle, examples: Sequence[Example], classifier: TextClassifier) -> tuple[Scores, dict[str, Any]]:
+    """The logits of labelled chats, and what `evaluate` makes of them.
+
+    Raises:
+        DataError: a label that the bundle does not know.
+    """
     unknown = {example.product for example in examples} - {*bundle.manifest.labels, OUT_OF_SCOPE}
     if unknown:
         raise DataError(f"labels unknown to bundle {bundle.version}: {sorted(unknown)[:10]}")
-    scores = score(bundle, classifier or bundle.classifier(), examples)
+    scores = score(bundle, classifier, examples)
     figures = metrics(bundle.manifest, scores, [example.product for example in examples])
-    return figures | {"data": digest(examples)[:12]}
+    return scores, figures | {"data": digest(examples)[:12]}
 
 
 def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict[str, Any]:

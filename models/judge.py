@@ -11,8 +11,8 @@ from models.calibrate import Bools, Ints
 from models.classifier import TextClassifier
 from models.confusion import as_text, confusion
 from models.context import Floats, probabilities
-from models.data import OUT_OF_SCOPE, DataError, Example, digest
-from models.evaluate import Scores, metrics, score
+from models.data import Example
+from models.evaluate import Scores, measure
 from models.plots import confusion_png, reliability_png
 from models.slices import FIGURES, SLICES, noisy_accuracy, slices
 
@@ -36,17 +36,12 @@ def judge(
         BundleError: plots are wanted and Matplotlib is missing.
     """
     labels = bundle.manifest.labels
-    unknown = {example.product for example in examples} - {*labels, OUT_OF_SCOPE}
-    if unknown:
-        raise DataError(f"labels unknown to bundle {bundle.version}: {sorted(unknown)[:10]}")
-    products = [example.product for example in examples]
-    scores = score(bundle, classifier, examples)
-    report = metrics(bundle.manifest, scores, products) | {"data": digest(examples)[:12]}
+    scores, report = measure(bundle, examples, classifier)
     report["slices"] = slices(bundle, scores, examples)
     accuracy = noisy_accuracy(bundle, classifier, examples)
     if accuracy is not None:
         report["slices"][NOISY] = {"n": report["n"], "accuracy": accuracy}
-    answers, confidence, truth = _answers(bundle, scores, products)
+    answers, confidence, truth = _answers(bundle, scores, [example.product for example in examples])
     matrix = confusion(answers, truth, labels)
     if plots is not None:
         confusion_png(matrix, labels, plots / "confusion.png")

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 
 from features.preprocess import Preprocessor
-from models.bundle import Bundle
-from models.calibrate import auroc, consistent_temperature, expected_calibration_error, out_of_scope_score
+from models.bundle import Bundle, Manifest
+from models.calibrate import consistent_temperature
 from models.classifier import TextClassifier
 from models.compress import Compressed, Texts
-from models.context import softmax
 from models.data import OUT_OF_SCOPE, Example
+from models.evaluate import Scores, metrics
 from models.fit import text_logits
 from models.quantize import quantize, sparsify
 from models.targets import one_hot
@@ -56,7 +56,7 @@ def compare_variants(
             "tokenizer": "teacher_tokenizer.json" if name == "teacher" else "tokenizer.json",
             "parameters": parameters(path),
             "bytes": path.stat().st_size,
-            "sets": {key: _quality(rows, names, pre, classifier, temperature) for key, rows in sets.items()},
+            "sets": {key: _quality(rows, bundle.manifest, pre, classifier, temperature) for key, rows in sets.items()},
         }
     run = {
         "version": bundle.version,
@@ -86,18 +86,10 @@ def _comparisons(compressed: Compressed, texts: Texts, folder: Path) -> dict[str
 
 
 def _quality(
-    rows: Sequence[Example], labels: Sequence[str], pre: Preprocessor, classifier: TextClassifier, temperature: float
+    rows: Sequence[Example], manifest: Manifest, pre: Preprocessor, classifier: TextClassifier, temperature: float
 ) -> dict[str, Any]:
-    column = {label: i for i, label in enumerate(labels)}
-    logits = classifier(pre.tokens([row.text for row in rows]))
-    inside = np.array([row.product != OUT_OF_SCOPE for row in rows])
-    truth = np.array([column[row.product] for row in rows if row.product != OUT_OF_SCOPE])
-    p = softmax(logits[inside], temperature)[:, : len(labels)]
-    correct = p.argmax(axis=1) == truth
-    strange = out_of_scope_score(logits, len(labels), temperature)
-    return {
-        "n": len(truth),
-        "accuracy": round(float(correct.mean()), 4),
-        "ece": round(expected_calibration_error(p.max(axis=1), correct), 4),
-        "ood_auroc": round(auroc(strange[~inside], strange[inside]), 4) if not inside.all() else None,
-    }
+    """Figures of the words alone at a temperature."""
+    text = classifier(pre.tokens([row.text for row in rows]))
+    own = manifest.model_copy(update={"temperature": temperature})
+    figures = metrics(own, Scores(text, np.zeros_like(text)), [row.product for row in rows])
+    return {key: figures[key] for key in ("n", "accuracy", "ece", "ood_auroc")}
