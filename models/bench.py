@@ -61,10 +61,9 @@ def bench(
             ids = rng.integers(*TOKENS, (size, tokens)).astype(np.int32)
             runs = {rival.name: _run(rival.session, ids, device) for rival in rivals}
             times = _take_turns(runs, rounds, bar)
+            copy = {"copy_ms": round(_copy_ms(ids, rounds), 4)} if device == "cuda" else {}
             for name, spent in times.items():
-                results[name][f"batch_{size}"] = _percentiles(spent)
-                if device == "cuda":
-                    results[name][f"batch_{size}"]["copy_ms"] = round(_copy_ms(ids, rounds), 4)
+                results[name][f"batch_{size}"] = _percentiles(spent) | copy
     for figures in results.values():
         rates = [size / figures[f"batch_{size}"]["p50_ms"] * 1e3 for size in BATCHES]
         figures["messages_per_second"] = round(max(rates))

@@ -76,12 +76,14 @@ def optimise(
     where = device()
     net.to(where)
     optimiser = _optimiser(net, schedule)
-    steps = math.ceil(len(epoch_data(0)[0]) / schedule.batch_size) * schedule.epochs
+    rows, targets = epoch_data(0)
+    steps = math.ceil(len(rows) / schedule.batch_size) * schedule.epochs
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, steps))
     best, best_epoch, kept = -math.inf, 0, None
     with tqdm(total=steps, desc=title, unit="batch") as bar:
         for epoch in range(schedule.epochs):
-            rows, targets = epoch_data(epoch)
+            if epoch:
+                rows, targets = epoch_data(epoch)
             net.train()
             for indices in batches([len(row) for row in rows], schedule.batch_size, rng):
                 ids, mask = pad([rows[i] for i in indices])
