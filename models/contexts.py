@@ -9,9 +9,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from features.preprocess import ContextInput, Preprocessor
 from models.data import OUT_OF_SCOPE, Example
 
 MAX_SCREENS = 5
+
+
+def context_inputs(preprocessor: Preprocessor, examples: Sequence[Example]) -> list[ContextInput]:
+    """What the context part is given for each example."""
+    return [preprocessor.context(e.recent_screens, e.product_usage_60d) for e in examples]
 
 
 class ContextPool:

@@ -10,6 +10,7 @@ from models.bundle import Bundle, Manifest
 from models.calibrate import auroc, expected_calibration_error, out_of_scope_score
 from models.classifier import TextClassifier
 from models.context import Floats, probabilities
+from models.contexts import context_inputs
 from models.data import OUT_OF_SCOPE, DataError, Example, digest
 
 
@@ -25,8 +26,7 @@ def score(bundle: Bundle, classifier: TextClassifier, examples: Sequence[Example
     """Run the bundle's two parts over examples."""
     pre = bundle.preprocessor
     text = classifier(pre.tokens([example.text for example in examples]))
-    contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in examples]
-    return Scores(text, bundle.context.logits(contexts))
+    return Scores(text, bundle.context.logits(context_inputs(pre, examples)))
 
 
 def evaluate(bundle: Bundle, examples: Sequence[Example], classifier: TextClassifier | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from models.calibrate import (
 )
 from models.classifier import TextClassifier
 from models.context import ContextHead, Floats, softmax
-from models.contexts import ContextPool, with_contexts
+from models.contexts import ContextPool, context_inputs, with_contexts
 from models.data import OUT_OF_SCOPE, Example, Split
 from models.fuse import CAPS, Trial, balanced, fit_context, scaled
 from models.recipe import Recipe
@@ -44,7 +44,7 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
     held_text = text_logits(held, pre, classifier)
     truth = one_hot(held, names, held_text.shape[1])
     context = _context(parts, names, pre, classifier, recipe, fit_temperature(held_text, truth))
-    evidence = context.logits([pre.context(e.recent_screens, e.product_usage_60d) for e in held])
+    evidence = context.logits(context_inputs(pre, held))
     inside = np.array([e.product != OUT_OF_SCOPE for e in held])
     logits, truth = held_text[inside] + evidence[inside], truth[inside]
     temperature = consistent_temperature(logits, truth, len(names))
@@ -73,7 +73,7 @@ def _context(
         return ContextHead.empty(names, classifier.outputs)
     rows = with_contexts(parts.train, pool, 2, recipe.seed)
     text, targets = text_logits(rows, pre, classifier), one_hot(rows, names, classifier.outputs)
-    contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in rows]
+    contexts = context_inputs(pre, rows)
     heads = [
         scaled(fit_context(names, text / warmth, contexts, targets, cap=cap, seed=recipe.seed), warmth)
         for cap in tqdm(CAPS, desc="context", unit="cap")
@@ -94,7 +94,7 @@ def trials(rows: Sequence[Example], names: Sequence[str], pre: Preprocessor, cla
     for kind in ("ambiguous", "misleading"):
         members = sets.get(kind, [])
         if members:
-            contexts = [pre.context(e.recent_screens, e.product_usage_60d) for e in members]
+            contexts = context_inputs(pre, members)
             truth = np.array([names.index(e.product) for e in members])
             made.append(Trial(text_logits(members, pre, classifier)[:, : len(names)], contexts, truth))
     return made

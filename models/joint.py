@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from features.preprocess import Preprocessor
 from models.classifier import TextClassifier
-from models.contexts import ContextPool, with_contexts
+from models.contexts import ContextPool, context_inputs, with_contexts
 from models.data import OUT_OF_SCOPE, Example, Split
 from models.fit import text_logits
 from models.fuse import context_features
@@ -59,7 +59,7 @@ def _inputs(
 
     def inputs(rows: Sequence[Example]) -> Tensor:
         text = torch.from_numpy(text_logits(rows, pre, classifier))
-        contexts = [pre.context(row.recent_screens, row.product_usage_60d) for row in rows]
+        contexts = context_inputs(pre, rows)
         seen, log_uses, share = context_features(contexts, screens, names, classifier.outputs, depth)
         return torch.cat([text, seen.flatten(1), log_uses, share], dim=1)
 

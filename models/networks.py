@@ -75,9 +75,14 @@ def load_encoder(name: str) -> tuple[Any, Tokenizer]:
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+    return without_pooler(encoder), AutoTokenizer.from_pretrained(folder).backend_tokenizer
+
+
+def without_pooler(encoder: Any) -> Any:
+    """The same encoder, which no longer has the layer that some add for sentence pairs."""
     if hasattr(encoder, "pooler"):
         encoder.pooler = None
-    return encoder, AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    return encoder
 
 
 def keep_embeddings(encoder: Any, old_ids: npt.NDArray[np.int64], positions: int) -> None:
