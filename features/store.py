@@ -9,7 +9,8 @@ Writing a screen twice, late or out of order leaves the same set, so ingestion m
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,37 +52,55 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Features of n users, with what a later recomputation must know: when they were read, and from which run."""
+
+    users: list[UserFeatures]
+    at_ms: int
+    """Milliseconds since 1970; screens older than the window, counted from here, were left out."""
+    usage_run: str | None
+
+
 class FeatureStore:
     """Reads and writes user features; one pipelined round trip for any number of users."""
 
-    def __init__(self, redis: Redis, config: StoreConfig | None = None) -> None:
-        self._redis = redis
+    def __init__(
+        self, redis: Redis, config: StoreConfig | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._redis, self._clock = redis, clock
         self.config = config or StoreConfig()
         self._run: str | None = None
 
     async def read(self, users: Sequence[str]) -> list[UserFeatures]:
-        """The features of each user, as of now.
+        """The features of each user, as of now; see `reading`."""
+        return (await self.reading(users)).users
+
+    async def reading(self, users: Sequence[str]) -> Reading:
+        """The features of each user, as of now, and what must be known to compute them again later.
 
         The usage run is learnt in the same round trip; only the first read after a run flipped needs a second.
 
         Raises:
             redis.RedisError, OSError, TimeoutError: the store did not answer.
         """
-        run, answers = await self._read_run(users, self._run)
+        at_ms = int(self._clock() * 1000)
+        run, answers = await self._read_run(users, self._run, at_ms)
         if run != self._run:
             self._run = run
-            run, answers = await self._read_run(users, run)
+            run, answers = await self._read_run(users, run, at_ms)
         screens, usage = answers[: len(users)], answers[len(users) :]
-        return [
+        features = [
             UserFeatures(
                 tuple(member.partition(_SEPARATOR)[2] for member in reversed(seen)),
                 {product: int(uses) for product, uses in (usage[i] if usage else {}).items()},
             )
             for i, seen in enumerate(screens)
         ]
+        return Reading(features, at_ms, self._run)
 
-    async def _read_run(self, users: Sequence[str], run: str | None) -> tuple[str | None, list[Any]]:
-        since = int((time.time() - self.config.screen_window_s) * 1000)
+    async def _read_run(self, users: Sequence[str], run: str | None, at_ms: int) -> tuple[str | None, list[Any]]:
+        since = at_ms - self.config.screen_window_s * 1000
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(RUN_KEY)
         for user in users:
