@@ -18,10 +18,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from features import screens
 from features.schema import ScreenEvent, UserFeatures
 
 RUN_KEY = "usage:run"
-_SEPARATOR = "\x1f"
 
 
 class StoreConfig(BaseModel):
@@ -31,7 +31,7 @@ class StoreConfig(BaseModel):
 
     max_screens: int = Field(default=5, ge=1, le=50)
     screen_window_s: int = Field(default=1800, ge=1)
-    """Screens older than this are no longer recent; idle users' sets expire after it."""
+    """Screens older than this are no longer recent; a user's set expires five minutes later."""
     usage_ttl_s: int = Field(default=3 * 86400, ge=60)
     """How long the hashes of a usage run live."""
 
@@ -65,9 +65,7 @@ class Reading:
 class FeatureStore:
     """Reads and writes user features; one pipelined round trip for any number of users."""
 
-    def __init__(
-        self, redis: Redis, config: StoreConfig | None = None, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, redis: Redis, config: StoreConfig | None = None, clock: Callable[[], float] = time.time) -> None:
         self._redis, self._clock = redis, clock
         self.config = config or StoreConfig()
         self._run: str | None = None
@@ -89,13 +87,13 @@ class FeatureStore:
         if run != self._run:
             self._run = run
             run, answers = await self._read_run(users, run, at_ms)
-        screens, usage = answers[: len(users)], answers[len(users) :]
+        recent, usage = answers[: len(users)], answers[len(users) :]
         features = [
             UserFeatures(
-                tuple(member.partition(_SEPARATOR)[2] for member in reversed(seen)),
+                tuple(member.partition(screens.SEPARATOR)[2] for member in reversed(seen)),
                 {product: int(uses) for product, uses in (usage[i] if usage else {}).items()},
             )
-            for i, seen in enumerate(screens)
+            for i, seen in enumerate(recent)
         ]
         return Reading(features, at_ms, self._run)
 
@@ -104,7 +102,7 @@ class FeatureStore:
         pipe = self._redis.pipeline(transaction=False)
         pipe.get(RUN_KEY)
         for user in users:
-            pipe.zrevrangebyscore(f"screens:{user}", "+inf", since, start=0, num=self.config.max_screens)
+            pipe.zrevrangebyscore(screens.key(user), "+inf", since, start=0, num=self.config.max_screens)
         if run is not None:
             for user in users:
                 pipe.hgetall(f"usage:{run}:{user}")
@@ -112,18 +110,8 @@ class FeatureStore:
         return current, answers
 
     async def write_screens(self, events: Iterable[ScreenEvent]) -> None:
-        """Add screen events; keeps the newest of each user in event-time order, drops duplicates."""
-        by_user: dict[str, dict[str, int]] = {}
-        for event in events:
-            member = f"{event.event_id.replace(_SEPARATOR, '')}{_SEPARATOR}{event.screen}"
-            by_user.setdefault(event.user_id, {})[member] = int(event.at.timestamp() * 1000)
-        pipe = self._redis.pipeline(transaction=False)
-        for user, members in by_user.items():
-            key = f"screens:{user}"
-            pipe.zadd(key, members)
-            pipe.zremrangebyrank(key, 0, -self.config.max_screens - 1)
-            pipe.expire(key, self.config.screen_window_s)
-        await pipe.execute()
+        """Add screen events; keeps the newest of each user in event-time order, drops duplicates; see `screens`."""
+        await screens.write(self._redis, events, self.config.max_screens, self.config.screen_window_s)
 
     async def write_usage(self, run: str, usage: Mapping[str, Mapping[str, int]]) -> None:
         """Write users' uses per product under a run; invisible until `publish_run`."""
