@@ -1,0 +1,119 @@
+"""Simulated customers: their usage log, their screens and their messages, of any size, from a seed.
+
+    OUT/usage/day=YYYY-MM-DD/part-00000.parquet     event_id, user_id, product, at
+    OUT/screens/day=YYYY-MM-DD/part-00000.parquet   event_id, user_id, screen, at, arrived_at
+    OUT/screens/day=YYYY-MM-DD/eve-00000.parquet    those that belong to journeys of the next day
+    OUT/chats.jsonl                                 request_id, user_id, at, text, product
+
+Users own products as the demo's users do, use what they own (a Poisson number of times a day, more on weekdays and at
+daytime) and ask about what they browsed (`features.journeys`). Without `events`, simulating one more day later adds to
+a log just what simulating all days at once would have. Memory is that of one day; files are written under a temporary
+name and renamed.
+"""
+
+import json
+import time
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from features.journeys import CORPUS, load_texts
+from features.population import population
+from features.simulated_days import conversations, scale_for, usage_days
+
+FIRST_DAY = date(1970, 1, 2)
+
+
+def simulate(
+    out: Path,
+    *,
+    users: int,
+    days: int,
+    end: date,
+    events: int | None = None,
+    messages: int = 1000,
+    seed: int = 0,
+    messages_file: Path | None = None,
+    files_per_day: int = 1,
+    malformed: float = 0.0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write the usage of the `days` days before `end`, and the screens and messages of the last of them.
+
+    What is there already for the same days is replaced, and so is `chats.jsonl`.
+
+    Args:
+        out: the folder to write to.
+        end: the first day (UTC) that is not simulated.
+        events: about how many usage events; by default as many as the demo's users make, 90 a user in 60 days.
+        messages: how many messages; as many other journeys end without one.
+        messages_file: labelled messages, a JSONL file or a folder of such; by default the project's corpus.
+        malformed: share of the usage rows that lack a user, a product or a time, or have one of another day.
+
+    Returns:
+        What was asked for, the rows written (`usage_events`, of these `redelivered` and `malformed`; `screen_events`;
+        `messages`) and `seconds`.
+
+    Raises:
+        ValueError: an argument out of its range, or messages that cannot be read.
+    """
+    started = time.perf_counter()
+    _check(days, end, events, messages, files_per_day, malformed)
+    people, texts = population(users, seed), load_texts(messages_file or CORPUS)
+    dates = [end - timedelta(days=ago) for ago in range(days, 0, -1)]
+    scale = 1.0 if events is None else scale_for(people, dates, events)
+    rows = {"usage_events": 0, "redelivered": 0, "malformed": 0, "screen_events": 0}
+    log = usage_days(people, dates, seed, scale, malformed)
+    for day, table, counts in tqdm(log, "simulate", days, unit="day", disable=None if progress else True):
+        _write_day(out / "usage", day, table, "product", files_per_day)
+        for name, count in {"usage_events": table.num_rows, **counts}.items():
+            rows[name] += count
+    chats, eve, today = conversations(people, texts, dates[-1], seed, messages)
+    _write_day(out / "screens", dates[-1] - timedelta(days=1), eve, "screen", min(eve.num_rows, 1), "eve")
+    _write_day(out / "screens", dates[-1], today, "screen", files_per_day)
+    rows["screen_events"] = eve.num_rows + today.num_rows
+    _write_lines(out / "chats.jsonl", chats)
+    seconds = round(time.perf_counter() - started, 2)
+    return {"out": str(out), "users": users, "days": days, **rows, "messages": len(chats), "seconds": seconds}
+
+
+def _check(days: int, end: date, events: int | None, messages: int, files_per_day: int, malformed: float) -> None:
+    counts = {
+        "days": (days, 1),
+        "files_per_day": (files_per_day, 1),
+        "events": (events or 0, 0),
+        "messages": (messages, 0),
+    }
+    for name, (value, least) in counts.items():
+        if value < least:
+            raise ValueError(f"{name}: {value} is less than {least}")
+    if days > (end - FIRST_DAY).days:
+        raise ValueError(f"days: {days} days before {end} begin before {FIRST_DAY}")
+    if not 0 <= malformed <= 1:
+        raise ValueError(f"malformed: {malformed} is not a share between 0 and 1")
+
+
+def _write_day(folder: Path, day: date, table: pa.Table, names: str, files: int, kind: str = "part") -> None:
+    """Write a day's rows to `files` files, and remove those of an earlier run that are not written again."""
+    folder = folder / f"day={day}"
+    if files:
+        folder.mkdir(parents=True, exist_ok=True)
+    bounds = [table.num_rows * part // max(files, 1) for part in range(files + 1)]
+    written = set()
+    for part, (start, stop) in enumerate(pairwise(bounds)):
+        path, unfinished = folder / f"{kind}-{part:05}.parquet", folder / f".{kind}-{part:05}.tmp"
+        pq.write_table(table.slice(start, stop - start), unfinished, compression="zstd", use_dictionary=[names])
+        written.add(unfinished.replace(path))
+    for stale in set(folder.glob(f"{kind}-*.parquet")) - written:
+        stale.unlink()
+
+
+def _write_lines(path: Path, rows: list[dict[str, str]]) -> None:
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    unfinished.replace(path)
