@@ -1,4 +1,4 @@
-"""Command line: `python -m features {ingest,seed}`."""
+"""Command line: `python -m features COMMAND`; `--help` lists the commands."""
 
 import argparse
 import asyncio
@@ -10,19 +10,28 @@ import sys
 from redis.exceptions import RedisError
 
 from features import demo
+from features.batch_commands import MissingExtra, add_commands
 from features.store import FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; a store that does not answer is one line on standard error and exit code 2."""
+    """Run one command; what stops it is one line on standard error and exit code 2."""
     arguments = _parser().parse_args(argv)
     try:
-        asyncio.run(arguments.run(arguments))
-    except (RedisError, OSError, TimeoutError) as error:
-        print(f"error: Redis does not answer: {error}", file=sys.stderr)
-        return 2
+        running = arguments.run(arguments)
+        if running is not None:
+            asyncio.run(running)
+    except (RedisError, TimeoutError) as error:
+        return _failed(f"Redis does not answer: {error}")
+    except (ValueError, OSError, MissingExtra) as error:
+        return _failed(str(error))
     return 0
+
+
+def _failed(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return 2
 
 
 async def _ingest(arguments: argparse.Namespace) -> None:
@@ -56,10 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     seed = commands.add_parser("seed", help="made-up product usage for users u1, u2, …")
     seed.set_defaults(run=_seed)
     seed.add_argument("--users", type=int, default=300)
+    add_commands(commands, _redis_url)
     for command in (ingest, seed):
-        url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6380/0")
-        command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
+        _redis_url(command)
     return parser
+
+
+def _redis_url(command: argparse.ArgumentParser) -> None:
+    url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6380/0")
+    command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
 
 
 if __name__ == "__main__":

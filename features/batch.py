@@ -1,0 +1,140 @@
+"""The batch pipeline: uses per user and product over a window, from the usage log into the feature store.
+
+    day of raw events ─▶ partial of the day, in buckets of users ─▶ sum of a bucket over the window ─▶ Redis
+
+Ray Data maps over days, then over buckets; polars aggregates each. A run is written under a version of its own
+and becomes visible at the end, in one step. The version is that of the content, so repeating a run, also one that
+was killed half-way, writes the same again.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from features.event_log import LogError, day_files
+from features.partials import BUCKETS, Partial, Partials
+from features.ray_session import map_items
+from features.usage_writer import UsageWriter
+
+_RUN = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d+)d-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The days whose uses count: `days` of them, the last one the day before `as_of`."""
+
+    as_of: date
+    days: int = 60
+
+    @property
+    def first(self) -> date:
+        return self.as_of - timedelta(days=self.days)
+
+    @property
+    def last(self) -> date:
+        return self.as_of - timedelta(days=1)
+
+    def dates(self) -> list[date]:
+        return [self.first + timedelta(days=number) for number in range(self.days)]
+
+
+def run_id(window: Window, partials: Sequence[Partial]) -> str:
+    """The version of a run: its window, and a digest of all that it sums."""
+    digest = hashlib.sha256(repr([(p.day, p.digest) for p in partials]).encode()).hexdigest()
+    return f"{window.as_of}-{window.days}d-{digest[:8]}"
+
+
+def window_of(run: str) -> Window | None:
+    """The window of a run that `materialize` made; None for other runs, such as that of the demo users."""
+    match = _RUN.fullmatch(run)
+    return Window(date.fromisoformat(match[1]), int(match[2])) if match else None
+
+
+def materialize(
+    events: Path,
+    window: Window,
+    writer: UsageWriter,
+    partials: Partials | None = None,
+    *,
+    publish: bool = True,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Aggregate the window and write it; Ray must have been started.
+
+    Args:
+        events: the usage log, day-partitioned Parquet: event_id, user_id, product, at.
+        partials: where daily aggregates are kept; default: beside the log, `<log>.partials`.
+        publish: whether readers shall see the run.
+
+    Returns:
+        The run, and counts: days read and reused, events, malformed and duplicate rows, users, seconds.
+
+    Raises:
+        LogError: the log has no day of the window, a file is damaged, or a column does not fit.
+        redis.RedisError: Redis does not take the values; nothing is visible then.
+    """
+    partials = partials or partials_of(events)
+    started = time.perf_counter()
+    made, reused = aggregate_days(events, window, partials, progress)
+    aggregated = time.perf_counter()
+    run = run_id(window, made)
+    users = _write_buckets(partials, window, run, writer, progress)
+    if publish:
+        writer.publish(run)
+    finished = time.perf_counter()
+    malformed = sum(partial.malformed for partial in made)
+    return {
+        "run": run,
+        "published": publish,
+        "window": [str(window.first), str(window.last)],
+        "days_read": len(made) - reused,
+        "days_reused": reused,
+        "days_missing": window.days - len(made),
+        "events": sum(partial.rows for partial in made),
+        "malformed": malformed,
+        "duplicates": sum(partial.duplicates for partial in made),
+        "quarantine": str(partials.folder / "quarantine") if malformed else None,
+        "users": users,
+        "partials_s": round(aggregated - started, 2),
+        "write_s": round(finished - aggregated, 2),
+        "seconds": round(finished - started, 2),
+    }
+
+
+def partials_of(events: Path) -> Partials:
+    """Where the partials of a log are kept by default: beside it."""
+    return Partials(events.with_name(f"{events.name}.partials"))
+
+
+def aggregate_days(events: Path, window: Window, partials: Partials, progress: bool) -> tuple[list[Partial], int]:
+    """Make the partials of the window that are lacking or out of date.
+
+    Returns:
+        The partials of the window's days that the log has, in order, and how many of them were there already.
+    """
+    files = {day: found for day, found in day_files(events).items() if window.first <= day <= window.last}
+    if not files:
+        raise LogError(f"{events}: no day from {window.first} to {window.last}")
+    known = {day: partial for day, paths in files.items() if (partial := partials.known(day, paths))}
+    lacking = [day for day in files if day not in known]
+
+    def build(day: date) -> Partial:
+        return partials.build(day, files[day])
+
+    for partial in map_items(build, lacking, "days", progress):
+        known[date.fromisoformat(partial.day)] = partial
+    return [known[day] for day in sorted(known)], len(files) - len(lacking)
+
+
+def _write_buckets(partials: Partials, window: Window, run: str, writer: UsageWriter, progress: bool) -> int:
+    days = window.dates()
+
+    def write(number: int) -> int:
+        return writer.write(run, number, partials.sums(number, days))
+
+    return sum(map_items(write, writer.begin(run, BUCKETS), "buckets", progress))

@@ -1,0 +1,76 @@
+"""The batch commands of `python -m features`. What they need is imported when they run: serving does without it."""
+
+import argparse
+import importlib.util
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+Summary = dict[str, Any]
+_NEEDS = ("polars", "pandas", "pyarrow")
+
+
+class MissingExtra(RuntimeError):
+    """The requirements of the batch pipeline are not installed."""
+
+
+def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Add the parsers of the batch commands."""
+    materialize = commands.add_parser("materialize", help="the usage log's last 60 days into the feature store")
+    materialize.set_defaults(run=_materialize)
+    materialize.add_argument("--events", type=Path, required=True, help="usage log: Parquet under day=YYYY-MM-DD/")
+    materialize.add_argument(
+        "--as-of", type=date.fromisoformat, default=datetime.now(UTC).date(), help="the window ends before this day"
+    )
+    materialize.add_argument("--window-days", type=_positive, default=60)
+    materialize.add_argument("--partials", type=Path, help="daily aggregates are kept here (default: EVENTS.partials)")
+    materialize.add_argument("--ttl-days", type=_positive, default=3, help="how long the values live in Redis")
+    materialize.add_argument("--no-publish", action="store_true", help="write the run, but do not show it to readers")
+    _ray_options(materialize)
+    redis_url(materialize)
+
+
+def _ray_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
+    command.add_argument("--cpus", type=_positive, help="CPUs of a local Ray (default: all)")
+
+
+def _materialize(arguments: argparse.Namespace) -> None:
+    require_extra()
+    from features.batch import Window, materialize, partials_of
+    from features.event_log import day_files
+    from features.partials import Partials
+    from features.ray_session import session
+    from features.usage_writer import UsageWriter
+
+    partials = Partials(arguments.partials) if arguments.partials else partials_of(arguments.events)
+    writer = UsageWriter(arguments.redis_url, arguments.ttl_days * 86_400)
+    day_files(arguments.events)
+    writer.ping()
+    window = Window(arguments.as_of, arguments.window_days)
+    with session(arguments.ray_address, arguments.cpus):
+        show(materialize(arguments.events, window, writer, partials, publish=not arguments.no_publish))
+
+
+def require_extra() -> None:
+    """Refuse in one sentence where the extra is missing.
+
+    Raises:
+        MissingExtra: naming what is missing and how to get it.
+    """
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(f"{missing[0]} is not installed: run scripts/setup batch, or pip install switchboard[batch]")
+
+
+def show(summary: Summary) -> None:
+    print(json.dumps(summary))
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return value

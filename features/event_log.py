@@ -1,0 +1,136 @@
+"""Event logs on disk: Parquet under `day=YYYY-MM-DD/`, read one day at a time and checked row by row.
+
+A log of product uses and one of screens differ in one column only: `product` or `screen`. A file whose columns
+do not fit is an error; a row whose values do not fit is set aside with a reason, and its neighbours count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+Value = Literal["product", "screen"]
+MAX_LENGTH = 128
+_PREFIX = "day="
+_MOMENT = pl.Datetime("us", "UTC")
+
+
+class LogError(ValueError):
+    """A log that cannot be read; the message names the file and the column."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfEvents:
+    """One day of a log.
+
+    Attributes:
+        valid: event_id, user_id, product or screen, at (microseconds, UTC), arrived_at where the log has it.
+        rejected: the same columns as text, and `reason`.
+        duplicates: repeated rows of an event that were left out of `valid`.
+    """
+
+    valid: pl.DataFrame
+    rejected: pl.DataFrame
+    duplicates: int
+
+
+def day_files(log: Path) -> dict[date, list[Path]]:
+    """The Parquet files of each day, in order.
+
+    Raises:
+        LogError: there is no such folder, it holds no day, or a folder `day=…` is not a date.
+    """
+    if not log.is_dir():
+        raise LogError(f"{log}: no such folder")
+    days: dict[date, list[Path]] = {}
+    for folder in sorted(log.glob(f"{_PREFIX}*")):
+        try:
+            day = date.fromisoformat(folder.name.removeprefix(_PREFIX))
+        except ValueError:
+            raise LogError(f"{folder}: expected {_PREFIX}YYYY-MM-DD") from None
+        days[day] = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+    if not days:
+        raise LogError(f"{log}: holds no folder {_PREFIX}YYYY-MM-DD")
+    return days
+
+
+def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
+    """Read and check one day.
+
+    Args:
+        files: Parquet files with the columns event_id, user_id, `value` (text) and at (a time stamp, without a
+            zone taken as UTC, or RFC 3339 text); others are ignored, except `arrived_at` of a log of screens.
+        day: the UTC day on which every event must lie.
+
+    Raises:
+        LogError: a file is damaged, or a column is missing or of another type.
+    """
+    frames = [_read_file(file, value) for file in files]
+    frame = pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema=_schema(value))
+    start = datetime.combine(day, time(), UTC)
+    today = pl.col("at").is_between(start, start + timedelta(days=1), closed="left")
+    reasons = [
+        pl.when(~_fits(column)).then(pl.lit(f"{column}: missing, or not 1 to {MAX_LENGTH} characters"))
+        for column in ("event_id", "user_id", value)
+    ]
+    reasons.append(pl.when(pl.col("at").is_null()).then(pl.lit("at: missing, or not RFC 3339")))
+    reasons.append(pl.when(~today).then(pl.lit(f"at: not on {day}")))
+    fits = _fits("event_id") & _fits("user_id") & _fits(value) & today.fill_null(False)
+    if frame.select(fits.all()).item():
+        valid, rejected = frame, frame.clear().with_columns(pl.lit("").alias("reason"))
+    else:
+        rejected = frame.filter(~fits).with_columns(pl.coalesce(reasons).alias("reason"))
+        valid = frame.filter(fits)
+    once = valid if valid["event_id"].n_unique() == valid.height else valid.unique("event_id", keep="first")
+    as_text = pl.coalesce("at_text", pl.col("at").cast(pl.String))
+    return DayOfEvents(
+        once.drop("at_text"),
+        rejected.select("event_id", "user_id", value, as_text.alias("at"), "reason"),
+        valid.height - once.height,
+    )
+
+
+def _fits(column: str) -> pl.Expr:
+    return pl.col(column).str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
+
+
+def _schema(value: Value) -> dict[str, pl.DataType]:
+    text = pl.String()
+    return {"event_id": text, "user_id": text, value: text, "at": _MOMENT, "at_text": text}
+
+
+def _read_file(file: Path, value: Value) -> pl.DataFrame:
+    try:
+        schema = pl.read_parquet_schema(file)
+        columns = ["event_id", "user_id", value, "at"]
+        missing = [column for column in columns if column not in schema]
+        if missing:
+            raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema)}")
+        if value == "screen" and "arrived_at" in schema:
+            columns.append("arrived_at")
+        frame = pl.read_parquet(file, columns=columns, hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise LogError(f"{file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    for column in ("event_id", "user_id", value):
+        if frame[column].dtype in (pl.Categorical, pl.Enum, pl.Null):
+            frame = frame.with_columns(pl.col(column).cast(pl.String))
+        if frame[column].dtype != pl.String:
+            raise LogError(f"{file}: column {column!r} is {frame[column].dtype}, expected text")
+    at_text = pl.col("at") if frame["at"].dtype == pl.String else pl.lit(None, pl.String)
+    frame = frame.with_columns(at_text.alias("at_text"))
+    return frame.with_columns(_moments(file, frame[column]) for column in columns[3:])
+
+
+def _moments(file: Path, column: pl.Series) -> pl.Series:
+    if column.dtype == pl.String:
+        return column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    if column.dtype == pl.Null:
+        return column.cast(_MOMENT)
+    if not isinstance(column.dtype, pl.Datetime):
+        raise LogError(f"{file}: column {column.name!r} is {column.dtype}, expected a time stamp or RFC 3339 text")
+    if column.dtype.time_zone is None:
+        return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return column.cast(pl.Datetime("us", column.dtype.time_zone)).dt.convert_time_zone("UTC")

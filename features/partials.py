@@ -1,0 +1,138 @@
+"""Daily partial aggregates: one Arrow file a day, a record batch for each bucket of users.
+
+Whoever works on one bucket reads only that bucket's rows of each day, so nothing is ever shuffled. A partial
+remembers the files that it was made from and is made again when they change.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from features.event_log import read_day
+
+BUCKETS = 16
+FORMAT = f"1, polars {pl.__version__}"
+"""Part of a partial's identity: buckets come from polars' hash, which may change with its version."""
+_SCHEMA = pa.schema({"user_id": pa.string(), "product": pa.dictionary(pa.int16(), pa.string()), "uses": pa.uint32()})
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+_FACTS = b"switchboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What is known of one day's partial without reading its rows."""
+
+    day: str
+    source: str
+    """Identity of the day's raw files and of this code's format."""
+    rows: int
+    malformed: int
+    duplicates: int
+    digest: str
+    """Of the aggregated content."""
+
+
+def bucket(user_id: pl.Expr, buckets: int = BUCKETS) -> pl.Expr:
+    """The bucket of a user: the same in every process with the same version of polars."""
+    return (user_id.hash(0) % buckets).cast(pl.UInt16)
+
+
+def source_of(files: Sequence[Path]) -> str:
+    """Identity of raw files by name, size and modification time."""
+    facts = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps([FORMAT, BUCKETS, facts]).encode()).hexdigest()[:16]
+
+
+class Partials:
+    """The partials under one folder, which every worker must see under the same path."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, day: date) -> Path:
+        return self.folder / f"day={day}.arrow"
+
+    def quarantine(self, day: date) -> Path:
+        """Where the malformed rows of a day are kept, with the reason for each."""
+        return self.folder / "quarantine" / f"day={day}.parquet"
+
+    def known(self, day: date, files: Sequence[Path]) -> Partial | None:
+        """The partial of a day, if it was made from these files."""
+        try:
+            with pa.ipc.open_file(self.path(day)) as reader:
+                partial = Partial(**json.loads(reader.schema.metadata[_FACTS]))
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError):
+            return None
+        return partial if partial.source == source_of(files) else None
+
+    def build(self, day: date, files: Sequence[Path]) -> Partial:
+        """Aggregate a day's raw events and keep the result; complete or not there at all.
+
+        Raises:
+            LogError: a file is damaged, or a column is missing or of another type.
+        """
+        source = source_of(files)
+        events = read_day(files, day, "product")
+        uses = events.valid.group_by("user_id", "product").agg(pl.len().cast(pl.UInt32).alias("uses"))
+        digest = f"{np.add.reduce(uses.hash_rows(0).to_numpy(), dtype=np.uint64):016x}"
+        partial = Partial(str(day), source, events.valid.height, events.rejected.height, events.duplicates, digest)
+        self._set_aside(day, events.rejected)
+        self._write(day, uses, partial)
+        return partial
+
+    def read(self, number: int, days: Iterable[date]) -> pl.DataFrame:
+        """One bucket of some days: user_id, product (categorical), uses, day. Days without a partial have no rows."""
+        batches, made = [], []
+        for day in days:
+            if self.path(day).exists():
+                with pa.memory_map(str(self.path(day))) as file, pa.ipc.open_file(file) as reader:
+                    batches.append(reader.get_batch(number).replace_schema_metadata(None))
+                made.append(day)
+        frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, _SCHEMA)))
+        rows = [batch.num_rows for batch in batches]
+        return frame.with_columns(pl.Series("day", np.repeat(np.array(made, "datetime64[D]"), rows), pl.Date))
+
+    def sums(self, number: int, days: Iterable[date]) -> pl.DataFrame:
+        """Uses of one bucket's users over some days: user_id, product (categorical), uses."""
+        return self.read(number, days).group_by("user_id", "product").agg(pl.col("uses").sum())
+
+    def _set_aside(self, day: date, rejected: pl.DataFrame) -> None:
+        target = self.quarantine(day)
+        if rejected.is_empty():
+            target.unlink(missing_ok=True)
+            return
+        with _replacing(target) as draft:
+            rejected.write_parquet(draft)
+
+    def _write(self, day: date, uses: pl.DataFrame, partial: Partial) -> None:
+        buckets = uses.select(bucket(pl.col("user_id"))).to_series()
+        order = buckets.arg_sort()
+        ends = buckets.gather(order).search_sorted(np.arange(BUCKETS), side="right").to_list()
+        sorted_uses = uses[order].with_columns(pl.col("product").cast(pl.Categorical))
+        rows = sorted_uses.to_arrow().cast(_SCHEMA).combine_chunks()
+        schema = _SCHEMA.with_metadata({_FACTS: json.dumps(asdict(partial))})
+        with _replacing(self.path(day)) as draft, pa.ipc.new_file(draft, schema, options=_OPTIONS) as writer:
+            for start, end in zip([0, *ends], ends, strict=False):
+                columns = [column.combine_chunks() for column in rows.slice(start, end - start).columns]
+                writer.write_batch(pa.record_batch(columns, schema))
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A draft beside the target that takes its place when it is complete."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield draft
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""Ray for batch work: a session of this process's own, or a cluster; and independent items mapped over it."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.data
+from tqdm import tqdm
+
+Row = dict[str, Any]
+_ONE_THREAD = {"POLARS_MAX_THREADS": "1"}
+"""A task has one CPU; polars would take them all."""
+_BLOCKS_PER_CPU = 4
+
+
+@contextmanager
+def session(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+    """Ray on this machine, with processes that end with this one, or with an address a cluster.
+
+    Raises:
+        ConnectionError: no cluster answers at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        ray.init(address, runtime_env={"env_vars": _ONE_THREAD}, **quiet)
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.update(_ONE_THREAD)  # workers inherit it, and so need no environment of their own
+        ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def map_items(kernel: Callable[[Any], Any], items: Sequence[Any], unit: str, progress: bool = True) -> Iterator[Any]:
+    """Ray Data over independent items: results as they come, with a progress bar.
+
+    Args:
+        kernel: runs in a worker. What it raises is raised here, as the worker's own exception type.
+    """
+    if not items:
+        return
+
+    def answer(row: Row) -> Row:
+        try:
+            return {"answer": kernel(row["item"])}
+        except Exception as error:
+            return {"answer": None, "error": error}
+
+    cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+    blocks = min(len(items), _BLOCKS_PER_CPU * cpus)
+    rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=blocks)
+    bar = tqdm(
+        rows.map(answer, num_cpus=1).iter_rows(), total=len(items), unit=unit, disable=None if progress else True
+    )
+    for row in bar:
+        if row.get("error") is not None:
+            raise row["error"]
+        yield row["answer"]
