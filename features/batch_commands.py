@@ -31,6 +31,18 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     _ray_options(materialize)
     redis_url(materialize)
 
+    simulate = commands.add_parser("simulate", help="made-up users, usage logs, screens and chats, of any size")
+    simulate.set_defaults(run=_simulate)
+    simulate.add_argument("--out", type=Path, required=True, help="folder for usage/, screens/ and chats.jsonl")
+    simulate.add_argument("--users", type=_positive, default=1_000)
+    simulate.add_argument("--days", type=_positive, default=60)
+    simulate.add_argument("--end", type=date.fromisoformat, default=datetime.now(UTC).date(), help="day after the last")
+    simulate.add_argument("--events", type=_positive, help="about how many uses in all (default: natural activity)")
+    simulate.add_argument("--messages", type=int, default=1_000, help="chats on the last day")
+    simulate.add_argument("--messages-file", type=Path, help="labelled JSONL that texts are drawn from")
+    simulate.add_argument("--malformed", type=float, default=0.0, help="share of usage rows to spoil, 0 to 1")
+    simulate.add_argument("--seed", type=int, default=0)
+
 
 def _ray_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
@@ -52,6 +64,13 @@ def _materialize(arguments: argparse.Namespace) -> None:
     window = Window(arguments.as_of, arguments.window_days)
     with session(arguments.ray_address, arguments.cpus):
         show(materialize(arguments.events, window, writer, partials, publish=not arguments.no_publish))
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    from features.simulate import simulate
+
+    options = {name: value for name, value in vars(arguments).items() if name not in ("run", "out")}
+    show(simulate(arguments.out, **options))
 
 
 def require_extra() -> None:
