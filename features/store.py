@@ -11,7 +11,7 @@ Writing a screen twice, late or out of order leaves the same set, so ingestion m
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from features import screens
+from features.cluster import ClusterClient
 from features.schema import ScreenEvent, UserFeatures
 
 RUN_KEY = "usage:run"
@@ -40,9 +41,16 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
     """A client that fails within `timeout_s` and never retries: a late feature is worth less than an answer.
 
     Bytes that are not UTF-8 arrive as U+FFFD, so that one broken entry cannot stop a whole read.
+
+    Args:
+        url: as redis-py has it, `redis://user:password@host:port/0?option=value`, with `rediss` for TLS, and with
+            `redis+cluster` or `rediss+cluster` for a Redis Cluster that this host is a node of. Of a cluster's client
+            only what it has in common with `Redis` may be used: commands on one key and plain pipelines of them.
     """
-    return Redis.from_url(
-        url,
+    one_server = url.replace("+cluster://", "://", 1)
+    client = Redis if one_server == url else ClusterClient
+    redis = client.from_url(
+        one_server,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
@@ -50,6 +58,7 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
         encoding_errors="replace",
         **options,
     )
+    return cast(Redis, redis)
 
 
 @dataclass(frozen=True, slots=True)

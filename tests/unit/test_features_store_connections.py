@@ -1,0 +1,163 @@
+"""The feature store and the ingester through every kind of connection: Redis Cluster, password, TLS."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from local_redis import LocalRedis
+from redis.asyncio import Redis, SSLConnection
+from redis.exceptions import RedisError
+
+from features.schema import SCREEN_STREAM, ScreenEvent, UserFeatures
+from features.store import FeatureStore, connect
+from features.stream import ScreenIngester, publish
+from tests.unit.redis_process import RedisProcess, cluster_port, join, replicate
+from tests.unit.tls_front import certify, tls_front
+
+PASSWORD = "p w:@/+"
+CLUSTER = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+USERS = [f"u{i}" for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisProcess]]:
+    """A Redis Cluster of two nodes with a password."""
+    folder = tmp_path_factory.mktemp("cluster")
+    a = RedisProcess(folder / "a", *CLUSTER, port=cluster_port(), password=PASSWORD)
+    with a, RedisProcess(folder / "b", *CLUSTER, port=cluster_port(), password=PASSWORD) as b:
+        join([a, b])
+        yield [a, b]
+
+
+def url_of(node: RedisProcess, password: str = PASSWORD, scheme: str = "redis+cluster") -> str:
+    return f"{scheme}://:{quote(password, safe='')}@127.0.0.1:{node.port}/0"
+
+
+def event(user: str, screen: str = "home") -> ScreenEvent:
+    return ScreenEvent(f"{user}-{screen}", user, screen, datetime.now(UTC))
+
+
+async def test_a_cluster_stores_and_returns_features(nodes: list[RedisProcess]) -> None:
+    redis = connect(url_of(nodes[0]), 5.0)
+    store = FeatureStore(redis)
+    await store.write_screens([event(user, screen) for user in USERS for screen in ("home", user)])
+    await store.write_usage("r1", {user: {"loans": i + 1} for i, user in enumerate(USERS)})
+    await store.publish_run("r1")
+    expected = [UserFeatures(("home", user), {"loans": i + 1}) for i, user in enumerate(USERS)]
+    assert await store.read(USERS) == expected
+    for node in nodes:
+        with node.client as client:
+            assert client.dbsize() > len(USERS) / 2
+    await redis.aclose()
+
+
+async def test_a_read_costs_each_node_one_round_trip(nodes: list[RedisProcess]) -> None:
+    redis = connect(url_of(nodes[1]), 5.0)
+    store = FeatureStore(redis)
+    await store.read(USERS)
+    for node in nodes:
+        with node.client as client:
+            reads = [int(client.info("stats")["total_reads_processed"])]
+            await store.read(USERS)
+            reads.append(int(client.info("stats")["total_reads_processed"]))
+        assert reads[1] - reads[0] == 2  # the read, and INFO itself
+    await redis.aclose()
+
+
+async def test_the_ingester_works_on_a_cluster(nodes: list[RedisProcess]) -> None:
+    redis = connect(url_of(nodes[0]), 5.0)
+    ingester = ScreenIngester(redis, FeatureStore(redis))
+    for user in USERS:
+        await publish(redis, event(user, "card"))
+    await redis.xadd(SCREEN_STREAM, {"event_id": "poison"})
+    while ingester.stored + ingester.dead <= len(USERS):
+        await ingester.step()
+    assert (ingester.stored, ingester.dead) == (len(USERS), 1)
+    assert await redis.xlen(f"{SCREEN_STREAM}:dead") == 1
+    assert {features.recent_screens[-1] for features in await FeatureStore(redis).read(USERS)} == {"card"}
+    await ingester.housekeep()
+    assert ingester.lag == 0
+    await redis.aclose()
+
+
+@pytest.mark.parametrize("wrong", ["password", "not a cluster", "nobody there"])
+async def test_a_cluster_that_cannot_be_used_is_an_error_like_any_other(
+    nodes: list[RedisProcess], redis_server: LocalRedis, wrong: str
+) -> None:
+    urls = {
+        "password": url_of(nodes[0], "wrong"),
+        "not a cluster": redis_server.url.replace("redis://", "redis+cluster://"),
+        "nobody there": "redis+cluster://127.0.0.1:1/0",
+    }
+    redis = connect(urls[wrong], 5.0)
+    for _ in range(2):
+        with pytest.raises((RedisError, OSError)):
+            await FeatureStore(redis).read(USERS)
+        with pytest.raises((RedisError, OSError)):
+            await publish(redis, event("ana"))
+    await redis.aclose()
+
+
+async def test_a_reader_with_a_short_deadline_follows_a_failover(tmp_path: Path) -> None:
+    """The node hangs, it neither answers nor refuses, so that the caller always gives up first."""
+    a, b, replica = (RedisProcess(tmp_path / name, *CLUSTER, port=cluster_port()) for name in "abc")
+    with a, b, replica:
+        join([a, b])
+        redis = connect(f"redis+cluster://127.0.0.1:{a.port}/0", 0.2)
+        store = FeatureStore(redis)
+        await store.write_screens([event(user) for user in USERS])
+        replicate([a, b], b, replica)
+        b.hang()
+        with replica.client as client:
+            client.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+        failures, features = 0, [UserFeatures()]
+        async with asyncio.timeout(20):
+            while UserFeatures() in features:
+                try:
+                    async with asyncio.timeout(0.1):
+                        features = await store.read(USERS)
+                except TimeoutError:
+                    failures += 1
+        assert failures > 0
+        await redis.aclose()
+
+
+async def test_learning_the_nodes_outlives_a_caller_that_gives_up(nodes: list[RedisProcess]) -> None:
+    client: Any = connect(url_of(nodes[0]), 5.0)
+    reading = asyncio.create_task(FeatureStore(client).read(USERS))
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.wait([reading])
+    async with asyncio.timeout(20):
+        while not client.get_nodes():
+            await asyncio.to_thread(nodes[0].answers)
+    await client.aclose()
+
+
+async def test_tls_checks_the_certificate(redis: Redis, redis_server: LocalRedis, tmp_path: Path) -> None:
+    certificate, key = certify(tmp_path)
+    async with tls_front(redis_server.port, certificate, key) as port:
+        trusting = connect(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}", 5.0)
+        await FeatureStore(trusting).write_screens([event("ana")])
+        assert (await FeatureStore(redis).read(["ana"]))[0].recent_screens == ("home",)
+        strict = connect(f"rediss://127.0.0.1:{port}/0", 5.0)
+        with pytest.raises(RedisError, match="certificate verify failed"):
+            await FeatureStore(strict).read(["ana"])
+        await trusting.aclose()
+        await strict.aclose()
+
+
+def test_a_cluster_url_takes_the_same_options() -> None:
+    client: Any = connect("rediss+cluster://ann:a%40b@redis.test:7000/0?ssl_ca_certs=ca.pem", 0.5)
+    options = client.get_connection_kwargs()
+    assert options["connection_class"] is SSLConnection
+    assert {name: options[name] for name in ("username", "password", "ssl_ca_certs", "socket_timeout")} == {
+        "username": "ann",
+        "password": "a@b",
+        "ssl_ca_certs": "ca.pem",
+        "socket_timeout": 0.5,
+    }
