@@ -9,6 +9,7 @@ from ray import serve
 from ray.serve import Application
 
 from deployments.gather import BreakerConfig
+from deployments.served import ServedLogConfig
 from deployments.stages import (
     IngressDeployment,
     ScreenEventsDeployment,
@@ -53,6 +54,7 @@ class AppArgs(BaseModel):
     """Whether a stage is a deployment of its own or runs in its caller's process."""
     store: StoreConfig = StoreConfig()
     breaker: BreakerConfig = BreakerConfig()
+    served_log: ServedLogConfig = ServedLogConfig()
 
 
 class ScreenEventsArgs(BaseModel):
@@ -105,6 +107,7 @@ def build(args: AppArgs) -> Application:
         redis_url=args.redis_url,
         publish_timeout_ms=args.publish_timeout_ms,
         gather_timeout_ms=args.gather_timeout_ms,
+        served=args.served_log,
     )
 
 

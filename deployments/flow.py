@@ -21,6 +21,7 @@ from deployments.protocol import (
     TextBatch,
     TokenBatch,
 )
+from deployments.served import ServedBatch
 from models.bundle import Bundle
 from models.calibrate import out_of_scope_score
 from models.context import Floats, probabilities, softmax
@@ -49,6 +50,8 @@ class Flow:
     """Product to desk; a product that is not listed has the desk of its own name."""
     gather_timeout_s: float = 0.25
     """How long to wait for the gather stage, its hop included, before answering without features."""
+    record: Callable[[ServedBatch], None] | None = None
+    """Told of every answered batch; must return at once."""
 
     async def answer(self, queries: Sequence[Query], bundle: Bundle) -> list[Answer | Exception]:
         """Answer a batch with one model; the features are gathered while the words are classified.
@@ -57,20 +60,25 @@ class Flow:
             For each query, in order, an answer, or the `DependencyError` that prevented it.
         """
         started = time.perf_counter()
-        (features, gathered), (logits, spent) = await asyncio.gather(
+        (features, gathered), (tokens, logits, spent) = await asyncio.gather(
             self._features(queries), self._text_logits(queries, bundle.version)
         )
         milliseconds = {"gather": gathered, **spent}
         if not logits.logits.size:
             return [DependencyError(logits.failure or "classifier: no answer")] * len(queries)
         fusing = time.perf_counter()
-        context = self._context_logits(features, bundle)
+        normalise = bundle.preprocessor.context
+        contexts = [normalise(user.recent_screens, user.product_usage_60d) for user in features.users]
+        context = bundle.context.logits(contexts)
         p = probabilities(logits.logits, context, bundle.manifest.temperature)
         deciding = time.perf_counter()
         milliseconds["fuse"] = (deciding - fusing) * 1000
         responses = self._decide(queries, bundle, features, logits, context, p)
         milliseconds["decide"] = (time.perf_counter() - deciding) * 1000
         milliseconds["flow"] = (time.perf_counter() - started) * 1000
+        if self.record is not None:
+            now = time.time()
+            self.record(ServedBatch(now, queries, bundle, features, contexts, tokens, logits, responses))
         return [r if isinstance(r, Exception) else Answer(r, milliseconds) for r in responses]
 
     async def _features(self, queries: Sequence[Query]) -> tuple[FeatureBatch, float]:
@@ -83,7 +91,9 @@ class Flow:
             features = FeatureBatch.missing(len(queries))
         return features, (time.perf_counter() - started) * 1000
 
-    async def _text_logits(self, queries: Sequence[Query], version: str) -> tuple[LogitBatch, dict[str, float]]:
+    async def _text_logits(
+        self, queries: Sequence[Query], version: str
+    ) -> tuple[TokenBatch, LogitBatch, dict[str, float]]:
         started = time.perf_counter()
         tokens = await self.preprocess(TextBatch(version, [query.text for query in queries]))
         tokenised = time.perf_counter()
@@ -95,14 +105,7 @@ class Flow:
             "classify": 0.0,
             **logits.milliseconds,
         }
-        return logits, spent
-
-    @staticmethod
-    def _context_logits(features: FeatureBatch, bundle: Bundle) -> Floats:
-        normalise = bundle.preprocessor.context
-        return bundle.context.logits(
-            [normalise(user.recent_screens, user.product_usage_60d) for user in features.users]
-        )
+        return tokens, logits, spent
 
     def _decide(
         self,

@@ -70,7 +70,7 @@ class FeatureGatherer:
             return FeatureBatch.missing(len(user_ids))
         try:
             async with asyncio.timeout(self._timeout_s):
-                users = await self._store.read(user_ids)
+                reading = await self._store.reading(user_ids)
         except (RedisError, OSError, TimeoutError, ValueError) as error:
             self.failures += 1
             was_open = self.breaker.open
@@ -81,7 +81,7 @@ class FeatureGatherer:
         if self.breaker.open:
             logger.warning("feature store: answers again")
         self.breaker.succeeded()
-        return FeatureBatch(users)
+        return FeatureBatch(reading.users, (), reading.at_ms, reading.usage_run)
 
     def counts(self) -> dict[str, float]:
         return {"gather_failures_total": self.failures, "gather_skipped_total": self.skipped}

@@ -4,41 +4,31 @@ import asyncio
 import importlib.util
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from deployments import openapi
 from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
-from deployments.errors import ApiError, invalid_json, on_api_error, on_http_exception, on_unexpected
+from deployments.bodies import decode
+from deployments.errors import ApiError, on_api_error, on_http_exception, on_unexpected
 from deployments.flow import Answer, Flow
-from deployments.protocol import (
-    DependencyError,
-    PredictRequest,
-    Query,
-    ScreenEventAccepted,
-    ScreenEventRequest,
-)
-from features.schema import MAX_AHEAD, ScreenEvent
-from features.stream import publish
+from deployments.protocol import DependencyError, PredictRequest, Query
+from deployments.publisher import Publisher
 from models.bundle import Bundle
 
 logger = logging.getLogger(__name__)
-S = TypeVar("S")
-MAX_BODY = 64 * 1024
 WARM_UP = Query("warm-up", "warm-up", "hello, is this thing on", 1)
 _TIMED = ("queue", "gather", "preprocess", "cache", "classify", "inference", "fuse", "decide", "flow")
 
@@ -60,13 +50,22 @@ class Ingress:
     Args:
         flow: the stages.
         bundle: the model that answers.
-        redis: for publishing screen events.
+        redis: for publishing screen events and feedback.
+        on_stop: runs once, after the last answer of a clean stop.
     """
 
-    def __init__(self, flow: Flow, bundle: Bundle, redis: Redis, batching: BatchingConfig | None = None) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        bundle: Bundle,
+        redis: Redis,
+        batching: BatchingConfig | None = None,
+        on_stop: Callable[[], None] | None = None,
+    ) -> None:
         self.batching = batching or BatchingConfig()
         self.ready = False
-        self._flow, self._bundle, self._redis = flow, bundle, redis
+        self.abstained = self.degraded = 0
+        self._flow, self._bundle, self._on_stop = flow, bundle, on_stop
         self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
             self._answer,
             max_in_flight=self.batching.max_in_flight,
@@ -74,7 +73,7 @@ class Ingress:
             max_queue=self.batching.max_queue,
         )
         self._predict = msgspec.json.Decoder(PredictRequest)
-        self._screen = msgspec.json.Decoder(ScreenEventRequest)
+        self._publisher = Publisher(redis, bundle.manifest.labels)
 
     def configure(self, batching: BatchingConfig) -> None:
         """Change the batching limits while serving."""
@@ -107,7 +106,8 @@ class Ingress:
         """The ASGI application."""
         routes = [
             Route("/v1/predict", self.predict, methods=["POST"]),
-            Route("/v1/events/screens", self.screens, methods=["POST"]),
+            Route("/v1/events/screens", self._publisher.screens, methods=["POST"]),
+            Route("/v1/feedback", self._publisher.feedback, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/healthz/live", self.live),
             Route("/healthz/ready", self.readiness),
@@ -120,12 +120,21 @@ class Ingress:
             HTTPException: on_http_exception,
             Exception: on_unexpected,
         }
-        return Starlette(routes=routes, exception_handlers=handlers)
+        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        yield
+        if self._on_stop is not None:
+            await asyncio.to_thread(self._on_stop)
+
+    def counts(self) -> dict[str, float]:
+        return {"abstained_total": self.abstained, "degraded_total": self.degraded}
 
     async def predict(self, request: Request) -> Response:
         """`POST /v1/predict`"""
         arrived = time.perf_counter()
-        body = await _decode(request, self._predict)
+        body = await decode(request, self._predict)
         _require_visible(body.text)
         query = Query(body.request_id or uuid4().hex, body.user_id, body.text, body.top_k)
         try:
@@ -136,6 +145,8 @@ class Ingress:
             raise ApiError(504, "deadline_exceeded", str(error)) from None
         except DependencyError as error:
             raise ApiError(503, "unavailable", str(error), retry_after_s=1) from None
+        self.abstained += answer.response.action.type == "general_queue"
+        self.degraded += bool(answer.response.degraded)
         total = (time.perf_counter() - arrived) * 1000
         spent = answer.milliseconds
         timings = {"queue": max(0.0, total - spent.get("flow", 0.0)), **spent}
@@ -145,21 +156,6 @@ class Ingress:
             headers={"Server-Timing": ", ".join([*figures, f"total;dur={total:.2f}"])},
             media_type="application/json",
         )
-
-    async def screens(self, request: Request) -> Response:
-        """`POST /v1/events/screens`"""
-        body = await _decode(request, self._screen)
-        now = datetime.now(UTC)
-        event = ScreenEvent(body.event_id or uuid4().hex, body.user_id, body.screen, body.at or now)
-        if event.at > now + MAX_AHEAD:
-            raise ApiError(422, "invalid_field", "the moment lies in the future", "at")
-        try:
-            stream_id = await publish(self._redis, event)
-        except (RedisError, OSError, TimeoutError) as error:
-            message = f"the event stream is not available ({type(error).__name__}); nothing was stored"
-            raise ApiError(503, "unavailable", message, retry_after_s=1) from None
-        accepted = msgspec.json.encode(ScreenEventAccepted(event.event_id, stream_id))
-        return Response(accepted, 202, media_type="application/json")
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`"""
@@ -187,33 +183,6 @@ class Ingress:
 
     async def _answer(self, queries: Sequence[Query]) -> list[Answer | Exception]:
         return await self._flow.answer(queries, self._bundle)
-
-
-async def _decode(request: Request, decoder: msgspec.json.Decoder[S]) -> S:
-    """Read and decode a body within its limits.
-
-    Raises:
-        ApiError: 400, 413, 415 or 422.
-    """
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise ApiError(415, "unsupported_media_type", f"expected application/json, got {media_type!r}")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > MAX_BODY:
-        raise ApiError(413, "body_too_large", f"the body exceeds {MAX_BODY} bytes")
-    body = b""
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise ApiError(413, "body_too_large", f"the body exceeds {MAX_BODY} bytes")
-        return decoder.decode(body)
-    except ClientDisconnect:
-        raise ApiError(400, "disconnected", "the client went away before its body arrived") from None
-    except UnicodeDecodeError:
-        raise ApiError(400, "invalid_utf8", "the body is not UTF-8") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise invalid_json(error) from None
 
 
 def _require_visible(text: str) -> None:

@@ -33,6 +33,8 @@ def document() -> dict[str, Any]:
         wire.PredictResponse,
         wire.ScreenEventRequest,
         wire.ScreenEventAccepted,
+        wire.FeedbackRequest,
+        wire.FeedbackAccepted,
         wire.ErrorResponse,
     )
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -50,6 +52,12 @@ def document() -> dict[str, Any]:
                 "post": _operation(
                     "Publish a screen event to the stream.",
                     "ScreenEventRequest", 202, "ScreenEventAccepted", (400, 413, 415, 422, 503),
+                )
+            },
+            "/v1/feedback": {
+                "post": _operation(
+                    "Say which product a conversation turned out to be about, for the next training.",
+                    "FeedbackRequest", 202, "FeedbackAccepted", (400, 413, 415, 422, 503),
                 )
             },
             "/v1/models": {"get": _plain("The models that serve.")},

@@ -49,6 +49,22 @@ class ScreenEventAccepted(msgspec.Struct, frozen=True):
     stream_id: str
 
 
+class FeedbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The product that a conversation turned out to be about: the desk that finally helped."""
+
+    request_id: Identifier
+    product: Identifier
+
+
+class FeedbackAccepted(msgspec.Struct, frozen=True):
+    """The feedback is stored."""
+
+    request_id: str
+    stream_id: str
+    product_known: bool
+    """Whether the present model knows the product: new ones are welcome, typing errors are not."""
+
+
 class Action(msgspec.Struct, frozen=True):
     """Where the conversation goes."""
 
@@ -121,6 +137,9 @@ class FeatureBatch:
 
     users: list[UserFeatures]
     degraded: tuple[str, ...] = ()
+    at_ms: int | None = None
+    """When they were read, in milliseconds since 1970."""
+    usage_run: str | None = None
 
     @classmethod
     def missing(cls, n: int) -> "FeatureBatch":

@@ -7,7 +7,7 @@ description travels to a replica of `Stage` and is built there; placed inline, i
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
@@ -23,10 +23,14 @@ from deployments.gather import BreakerConfig, CircuitBreaker, FeatureGatherer
 from deployments.ingress import BatchingConfig, Ingress
 from deployments.metrics import Exporter
 from deployments.protocol import DependencyError
+from deployments.served import ServedLogConfig
 from features.store import FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester
 from models.classifier import Device
 from models.registry import Registry
+
+if TYPE_CHECKING:
+    from deployments.served_log import ServedLog
 
 Call = Callable[[Any], Awaitable[Any]]
 Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
@@ -58,6 +62,16 @@ def classifier(registry: str, version: str, device: Device, threads: int) -> Cla
 def prediction_cache(classify: Placed) -> PredictionCache:
     """The cache stage in front of the classifier replicas."""
     return PredictionCache(as_call(classify))
+
+
+def served_log(config: ServedLogConfig) -> "ServedLog | None":
+    """The served log, if one is configured; Arrow is loaded only then."""
+    if config.folder is None:
+        return None
+    from deployments.served_log import ServedLog
+    from deployments.served_rows import rows
+
+    return ServedLog(config, rows)
 
 
 def as_call(stage: Placed) -> Call:
@@ -121,11 +135,14 @@ class IngressDeployment:
         redis_url: str,
         publish_timeout_ms: float,
         gather_timeout_ms: float,
+        served: ServedLogConfig,
     ) -> None:
         stages = (as_call(gather), as_call(preprocess), as_call(classify))
-        flow = Flow(*stages, desks, gather_timeout_ms / 1000)
+        self._log = served_log(served)
+        flow = Flow(*stages, desks, gather_timeout_ms / 1000, self._log.record if self._log else None)
         bundle = Registry(Path(registry)).load(version)
-        self._ingress = Ingress(flow, bundle, connect(redis_url, publish_timeout_ms / 1000))
+        on_stop = self._log.close if self._log else None
+        self._ingress = Ingress(flow, bundle, connect(redis_url, publish_timeout_ms / 1000), on_stop=on_stop)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
@@ -133,7 +150,9 @@ class IngressDeployment:
         self._ingress.configure(BatchingConfig(**user_config))
 
     async def __serve_build_asgi_app__(self) -> Starlette:
-        Exporter(self._ingress.batcher).start()
+        for part in (self._ingress, self._ingress.batcher, self._log):
+            if part is not None:
+                Exporter(part).start()
         self._tasks.add(asyncio.get_running_loop().create_task(self._ingress.warm_until_ready()))
         return self._ingress.app()
 

@@ -114,6 +114,12 @@ class Preprocessor:
         self._digits = re.compile(rf"\d(?:[^\w]{{0,3}}\d){{{rest},}}|\d{{{run},}}")
         self.fingerprint = self._fingerprint()
 
+    @property
+    def unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary lacks."""
+        token = getattr(self.tokenizer.model, "unk_token", None)
+        return None if token is None else self.tokenizer.token_to_id(token)
+
     def normalise(self, text: str) -> str:
         """The canonical form of a message: idempotent, free of long digit runs, the cache's notion of equal."""
         text = _fold(text).replace("_", " ")

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 SCREEN_STREAM = "events:screens"
+FEEDBACK_STREAM = "events:feedback"
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 MAX_AHEAD = timedelta(minutes=5)
 _EPOCH = datetime.fromtimestamp(0, UTC)

@@ -162,6 +162,9 @@ def _deploy(arguments: argparse.Namespace, redis_url: str) -> None:
     config["http_options"]["port"] = arguments.port
     for application in config["applications"]:
         application["args"]["redis_url"] = redis_url
+        if application["name"] == "switchboard" and arguments.served_log != "off":
+            served = application["args"].setdefault("served_log", {})
+            served["folder"] = str(arguments.served_log or served.get("folder") or arguments.state.resolve() / "served")
     ServeSubmissionClient(f"http://127.0.0.1:{arguments.dashboard_port}").deploy_applications(config)
 
 
@@ -231,6 +234,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--metrics-port", type=int, default=9090, help="port of the Prometheus metrics (9090)")
     parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder for Redis' data and locks")
     parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml", help="Serve configuration")
+    parser.add_argument("--served-log", metavar="FOLDER", help="log of what was served, or off (STATE/served)")
     parser.add_argument("--proxy", choices=("auto", "fast", "standard"), default="auto", help="HTTP proxy (auto)")
     return parser.parse_args()
 

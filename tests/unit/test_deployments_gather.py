@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from deployments.gather import BreakerConfig, CircuitBreaker, FeatureGatherer
 from deployments.protocol import FeatureBatch
 from features.schema import ScreenEvent, UserFeatures
-from features.store import FeatureStore, connect
+from features.store import FeatureStore, Reading, connect
 
 NOTHING = UserFeatures()
 DEGRADED = ("recent_screens", "product_usage_60d")
@@ -30,11 +30,11 @@ class Unplugged(FeatureStore):
         super().__init__(redis)
         self.down, self.reads = False, 0
 
-    async def read(self, users: Sequence[str]) -> list[UserFeatures]:
+    async def reading(self, users: Sequence[str]) -> Reading:
         self.reads += 1
         if self.down:
             raise RedisConnectionError("no route to host")
-        return await super().read(users)
+        return await super().reading(users)
 
 
 @pytest.fixture
@@ -54,16 +54,17 @@ async def silent_port() -> AsyncIterator[int]:
 
 
 async def test_features_of_a_batch_come_in_its_order(redis: Redis) -> None:
-    store = FeatureStore(redis)
     now = datetime.now(UTC)
+    store = FeatureStore(redis, clock=now.timestamp)
     screens = [ScreenEvent(f"e{i}", "ann", screen, now + timedelta(seconds=i)) for i, screen in enumerate("ab")]
     await store.write_screens(screens)
     await store.write_usage("r1", {"bob": {"card": 2}})
     await store.publish_run("r1")
     batch = await FeatureGatherer(store, 5.0)(["bob", "nobody", "ann", "bob"])
     bob = UserFeatures((), {"card": 2})
-    assert batch == FeatureBatch([bob, NOTHING, UserFeatures(("a", "b")), bob])
+    assert batch.users == [bob, NOTHING, UserFeatures(("a", "b")), bob]
     assert batch.degraded == ()
+    assert (batch.at_ms, batch.usage_run) == (int(now.timestamp() * 1000), "r1")
 
 
 async def test_a_dead_port_degrades_both_sources(dead_redis: Redis) -> None:
@@ -102,7 +103,7 @@ async def test_the_breaker_opens_lets_one_trial_through_and_closes(redis: Redis)
         await gather(["ann"])
     assert store.reads == 3, "one trial, and it failed"
     store.down, clock.now = False, 20.0
-    assert await gather(["ann"]) == FeatureBatch([NOTHING])
+    assert (await gather(["ann"])).degraded == ()
     assert gather.levels() == {"feature_store_breaker_open": 0.0}
     assert (await gather(["ann"])).degraded == ()
     assert store.reads == 5

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployments.ingress import MAX_BODY
+from deployments.bodies import MAX_BODY
 from tests.unit.plain_graph import MESSAGE, PREDICT, SCREEN, SCREENS, Service, refused
 
 both = pytest.mark.parametrize(("path", "good", "success"), [(PREDICT, MESSAGE, 200), (SCREENS, SCREEN, 202)])

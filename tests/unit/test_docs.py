@@ -11,8 +11,12 @@ from deployments.cache import PredictionCache
 from deployments.flow import Answer
 from deployments.gather import FeatureGatherer
 from deployments.protocol import LogitBatch, Query, TokenBatch
+from deployments.served import ServedLogConfig
+from deployments.served_log import ServedLog
+from deployments.served_rows import rows
 from features.store import FeatureStore, connect
 from features.stream import ScreenIngester
+from tests.unit.plain_graph import Service
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,7 +30,7 @@ async def _classify(batch: TokenBatch) -> LogitBatch:
     raise NotImplementedError
 
 
-async def test_every_metric_is_explained() -> None:
+async def test_every_metric_is_explained(at: Service, tmp_path: Path) -> None:
     redis = connect("redis://127.0.0.1:1", 1)
     store = FeatureStore(redis)
     parts = (
@@ -34,8 +38,12 @@ async def test_every_metric_is_explained() -> None:
         PredictionCache(_classify),
         FeatureGatherer(store, 1),
         ScreenIngester(redis, store),
+        at.ingress,
     )
-    names = {name for part in parts for name in (*part.counts(), *part.levels())}
+    names = {name for part in parts for name in (*part.counts(), *getattr(part, "levels", dict)())}
+    served = ServedLog(ServedLogConfig(folder=str(tmp_path)), rows)
+    served.close()
+    names |= {*served.counts(), *served.levels()}
     page = (ROOT / "docs" / "operations.md").read_text()
     named = set(re.findall(r"ray_switchboard_(\w+)", page))
     short = set(re.findall(r"…_(\w+)", page))
