@@ -15,13 +15,15 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
+from features.consumer_group import ConsumerGroup, Entry
 from features.schema import SCREEN_STREAM, ScreenEvent, screen_event
 from features.store import FeatureStore
 
 logger = logging.getLogger(__name__)
-Entry = tuple[str, dict[str, str]]
+_FORGET_MS = 3_600_000
+"""An ingester that has been silent for so long is not coming back under its name."""
 
 
 class IngesterConfig(BaseModel):
@@ -67,9 +69,11 @@ class ScreenIngester:
         self.config = config or IngesterConfig()
         self.consumer = consumer or f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self.stored = self.dead = self.failures = 0
-        self.lag = 0
-        self._redis, self._store, self._clock = redis, store, clock
+        self.lag = self.backlog = 0
+        self._store, self._clock = store, clock
+        self._group = ConsumerGroup(redis, self.config.stream, self.config.group, self.consumer)
         self._housekeeping_due = 0.0
+        self._unfinished = True
 
     def counts(self) -> dict[str, float]:
         return {
@@ -79,7 +83,7 @@ class ScreenIngester:
         }
 
     def levels(self) -> dict[str, float]:
-        return {"screen_events_lag_milliseconds": self.lag}
+        return {"screen_events_lag_milliseconds": self.lag, "screen_events_lag_entries": self.backlog}
 
     async def run(self) -> None:
         """Ingest until cancelled; a lost or restarted Redis is waited for."""
@@ -97,96 +101,53 @@ class ScreenIngester:
         raise asyncio.CancelledError
 
     async def step(self) -> int:
-        """Read one batch, waiting at most `block_ms`, and store it; returns the number of entries."""
+        """Store one batch: what a failure left with this consumer, or else what is new, waited for `block_ms` at most.
+
+        Returns the number of entries.
+        """
+        unfinished, self._unfinished = self._unfinished, True  # until this step has ended well
         if time.monotonic() >= self._housekeeping_due:
-            await self.housekeep()
-            self._housekeeping_due = time.monotonic() + self.config.housekeeping_s
-        try:
-            answer = await self._redis.xreadgroup(
-                self.config.group,
-                self.consumer,
-                {self.config.stream: ">"},
-                count=self.config.batch,
-                block=self.config.block_ms,
-            )
-        except ResponseError as error:
-            if "NOGROUP" not in str(error):
-                raise
-            await self.create_group()
-            return 0
-        entries = _entries(answer)
-        await self.process(entries)
+            took_over = await self.housekeep()
+            unfinished = unfinished or took_over
+            self._housekeeping_due = 0.0 if took_over else time.monotonic() + self.config.housekeeping_s
+        entries = await self._group.read_unacknowledged(self.config.batch) if unfinished else []
+        if not entries:
+            unfinished = False
+            entries = await self._group.read_new(self.config.batch, self.config.block_ms)
+        if entries:
+            await self._process(entries)
+        self._unfinished = unfinished
         return len(entries)
 
-    async def create_group(self) -> None:
-        """Create the stream and the group, reading from the stream's beginning."""
-        try:
-            await self._redis.xgroup_create(self.config.stream, self.config.group, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
-
-    async def process(self, entries: Sequence[Entry]) -> None:
+    async def _process(self, entries: Sequence[Entry]) -> None:
         """Store the events, set poison aside, then acknowledge."""
-        if not entries:
-            return
         events, poison, now = [], [], self._clock()
         for entry_id, fields in entries:
+            if not fields:
+                logger.warning("screen events: entry %s was deleted before it was stored", entry_id)
+                continue
             try:
                 events.append(screen_event(fields, now))
             except ValueError as error:
-                poison.append((entry_id, fields, str(error)))
+                poison.append(((entry_id, fields), str(error)))
         if events:
             await self._store.write_screens(events)
-        for entry_id, fields, reason in poison:
-            letter: dict[Any, Any] = {
-                "entry": entry_id,
-                "reason": reason,
-                **{f"field:{k}": v for k, v in fields.items()},
-            }
-            await self._redis.xadd(
-                f"{self.config.stream}:dead", letter, maxlen=self.config.dead_letters, approximate=True
-            )
-        await self._redis.xack(self.config.stream, self.config.group, *(entry_id for entry_id, _ in entries))
+        if poison:
+            await self._group.set_aside(poison, self.config.dead_letters)
+        await self._group.acknowledge(entry_id for entry_id, _ in entries)
         self.stored += len(events)
         self.dead += len(poison)
 
-    async def housekeep(self) -> None:
-        """Create the group if need be, take over abandoned entries, trim what all have read, measure lag."""
-        stream, group = self.config.stream, self.config.group
-        await self.create_group()
-        claimed = await self._redis.xautoclaim(
-            stream, group, self.consumer, min_idle_time=self.config.claim_idle_ms, count=self.config.batch
-        )
-        await self.process([(entry_id, fields) for entry_id, fields in claimed[1] if fields])
-        if any(not fields for _, fields in claimed[1]):
-            await self._forget_deleted()
-        groups = await self._redis.xinfo_groups(stream)
-        mine = next(g for g in groups if g["name"] == group)
-        pending = await self._redis.xpending(stream, group)
-        if len(groups) == 1:
-            await self._redis.xtrim(stream, minid=pending["min"] or mine["last-delivered-id"], approximate=True)
-        newest = (await self._redis.xinfo_stream(stream))["last-generated-id"]
-        self.lag = max(0, _milliseconds(newest) - _milliseconds(pending["min"] or mine["last-delivered-id"]))
+    async def housekeep(self) -> bool:
+        """Trim the stream, measure the lag, take over abandoned entries.
 
-    async def _forget_deleted(self) -> None:
-        """Acknowledge entries that were deleted before they were stored; Redis 7 does that itself, 6.2 does not."""
-        stream, group = self.config.stream, self.config.group
-        mine = await self._redis.xpending_range(stream, group, "-", "+", self.config.batch, self.consumer)
-        for entry_id in [row["message_id"] for row in mine]:
-            if not await self._redis.xrange(stream, entry_id, entry_id):
-                await self._redis.xack(stream, group, entry_id)
-                logger.warning("screen events: entry %s was deleted before it was stored", entry_id)
-
-
-def _entries(answer: Any) -> list[Entry]:
-    """The entries of one stream in an XREADGROUP reply, of protocol version 2 or 3."""
-    if not answer:
-        return []
-    if isinstance(answer, dict):
-        return [entry for batches in answer.values() for batch in batches for entry in batch]
-    return [entry for _, batch in answer for entry in batch]
-
-
-def _milliseconds(entry_id: str) -> int:
-    return int(entry_id.partition("-")[0])
+        Returns whether there were any: they are this consumer's now, and there may be more.
+        """
+        await self._group.create()
+        await self._group.trim()
+        backlog = await self._group.backlog()
+        self.backlog = backlog.entries
+        now_ms = int(self._clock().timestamp() * 1000)
+        self.lag = 0 if backlog.oldest_ms is None else max(0, now_ms - backlog.oldest_ms)
+        await self._group.forget_consumers(_FORGET_MS)
+        return await self._group.take_over(self.config.claim_idle_ms, self.config.batch)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from local_redis import LocalRedis
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore, StoreConfig, connect
@@ -94,7 +95,7 @@ async def test_poison_is_set_aside_and_its_neighbours_stored(redis: Redis, chang
 
 async def test_entries_of_a_dead_consumer_are_taken_over(redis: Redis) -> None:
     alive = ingester(redis, block_ms=20)
-    await alive.create_group()
+    await alive.housekeep()
     await publish(redis, event(1))
     await redis.xreadgroup(GROUP, "dead", {SCREEN_STREAM: ">"})
     async with asyncio.timeout(20):
@@ -106,7 +107,7 @@ async def test_entries_of_a_dead_consumer_are_taken_over(redis: Redis) -> None:
 
 async def test_entries_deleted_before_they_were_stored_are_forgotten(redis: Redis) -> None:
     alive = ingester(redis, block_ms=20)
-    await alive.create_group()
+    await alive.housekeep()
     for number in range(3):
         await publish(redis, event(number))
     await redis.xreadgroup(GROUP, "dead", {SCREEN_STREAM: ">"})
@@ -119,41 +120,95 @@ async def test_entries_deleted_before_they_were_stored_are_forgotten(redis: Redi
     assert alive.lag == 0
 
 
-async def test_what_all_have_read_is_trimmed(redis: Redis) -> None:
-    alive = ingester(redis)
+async def test_what_is_stored_is_trimmed_and_what_is_not_is_kept(redis: Redis) -> None:
+    alive = ingester(redis, batch=100)
     for number in range(350):
         await publish(redis, event(number))
-    assert await alive.step() == 350
-    await alive.housekeep()
-    assert await redis.xlen(SCREEN_STREAM) < 150
-
-
-@pytest.mark.parametrize("holder", ["dead consumer", "other group"])
-async def test_what_somebody_still_needs_is_not_trimmed(redis: Redis, holder: str) -> None:
-    alive = ingester(redis, claim_idle_ms=600_000)
-    await alive.create_group()
-    for number in range(350):
-        await publish(redis, event(number))
-    if holder == "dead consumer":
-        await redis.xreadgroup(GROUP, "dead", {SCREEN_STREAM: ">"}, count=1)
-    else:
-        await redis.xgroup_create(SCREEN_STREAM, "audit", id="0")
     await alive.step()
     await alive.housekeep()
-    assert await redis.xlen(SCREEN_STREAM) == 350
+    assert await redis.xlen(SCREEN_STREAM) == 250
+    while await alive.step():
+        pass
+    assert await redis.xlen(SCREEN_STREAM) == 0
 
 
-async def test_lag_is_the_time_between_the_newest_entry_and_the_last_one_read(redis: Redis) -> None:
-    alive = ingester(redis, batch=1)
-    for moment in (1000, 4000):
-        fields: dict[Any, Any] = {**event(0).fields()}
-        await redis.xadd(SCREEN_STREAM, fields, id=f"{moment}-0")
-    lags = []
-    for _ in range(2):
-        await alive.step()
+async def test_lag_is_the_age_of_the_oldest_event_that_is_not_stored(redis: Redis) -> None:
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    settings = IngesterConfig(batch=1, block_ms=1)
+    alive = ScreenIngester(redis, FeatureStore(redis, STORE), settings, "alive", lambda: now)
+    old = ScreenEvent("e1", "ana", "home", now)
+    for seconds in (90, 60):
+        fields: dict[Any, Any] = {**old.fields()}
+        await redis.xadd(SCREEN_STREAM, fields, id=f"{int(now.timestamp() - seconds) * 1000}-0")
+    levels = []
+    for _ in range(3):
         await alive.housekeep()
-        lags.append(alive.levels()["screen_events_lag_milliseconds"])
-    assert lags == [3000, 0]
+        levels.append(alive.levels())
+        await alive.step()
+    assert levels == [
+        {"screen_events_lag_milliseconds": milliseconds, "screen_events_lag_entries": entries}
+        for milliseconds, entries in ((90_000, 2), (60_000, 1), (0, 0))
+    ]
+
+
+async def test_what_could_not_be_stored_is_tried_again_before_anything_new(redis: Redis) -> None:
+    alive = ingester(redis, batch=2, claim_idle_ms=600_000)
+    for number in range(5):
+        await publish(redis, event(number))
+    await redis.set("screens:ana", "not a set")
+    for _ in range(4):
+        with pytest.raises(ResponseError):
+            await alive.step()
+    assert await unread(redis) == 2
+    await redis.delete("screens:ana")
+    assert [await alive.step() for _ in range(3)] == [2, 2, 1]
+    assert (alive.stored, await unread(redis)) == (5, 0)
+    assert await screens(redis) == ("s2", "s3", "s4")
+
+
+async def test_a_consumer_that_returns_under_its_name_goes_on_where_it_was(redis: Redis) -> None:
+    before = ingester(redis, "fixed-name")
+    await before.housekeep()
+    await publish(redis, event(1))
+    await redis.xreadgroup(GROUP, "fixed-name", {SCREEN_STREAM: ">"})
+    await publish(redis, event(2))
+    after = ingester(redis, "fixed-name", claim_idle_ms=600_000)
+    assert [await after.step() for _ in range(2)] == [1, 1]
+    assert await screens(redis) == ("s1", "s2")
+
+
+async def test_more_than_a_batch_is_taken_over_at_once(redis: Redis) -> None:
+    alive = ingester(redis, batch=2, housekeeping_s=600)
+    await alive.housekeep()
+    for number in range(7):
+        await publish(redis, event(number))
+    await redis.xreadgroup(GROUP, "dead", {SCREEN_STREAM: ">"})
+    async with asyncio.timeout(20):
+        while not await alive.housekeep():
+            await redis.ping()
+    assert [await alive.step() for _ in range(5)] == [2, 2, 2, 1, 0]
+    assert (alive.stored, await unread(redis)) == (7, 0)
+
+
+async def test_ingesters_share_the_work(redis: Redis, redis_server: LocalRedis) -> None:
+    clients = [connect(redis_server.url, 5.0) for _ in range(2)]
+    both = [ingester(client, name, batch=3) for client, name in zip(clients, "ab", strict=True)]
+    tasks = [asyncio.create_task(one.run()) for one in both]
+    users = [f"u{number}" for number in range(300)]
+    for user in users:
+        await publish(redis, event(1, user))
+    async with asyncio.timeout(20):
+        while sum(one.stored for one in both) < len(users):
+            await redis.ping()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=20)
+    assert all(one.stored > 0 for one in both)
+    assert sum(one.stored for one in both) == len(users)
+    assert {await screens(redis, user) for user in users} == {("s1",)}
+    assert await unread(redis) == 0
+    for client in clients:
+        await client.aclose()
 
 
 async def test_a_group_that_was_lost_is_made_anew(redis: Redis) -> None:
