@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -97,7 +98,8 @@ class Ingress:
         Raises:
             DependencyError: the classifier did not answer.
         """
-        for answer in await self._flow.answer([WARM_UP] * 2, self._bundle):
+        unrecorded = replace(self._flow, record=None)
+        for answer in await unrecorded.answer([WARM_UP] * 2, self._bundle):
             if isinstance(answer, Exception):
                 raise answer
         self.ready = True

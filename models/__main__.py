@@ -46,8 +46,10 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _rows(arguments: argparse.Namespace) -> list[Example]:
-    """The labelled rows of `--data` and `--out-of-scope`."""
+    """The labelled rows of `--data`, `--feedback` and `--out-of-scope`."""
     examples = load(arguments.data)
+    for path in getattr(arguments, "feedback", ()):
+        examples += load(path)
     if arguments.out_of_scope:
         examples += load(arguments.out_of_scope, OUT_OF_SCOPE)
     return examples
@@ -149,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="labelled chats and an encoder in, a bundle out")
     train.set_defaults(run=_train)
     train.add_argument("--data", type=Path, default=CORPUS, help="CSV, JSONL, CLINC150's JSON or a folder of JSONL")
+    train.add_argument(
+        "--feedback", type=Path, nargs="+", default=[], help="further rows, such as those of features training-set"
+    )
     train.add_argument("--validation-data", type=Path, help="rows to choose epochs and calibrate by")
     train.add_argument("--out-of-scope", type=Path, help="more rows, labelled out of scope")
     train.add_argument("--unlabelled", type=Path, help="more texts for the teachers to label: rows with a `text`")

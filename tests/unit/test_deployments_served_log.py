@@ -138,8 +138,10 @@ async def test_a_clean_stop_of_the_ingress_writes_every_row(
 ) -> None:
     served = log(tmp_path, rotate_s=3600)
     stages = replace(flow(bundle, classify_stage(bundle, classifier), redis), record=served.record)
-    app = Ingress(stages, bundle, redis, on_stop=served.close).app()
+    ingress = Ingress(stages, bundle, redis, on_stop=served.close)
+    app = ingress.app()
     async with app.router.lifespan_context(app):
+        await ingress.warm_up()
         for number in range(5):
             await stages.answer([query(2 * number), query(2 * number + 1)], bundle)
         assert logged(tmp_path) == []
