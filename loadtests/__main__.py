@@ -1,0 +1,164 @@
+"""Command line of `scripts/compare`: the comparison, the sweep, and the tables of docs/performance.md."""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+from local_redis import LocalRedis, RedisUnavailable
+from ports import free_port
+
+from loadtests import generator, plot, report
+from loadtests.check import Offline, held_by
+from loadtests.compare import Comparison, Plan
+from loadtests.conditions import ROOT, conditions
+from loadtests.figures import goals
+from loadtests.generator import LoadError, Timing
+from loadtests.messages import Messages, bodies
+from loadtests.sweep import Sweep
+from loadtests.targets import Target, TargetError, all_targets, reflector, running
+
+PAGE = ROOT / "docs" / "performance.md"
+RUNS = ROOT / "docs" / "runs"
+USERS = 300
+SAVED = ("compare.json", "compare.png")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 1 for wrong or refused answers, 2 for what could not be measured."""
+    arguments = _arguments(argv)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    try:
+        if arguments.report:
+            return _report(arguments.out or RUNS)
+        with tempfile.TemporaryDirectory(prefix="switchboard-compare-") as scratch:
+            return _sweep(arguments, Path(scratch)) if arguments.sweep else _compare(arguments, Path(scratch))
+    except (TargetError, LoadError, RedisUnavailable) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
+    plan = _plan(arguments)
+    out = _folder(arguments)
+    targets = _targets(arguments)
+    with _redis(scratch) as server:
+        saved = {
+            **conditions(),
+            "rounds": 0,
+            "seconds": plan.timing.seconds,
+            "warm_up_s": plan.timing.warm_up,
+            "generator": plan.generator,
+            "generator_limit": _limit(plan, server.url, scratch),
+            "targets": {target.name: target.title for target in targets},
+        }
+        offline = Offline(users=held_by(server.url, [f"u{i}" for i in range(1, USERS + 1)]))
+        comparison = Comparison(plan, targets, server.url, psutil.Process(server.pid), scratch, offline)
+        for number in comparison.rounds():
+            saved |= {"rounds": number + 1, "loads": comparison.rows, "memory": comparison.memory}
+            saved["checked"] = asdict(comparison.verdict)
+            saved["goals"] = goals(comparison.rows, comparison.memory)
+            (out / SAVED[0]).write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    plot.comparison_png(saved, out / SAVED[1])
+    print(report.markdown(saved))
+    for example in saved["checked"]["examples"]:
+        print(f"mismatch: {example}", file=sys.stderr)
+    failures = sum(row["failures"] for row in saved["loads"])
+    line = {key: saved[key] for key in ("machine", "commit", "goals")}
+    line |= {"checked": saved["checked"]["checked"], "mismatches": saved["checked"]["mismatches"]}
+    line |= {"refused": saved["checked"]["refused"], "failures": failures, "saved": str(out / SAVED[0])}
+    print(json.dumps(line, ensure_ascii=False))
+    return 1 if line["mismatches"] or line["refused"] or not line["checked"] else 0
+
+
+def _sweep(arguments: argparse.Namespace, scratch: Path) -> int:
+    plan, out = _plan(arguments), _folder(arguments)
+    sweep = Sweep(scratch, arguments.quick, arguments.classifiers, plan.generator, plan.timing)
+    saved = {**conditions(), "seconds": plan.timing.seconds, "generator": plan.generator, **sweep.run()}
+    file = out / "sweep.json"
+    file.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    plot.sweep_png(saved, file.with_suffix(".png"))
+    print(report.sweep_markdown(saved))
+    print(json.dumps({"machine": saved["machine"], "commit": saved["commit"], "saved": str(file)}))
+    return 0
+
+
+def _report(folder: Path) -> int:
+    """Put the tables of a saved comparison into docs/performance.md."""
+    file = folder / SAVED[0]
+    try:
+        saved = report.load(file)
+        PAGE.write_text(report.insert(PAGE.read_text(encoding="utf-8"), report.markdown(saved)), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        print(f"error: {file}: {error}; run scripts/compare first", file=sys.stderr)
+        return 2
+    print(json.dumps({"page": str(PAGE), "from": str(file)}))
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    wanted = generator.available() if arguments.generator == "auto" else arguments.generator
+    if arguments.quick:
+        timing = Timing(arguments.seconds or 1.0, 0.3)
+        return Plan(1, timing, (1, 16), "built-in", settle_s=0, fill=500, check=200, check_all=True)
+    timing = Timing(arguments.seconds or 5.0, 2.0)
+    clients = (1, 16, 64, 256)
+    return Plan(arguments.rounds, timing, clients, wanted, settle_s=5, fill=20_000, check=1000, check_all=False)
+
+
+def _targets(arguments: argparse.Namespace) -> list[Target]:
+    targets = all_targets(arguments.classifiers)
+    return [target for target in targets if target.name in (arguments.only or target.name)]
+
+
+def _limit(plan: Plan, redis_url: str, scratch: Path) -> float:
+    """Requests per second that the load generator reaches on a server that costs next to nothing."""
+    timing = Timing(plan.timing.seconds, plan.timing.warm_up)
+    with running(reflector(), redis_url, scratch / "reflector") as service:
+        sent = bodies(Messages().unique(0), 20_000, random.Random(0)) * 10
+        return float(generator.closed(plan.generator, service.port, sent, 64, timing)["per_second"])
+
+
+@contextmanager
+def _redis(scratch: Path) -> Iterator[LocalRedis]:
+    """One Redis for every target, with the demo users in it."""
+    with LocalRedis(scratch / "redis", lambda text: print(text, file=sys.stderr), free_port()) as server:
+        command = [sys.executable, "-m", "features", "seed", "--users", str(USERS), "--redis-url", server.url]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        yield server
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Where to save: a quick run is no measurement, so it does not replace one."""
+    folder: Path = arguments.out or (ROOT / ".run" / "compare" if arguments.quick else RUNS)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/compare", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a minute or two: every answer checked, no figures")
+    parser.add_argument("--rounds", type=int, default=3, help="each measures every service, freshly started (3)")
+    parser.add_argument("--seconds", type=float, help="length of each load (5)")
+    parser.add_argument("--out", type=Path, help="folder for JSON and PNG (docs/runs)")
+    parser.add_argument(
+        "--generator", choices=("auto", "wrk", "built-in"), default="auto", help="of closed loops (auto)"
+    )
+    parser.add_argument("--classifiers", type=int, default=2, help="classifier replicas of the graph (2)")
+    names = [target.name for target in all_targets()]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
+    parser.add_argument("--sweep", action="store_true", help="cost over text length, clients, users and cache size")
+    parser.add_argument("--report", action="store_true", help="write docs/performance.md's tables from the saved run")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

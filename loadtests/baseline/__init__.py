@@ -1,0 +1,1 @@
+"""What the graph is compared with: the service that a good engineer would write by hand."""

@@ -1,0 +1,117 @@
+"""Whether answers are right: each equals the offline answer for its text and its features.
+
+The bundle's own parts compute it, one message at a time, without a service, batches or caches; and the features
+must be those that the store holds.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from features.schema import UserFeatures
+from features.store import FeatureStore, connect
+from models.context import Floats, probabilities
+from models.registry import Registry
+
+TOLERANCE = 1e-4
+SHOWN = 5
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What came of checking answers."""
+
+    checked: int = 0
+    mismatches: int = 0
+    degraded: int = 0
+    """Answers without all features: right by those they had, but not what was asked for."""
+    refused: int = 0
+    """Answers with another status than 200."""
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, other: "Verdict") -> None:
+        self.checked += other.checked
+        self.mismatches += other.mismatches
+        self.degraded += other.degraded
+        self.refused += other.refused
+        self.examples = [*self.examples, *other.examples][:SHOWN]
+
+
+class Offline:
+    """Checks answers against a bundle and, if given, a store.
+
+    Args:
+        users: what the store holds, by user; those that are not listed are not compared.
+    """
+
+    def __init__(self, reference: str = "production", users: dict[str, UserFeatures] | None = None) -> None:
+        self._bundle = Registry().load(reference)
+        self._classifier = self._bundle.classifier()
+        self._users = users or {}
+        self._logits: dict[str, Floats] = {}
+
+    def check(self, answers: Iterable[tuple[str, int, bytes]]) -> Verdict:
+        """Check (request body, status, answer body) of each."""
+        verdict = Verdict()
+        for sent, status, received in answers:
+            if status != 200:
+                verdict.refused += 1
+                continue
+            request, answer = json.loads(sent), json.loads(received)
+            verdict.checked += 1
+            verdict.degraded += bool(answer["degraded"])
+            wrong = self.wrong(request, answer)
+            if wrong:
+                verdict.mismatches += 1
+                verdict.examples = [*verdict.examples, f"{request['user_id']}: {wrong}"][:SHOWN]
+        return verdict
+
+    def wrong(self, request: dict[str, Any], answer: dict[str, Any]) -> str | None:
+        """What is wrong with an answer, in words; None if nothing is."""
+        labels = self._bundle.manifest.labels
+        features = answer["features"]
+        held = self._users.get(request["user_id"])
+        if held and not answer["degraded"] and features != _shown(held):
+            return f"has features {features}, the store {_shown(held)}"
+        p = self._probabilities(request["text"], features)
+        if answer["product"] not in labels:
+            return f"unknown product {answer['product']!r}"
+        column, best = labels.index(answer["product"]), int(p.argmax())
+        if p[column] < p[best] - TOLERANCE / 10:
+            return f"says {answer['product']}, offline {labels[best]}"
+        if abs(answer["confidence"] - p[column]) > TOLERANCE:
+            return f"says {answer['confidence']}, offline {p[column]:.5f}"
+        return None
+
+    def _probabilities(self, text: str, features: dict[str, Any]) -> Floats:
+        """(products,) of one message."""
+        pre, manifest = self._bundle.preprocessor, self._bundle.manifest
+        if text not in self._logits:
+            self._logits[text] = self._classifier(pre.tokens([text]))
+        context = pre.context(features["recent_screens"], features["product_usage_60d"])
+        p = probabilities(self._logits[text], self._bundle.context.logits([context]), manifest.temperature)
+        return np.asarray(p[0, : len(manifest.labels)], dtype=np.float32)
+
+
+def held_by(redis_url: str, users: Sequence[str]) -> dict[str, UserFeatures]:
+    """What the store holds of each user."""
+
+    async def read() -> list[UserFeatures]:
+        redis = connect(redis_url, 10.0)
+        try:
+            return await FeatureStore(redis).read(users)
+        finally:
+            await redis.aclose()
+
+    return dict(zip(users, asyncio.run(read()), strict=True))
+
+
+def _shown(features: UserFeatures) -> dict[str, Any]:
+    return {
+        "recent_screens": list(features.recent_screens),
+        "product_usage_60d": dict(features.product_usage_60d),
+    }

@@ -1,0 +1,117 @@
+"""Runs a load in a process of its own, by wrk or by the built-in generator, and returns its figures."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+HERE = Path(__file__).resolve().parent
+Generator = Literal["wrk", "built-in"]
+MOST_PER_SECOND = 12_000
+"""Bodies laid in for each second: more than any target here answers."""
+
+
+class LoadError(RuntimeError):
+    """Why a load could not be measured, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of a load: those measured, and those before, which do not count."""
+
+    seconds: float
+    warm_up: float
+
+    @property
+    def bodies(self) -> int:
+        """Bodies that last to the end."""
+        return int((self.seconds + self.warm_up) * MOST_PER_SECOND)
+
+
+def available() -> Generator:
+    """wrk where it is installed."""
+    return "wrk" if shutil.which("wrk") else "built-in"
+
+
+def closed(generator: Generator, port: int, bodies: Sequence[str], clients: int, timing: Timing) -> dict[str, Any]:
+    """Figures of a closed loop; see `loadtests.load.figures`. wrk knows nothing of cached answers.
+
+    Raises:
+        LoadError: the generator failed.
+    """
+    with _file_of(bodies) as file:
+        if generator == "built-in":
+            return _built_in(port, file, timing, "--clients", str(clients))
+        skip = int(timing.warm_up * MOST_PER_SECOND) if len(bodies) >= timing.bodies else 0
+        if timing.warm_up:
+            _wrk(port, file, 0, clients, timing.warm_up)
+        return _wrk(port, file, skip, clients, timing.seconds)
+
+
+def answered(
+    port: int, bodies: Sequence[str], timing: Timing, clients: int = 1, rate: float | None = None
+) -> tuple[dict[str, Any], list[tuple[str, int, bytes]]]:
+    """Figures of a load by the built-in generator, and every answer: (body sent, status, body received).
+
+    Args:
+        clients: of a closed loop. rate: requests a second of an open loop instead.
+    """
+    with _file_of(bodies) as file:
+        kept = file.with_suffix(".answers")
+        load = ("--rate", str(rate)) if rate else ("--clients", str(clients))
+        measured = _built_in(port, file, timing, *load, "--answers", str(kept))
+        rows = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
+        return measured, [(bodies[row["line"]], row["status"], row["body"].encode()) for row in rows]
+
+
+@contextmanager
+def _file_of(bodies: Sequence[str]) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="switchboard-load-") as folder:
+        file = Path(folder) / "bodies"
+        file.write_text("".join(f"{body}\n" for body in bodies), encoding="utf-8")
+        yield file
+
+
+def _built_in(port: int, file: Path, timing: Timing, *more: str) -> dict[str, Any]:
+    command = [
+        *(sys.executable, "-m", "loadtests.load", "--port", str(port), "--bodies", str(file)),
+        *("--seconds", str(timing.seconds), "--warm-up", str(timing.warm_up), *more),
+    ]
+    return _json_line(command)
+
+
+def _wrk(port: int, file: Path, skip: int, clients: int, seconds: float) -> dict[str, Any]:
+    whole = max(1, round(seconds))
+    command = [
+        *("wrk", "-t1", f"-c{clients}", f"-d{whole}s", "--timeout", "20s", "-s", str(HERE / "wrk.lua")),
+        *(f"http://127.0.0.1:{port}", "--", str(file), str(skip)),
+    ]
+    return from_wrk(_json_line(command))
+
+
+def from_wrk(line: dict[str, Any]) -> dict[str, Any]:
+    """What wrk reports, with the names of the built-in generator."""
+    good = line["requests"] - line["not_2xx"]
+    return {
+        "requests": line["requests"],
+        "seconds": line["seconds"],
+        "per_second": round(good / line["seconds"], 1),
+        **{name: line[name] for name in ("p50_ms", "p90_ms", "p99_ms")},
+        "cached": None,
+        "failures": line["not_2xx"] + line["dropped"],
+    }
+
+
+def _json_line(command: Sequence[str]) -> dict[str, Any]:
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.strip():
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise LoadError(f"{' '.join(command[:3])} failed: {last[0]}")
+    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures

@@ -1,0 +1,153 @@
+"""The built-in load generator, in a process of its own: `python -m loadtests.load --port 8000 --bodies FILE …`.
+
+Closed loop: each client sends its next request when it has the answer to the one before. Open loop: requests are
+due at the moments of a Poisson process whatever the service does, and latency counts from when a request was due,
+so that a service that stalls cannot hide what it made others wait (no coordinated omission).
+"""
+
+import argparse
+import gc
+import json
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from loadtests.connections import Connections, Tally
+
+DRAIN_S = 20.0
+"""How long to wait for answers after the last request."""
+MAX_CONNECTIONS = 512
+
+
+def closed_loop(
+    address: tuple[str, int],
+    requests: Sequence[bytes],
+    clients: int,
+    seconds: float,
+    warm_up: float,
+    keep: bool = False,
+) -> Tally:
+    """`clients` clients without a pause, until the time is over or the requests are."""
+    begin = time.perf_counter() + warm_up
+    end = begin + seconds
+    connections = Connections(address, requests, begin, end, keep)
+    ready = [connections.open() for _ in range(clients)]
+    last = now = time.perf_counter()
+    while ready or connections.busy:
+        for connection in ready:
+            now = time.perf_counter()
+            if now < end and not connections.exhausted:
+                connections.send(connection, now)
+                last = now
+        if now > end + DRAIN_S:
+            break
+        ready = connections.receive(now + 0.1) if connections.busy else []
+        now = time.perf_counter()
+    return _closed(connections, last if connections.exhausted else end, begin)
+
+
+def open_loop(
+    address: tuple[str, int],
+    requests: Sequence[bytes],
+    rate: float,
+    seconds: float,
+    warm_up: float,
+    seed: int = 0,
+    keep: bool = False,
+) -> Tally:
+    """`rate` requests a second on average, with exponential gaps."""
+    rng = random.Random(seed)
+    due = time.perf_counter()
+    begin = due + warm_up
+    end = begin + seconds
+    connections = Connections(address, requests, begin, end, keep)
+    waiting: list[float] = []
+    now = due
+    while now < end + DRAIN_S and (due < end or waiting or connections.busy):
+        while due <= now and due < end:
+            waiting.append(due)
+            due += rng.expovariate(rate)
+        while waiting and not connections.exhausted and (connections.idle or len(connections) < MAX_CONNECTIONS):
+            connection = connections.idle.pop() if connections.idle else connections.open()
+            connections.send(connection, waiting.pop(0))
+        if connections.exhausted and not connections.busy:
+            break
+        until = due if due < end and not connections.exhausted else now + 0.1
+        connections.idle.extend(connections.receive(until))
+        now = time.perf_counter()
+    connections.tally.dropped += len(waiting)
+    return _closed(connections, min(due, end), begin)
+
+
+def _closed(connections: Connections, end: float, begin: float) -> Tally:
+    tally = connections.close()
+    tally.seconds = max(end - begin, 1e-9)
+    return tally
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed; NaN of none."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def figures(tally: Tally) -> dict[str, Any]:
+    """A tally as figures: requests per second, latency percentiles in milliseconds, failures."""
+    ordered = sorted(tally.latencies)
+    milliseconds = {
+        name: round(percentile(ordered, share) * 1e3, 3) if ordered else None
+        for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99))
+    }
+    return {
+        "requests": sum(tally.statuses.values()),
+        "seconds": round(tally.seconds, 3),
+        "per_second": round(tally.statuses[200] / tally.seconds, 1),
+        **milliseconds,
+        "cached": round(tally.cached / max(1, len(ordered)), 4),
+        "failures": sum(tally.statuses.values()) - tally.statuses[200] + tally.dropped,
+        "statuses": {str(status): n for status, n in sorted(tally.statuses.items())},
+    }
+
+
+def http_requests(bodies: Sequence[bytes], port: int, path: str = "/v1/predict") -> list[bytes]:
+    """Complete HTTP requests that post the bodies."""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: "
+    start = head.encode()
+    return [b"%b%d\r\n\r\n%b" % (start, len(body), body) for body in bodies]
+
+
+def main() -> int:
+    """Run one load and print its figures as one JSON line."""
+    arguments = _arguments()
+    address = ("127.0.0.1", arguments.port)
+    requests = http_requests(arguments.bodies.read_bytes().splitlines(), arguments.port)
+    keep = arguments.answers is not None
+    gc.freeze()
+    gc.disable()
+    timing = (arguments.seconds, arguments.warm_up)
+    if arguments.rate:
+        tally = open_loop(address, requests, arguments.rate, *timing, keep=keep)
+    else:
+        tally = closed_loop(address, requests, arguments.clients, *timing, keep=keep)
+    if keep:
+        lines = (json.dumps({"line": i, "status": s, "body": body.decode()}) for i, s, body in tally.answers)
+        arguments.answers.write_text("".join(f"{line}\n" for line in lines))
+    print(json.dumps(figures(tally)))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.load", description="One load, one JSON line.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--bodies", type=Path, required=True, help="file of JSON bodies, one a line, sent once each")
+    parser.add_argument("--clients", type=int, default=1, help="clients of the closed loop")
+    parser.add_argument("--rate", type=float, help="requests per second; makes it an open loop")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--warm-up", type=float, default=1, help="seconds before, which do not count")
+    parser.add_argument("--answers", type=Path, help="file for all answers, one JSON object a line")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,213 @@
+"""The services that are compared: how each is started, and what it costs while it runs.
+
+Every target is a child process with ports, a state folder and a log of its own, and the same Redis as the others.
+"""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from ports import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 120.0
+LRU_ENTRIES = 50_000
+Config = dict[str, Any]
+
+
+class TargetError(RuntimeError):
+    """A service that does not start or stop; the message names its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A service to compare.
+
+    Args:
+        command: port and folder to the command line; the folder is the target's own.
+        ready: what the log shows when it answers, and how often.
+        answers: whether it answers the question, so that answers can be checked.
+    """
+
+    name: str
+    title: str
+    command: Callable[[int, Path], list[str]]
+    ready: tuple[str, int]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    answers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started target."""
+
+    target: Target
+    port: int
+    process: psutil.Process
+
+    def processes(self) -> list[psutil.Process]:
+        """The service's processes, its own first."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    def memory_mib(self) -> float:
+        """Memory of all its processes, shared pages counted once; see `memory_mib`."""
+        return sum(memory_mib(process) for process in self.processes())
+
+    def cpu_s(self) -> float:
+        """Processor seconds that its processes have spent so far."""
+        times = [process.cpu_times() for process in self.processes()]
+        return sum(t.user + t.system for t in times)
+
+
+def memory_mib(process: psutil.Process) -> float:
+    """Proportional set size: private pages, and of shared ones a fair share (Linux); elsewhere the private pages."""
+    try:
+        memory = process.memory_full_info()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(getattr(memory, "pss", 0) or memory.uss) / 2**20
+
+
+def baseline(name: str, title: str, entries: int) -> Target:
+    """The service by hand, with a text cache of some entries in each worker."""
+
+    def command(port: int, folder: Path) -> list[str]:
+        return [
+            *(sys.executable, "-m", "uvicorn", "--factory", "loadtests.baseline.app:build", "--workers", "2"),
+            *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--port", str(port)),
+        ]
+
+    return Target(name, title, command, ("Application startup complete", 2), {"TEXT_CACHE": str(entries)})
+
+
+def served(name: str, title: str, change: Callable[[Config], None], answers: bool = True) -> Target:
+    """An application on Ray Serve, by `scripts/serve` with a changed copy of serve_config.yaml."""
+
+    def command(port: int, folder: Path) -> list[str]:
+        file = folder / "serve_config.yaml"
+        file.write_text(yaml.safe_dump(configuration(change), sort_keys=False))
+        return [
+            *(sys.executable, str(ROOT / "scripts" / "supervise.py"), "--config", str(file)),
+            *("--state", str(folder / "state"), "--port", str(port)),
+            *("--dashboard-port", str(free_port()), "--metrics-port", str(free_port())),
+        ]
+
+    return Target(name, title, command, ("ready after", 1), answers=answers)
+
+
+def configuration(change: Callable[[Config], None]) -> Config:
+    """serve_config.yaml with its application `switchboard` changed."""
+    config: Config = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
+    change(switchboard(config))
+    return config
+
+
+def switchboard(config: Config) -> Config:
+    """The application `switchboard` of a Serve configuration."""
+    return next(application for application in config["applications"] if application["name"] == "switchboard")
+
+
+def classifiers(application: Config, replicas: int) -> None:
+    """A fixed number of classifiers: one that starts within a measurement would disturb it."""
+    for deployment in application["deployments"]:
+        if deployment["name"] == "Classifier":
+            deployment.pop("autoscaling_config", None)
+            deployment["num_replicas"] = replicas
+
+
+def inline(application: Config) -> None:
+    """Gather and preprocess in the ingress process."""
+    application["args"] |= {"gather": "inline", "preprocess": "inline"}
+    gone = ("FeatureGatherer", "Preprocessor")
+    application["deployments"] = [d for d in application["deployments"] if d["name"] not in gone]
+
+
+def nothing(application: Config) -> None:
+    """The do-nothing application with the ingress' settings."""
+    ingress = copy.deepcopy(next(d for d in application["deployments"] if d["name"] == "Ingress"))
+    ingress.pop("user_config", None)
+    application |= {"import_path": "loadtests.ceiling:build", "args": {}, "deployments": [ingress]}
+
+
+def all_targets(replicas: int = 2) -> list[Target]:
+    """(a) by hand, without and with a cache, (b) and (c) the graph, (d) the ceiling."""
+
+    def apart(application: Config) -> None:
+        classifiers(application, replicas)
+
+    def together(application: Config) -> None:
+        classifiers(application, replicas)
+        inline(application)
+
+    return [
+        baseline("fastapi", "FastAPI, no cache", 0),
+        baseline("fastapi_lru", "FastAPI, LRU cache", LRU_ENTRIES),
+        served("graph", "Switchboard, every stage a deployment", apart),
+        served("graph_inline", "Switchboard, gather and preprocess inline", together),
+        served("ceiling", "Ray Serve doing nothing", nothing, answers=False),
+    ]
+
+
+def reflector() -> Target:
+    """Constant answers from a bare socket: what the load generator can do."""
+
+    def command(port: int, folder: Path) -> list[str]:
+        return [sys.executable, "-m", "loadtests.reflector", str(port)]
+
+    return Target("reflector", "constant answers from a bare socket", command, ("listening", 1), answers=False)
+
+
+@contextmanager
+def running(target: Target, redis_url: str, folder: Path) -> Iterator[Running]:
+    """Start a target, wait until it is ready, and end it with all its processes.
+
+    Raises:
+        TargetError: it did not become ready.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port, log = free_port(), folder / "log"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
+    environment = {**os.environ, **target.environment, "REDIS_URL": redis_url, "PYTHONPATH": paths}
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            target.command(port, folder), cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    service = Running(target, port, psutil.Process(child.pid))
+    try:
+        _wait_until_ready(target, child, log)
+        yield service
+    finally:
+        _end(service, child)
+
+
+def _wait_until_ready(target: Target, child: "subprocess.Popen[bytes]", log: Path) -> None:
+    marker, times = target.ready
+    until = time.monotonic() + START_TIMEOUT_S
+    while log.read_text(errors="replace").count(marker) < times:
+        if child.poll() is not None:
+            raise TargetError(f"{target.title}: ended with code {child.returncode}; its log is {log}")
+        if time.monotonic() > until:
+            raise TargetError(f"{target.title}: not ready after {START_TIMEOUT_S:.0f} s; its log is {log}")
+        time.sleep(0.1)
+
+
+def _end(service: Running, child: "subprocess.Popen[bytes]") -> None:
+    """SIGTERM, and SIGKILL for what has not ended in time."""
+    family = service.processes() if child.poll() is None else []
+    child.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=STOP_TIMEOUT_S)
+    for process in psutil.wait_procs(family, timeout=10)[1]:
+        process.kill()
+    child.wait()

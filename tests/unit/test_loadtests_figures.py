@@ -1,0 +1,104 @@
+"""From rows to figures, tables and pictures."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests import report
+from loadtests.figures import GOALS, goals, over_rounds, ratio, spread
+from loadtests.plot import comparison_png, sweep_png
+
+NAMES = ("fastapi", "fastapi_lru", "graph", "graph_inline", "ceiling")
+PNG = b"\x89PNG"
+
+
+def load(target: str, texts: str, number: int, per_second: float, **case: Any) -> dict[str, Any]:
+    figures = {"per_second": per_second, "p50_ms": 2.0, "p99_ms": 9.0, "cached": None, "failures": 0}
+    return {"target": target, "texts": texts, "round": number, **case, **figures}
+
+
+@pytest.fixture
+def saved() -> dict[str, Any]:
+    """Three rounds in which each target is ten times as fast as the one before it."""
+    loads = [
+        load(target, texts, number, 100 * 10**rank + number, **case)
+        for number, (rank, target), texts in itertools.product(range(3), enumerate(NAMES), ("unique", "zipf"))
+        for case in ({"clients": 1}, {"clients": 64}, {"clients": 256}, {"share": "own half", "rate": 50.0})
+    ]
+    return {
+        "machine": "a machine", "versions": {"ray": "1"}, "commit": "abc", "at": "now", "command": "scripts/compare",
+        "rounds": 3, "seconds": 5.0, "warm_up_s": 2.0, "generator": "wrk", "generator_limit": 30_000.0,
+        "checked": {"checked": 9, "mismatches": 0, "degraded": 0, "refused": 0, "examples": []},
+        "targets": {name: name.title() for name in NAMES}, "loads": loads,
+        "memory": [{"target": name, "round": 0, "service_mib": 100.0, "redis_mib": 3.0} for name in NAMES],
+    }  # fmt: skip
+
+
+def test_spread_is_median_smallest_and_largest() -> None:
+    assert spread([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
+    assert spread([]) is None
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    rows = [load(t, "zipf", n, v, clients=1) for t, n, v in (("a", 0, 10), ("b", 0, 5), ("a", 1, 30), ("b", 1, 10))]
+    rows.append(load("a", "zipf", 2, 99, clients=1))
+    assert ratio(rows, "per_second", "a", "b", clients=1) == (2.5, 2.0, 3.0)
+    assert ratio(rows, "per_second", "a", "nobody", clients=1) is None
+
+
+def test_rows_without_the_figure_do_not_count() -> None:
+    rows = [load("a", "zipf", 0, 1) | {"p50_ms": None}, load("a", "zipf", 1, 1)]
+    assert over_rounds(rows, "p50_ms", target="a") == {1: 2.0}
+
+
+def test_goals_are_judged_by_the_median(saved: dict[str, Any]) -> None:
+    judged = {goal["case"]: goal for goal in goals(saved["loads"], saved["memory"])}
+    assert len(judged) == len(GOALS)
+    busy = judged["all misses, 64 clients, (b) / FastAPI"]
+    assert (busy["value"][0], busy["met"]) == (pytest.approx(100, rel=0.02), True)
+    assert judged["Zipf, 256 clients, (b) / ceiling"]["met"] is False
+    assert judged["memory at rest, Redis included, (b)"]["value"] == (103.0, 103.0, 103.0)
+    assert judged["one client, median, (b)"]["met"] is True
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    assert {(goal["value"], goal["met"]) for goal in goals([], [])} == {(None, None)}
+
+
+def test_the_page_gets_the_tables_between_its_marks(saved: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "compare.json").write_text(json.dumps(saved))
+    tables = report.markdown(report.load(tmp_path / "compare.json"))
+    assert "| unique | 64 | 101 (100–102) | 1,001 (1,000–1,002) | 10,001 (10,000–10,002) |" in tables
+    assert "| unique | own half | 2 / 9 at 50/s |" in tables
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    once = report.insert(page, tables)
+    assert (once.startswith("before\n"), once.endswith("after\n"), "old" in once) == (True, True, False)
+    assert report.insert(once, tables) == once
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no lines"):
+        report.insert("a page", "tables")
+
+
+def test_the_pages_marks_are_there() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+    assert "tables" in report.insert(page.read_text(), "tables")
+
+
+def test_pictures_are_drawn(saved: dict[str, Any], tmp_path: Path) -> None:
+    comparison_png(saved, tmp_path / "compare.png")
+    rows = [{"target": "graph", "value": value, "per_second": 9.0, "p50_ms": 1.0} for value in (1, 10)]
+    sweeps = {name: {"title": name, "unit": "x", "base": 2, "rows": rows} for name in ("a", "b", "c", "d")}
+    sweep_png({"targets": {"graph": "Graph"}, "sweeps": sweeps}, tmp_path / "sweep.png")
+    assert {path.read_bytes()[:4] for path in tmp_path.iterdir()} == {PNG}
+
+
+def test_a_sweep_is_a_table_for_each_quantity() -> None:
+    part = {"title": "Length", "unit": "words", "rows": [{"target": "g", "value": 4, "per_second": 9, "hits": 0.5}]}
+    tables = report.sweep_markdown({"targets": {"g": "Graph"}, "sweeps": {"length": part}})
+    assert "| words | service | per_second | hits |" in tables
+    assert "| 4 | Graph | 9 | 0.5 |" in tables
