@@ -57,6 +57,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
+    return internal(error, request.url.path)
+
+
+def internal(error: Exception, path: str) -> Response:
     """A defect of ours: logged with its type and place, told without either."""
-    logger.error("unexpected %s on %s", type(error).__name__, request.url.path, exc_info=error)
+    logger.error("unexpected %s on %s", type(error).__name__, path, exc_info=error)
     return ApiError(500, "internal", "an internal error; it has been logged").response()

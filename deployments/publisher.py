@@ -32,7 +32,7 @@ class Publisher:
 
     async def screens(self, request: Request) -> Response:
         """`POST /v1/events/screens`"""
-        body = await decode(request, self._screen)
+        body = await decode(request.scope, request.receive, self._screen)
         now = datetime.now(UTC)
         event = ScreenEvent(body.event_id or uuid4().hex, body.user_id, body.screen, body.at or now)
         if event.at > now + MAX_AHEAD:
@@ -47,7 +47,7 @@ class Publisher:
 
     async def feedback(self, request: Request) -> Response:
         """`POST /v1/feedback`"""
-        body = await decode(request, self._feedback)
+        body = await decode(request.scope, request.receive, self._feedback)
         at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         entry: dict[Any, Any] = {"request_id": body.request_id, "product": body.product, "at": at}
         try:

@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from deployments.cache import CacheConfig, PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
@@ -149,7 +149,7 @@ class IngressDeployment:
         """Apply new batching limits."""
         self._ingress.configure(BatchingConfig(**user_config))
 
-    async def __serve_build_asgi_app__(self) -> Starlette:
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
         for part in (self._ingress, self._ingress.batcher, self._log):
             if part is not None:
                 Exporter(part).start()

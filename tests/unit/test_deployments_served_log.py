@@ -139,7 +139,7 @@ async def test_a_clean_stop_of_the_ingress_writes_every_row(
     served = log(tmp_path, rotate_s=3600)
     stages = replace(flow(bundle, classify_stage(bundle, classifier), redis), record=served.record)
     ingress = Ingress(stages, bundle, redis, on_stop=served.close)
-    app = ingress.app()
+    app = ingress.other_routes()
     async with app.router.lifespan_context(app):
         await ingress.warm_up()
         for number in range(5):

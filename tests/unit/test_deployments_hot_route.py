@@ -1,0 +1,47 @@
+"""The hot route beside Starlette: the same limits, the same errors, another path to them."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from deployments.hot_route import HotRoute
+from tests.unit.plain_graph import MESSAGE, PREDICT, Service, answered, refused
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+async def test_other_methods_are_refused(at: Service, method: str) -> None:
+    answer = await at.http.request(method, PREDICT)
+    assert refused(answer, 405).code == "method_not_allowed"
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_other_paths_are_starlette_s(at: Service) -> None:
+    assert (await at.http.get("/healthz/live")).json() == {"status": "live"}
+    assert refused(await at.http.post(PREDICT + "/", json=MESSAGE), 404).code == "not_found"
+
+
+async def test_it_answers_under_a_prefix(at: Service) -> None:
+    transport = httpx.ASGITransport(at.ingress.app(), root_path="/switch")
+    async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as client:
+        assert answered(await client.post("/switch" + PREDICT, json=MESSAGE)).product
+
+
+async def test_a_body_in_chunks_is_one_body(at: Service) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for byte in b'{"user_id":"ann","text":"my card was declined"}':
+            yield bytes([byte])
+
+    answer = await at.http.post(PREDICT, content=chunks(), headers={"content-type": "application/json; charset=utf-8"})
+    assert answered(answer).product
+
+
+async def test_a_defect_is_an_internal_error_without_details(at: Service) -> None:
+    async def defective(scope: object, receive: object) -> tuple[bytes, bytes]:
+        raise ZeroDivisionError("secret")
+
+    transport = httpx.ASGITransport(HotRoute(PREDICT, defective, at.ingress.app()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as client:
+        answer = await client.post(PREDICT, json=MESSAGE)
+    assert refused(answer, 500).code == "internal"
+    assert b"secret" not in answer.content
