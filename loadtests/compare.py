@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from loadtests import generator
 from loadtests.check import Offline, Verdict
-from loadtests.generator import MOST_PER_SECOND, Generator, LoadError, Timing
+from loadtests.generator import MOST_PER_SECOND, UNTIL_ALL_ARE_SENT, Generator, LoadError, Timing
 from loadtests.messages import Messages, bodies
 from loadtests.targets import Running, Target, memory_mib, running
 
@@ -24,7 +24,6 @@ Texts = Literal["unique", "zipf"]
 TEXTS: tuple[Texts, ...] = ("unique", "zipf")
 STRETCH = 250_000
 """Unique messages set aside for one load."""
-CHECK_CLIENTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Plan:
     fill: int
     """Zipf messages sent before the first Zipf load, so that caches hold what is popular."""
     check: int
-    """Messages of each kind whose answers are checked before the loads of the first round."""
+    """Messages of each kind that all clients send at once before the loads, every answer checked."""
     check_all: bool
     """Whether to check the answers of the closed loops, too; those of the open loops are checked in any case."""
 
@@ -90,10 +89,9 @@ class Comparison:
         self.memory.append({"target": target.name, "round": number, **parts})
         bar.update()
         for texts in TEXTS:
-            if target.answers and number == 0:
+            if target.answers:
                 self._check(service, texts)
-            if texts == "zipf" and target.answers:
-                self._fill(service)
+                self._fill(service, texts)
             rows = []
             for clients in self.plan.clients:
                 rows.append(self._closed(service, texts, clients) | {"clients": clients})
@@ -109,7 +107,7 @@ class Comparison:
         plan, sent = self.plan, self._bodies(texts, self.plan.timing.bodies)
         if plan.check_all and service.target.answers:
             figures, answers = generator.answered(service.port, sent, plan.timing, clients=clients)
-            self.verdict.add(self.offline.check(answers))
+            self._judge(service, answers)
             return figures
         figures = generator.closed(plan.generator, service.port, sent, clients, plan.timing)
         if texts == "unique" and service.target.answers and figures["requests"] > plan.timing.seconds * MOST_PER_SECOND:
@@ -121,17 +119,25 @@ class Comparison:
         sent = self._bodies(texts, int(rate * (timing.seconds + timing.warm_up) * 1.2) + 100)
         figures, answers = generator.answered(service.port, sent, timing, rate=rate)
         if service.target.answers:
-            self.verdict.add(self.offline.check(answers))
+            self._judge(service, answers)
         return figures
 
     def _check(self, service: Running, texts: Texts) -> None:
-        """Send some messages at once, and check every answer."""
+        """Send some messages from as many clients as there ever are, and check every answer."""
         sent = self._bodies(texts, self.plan.check)
-        _, answers = generator.answered(service.port, sent, Timing(600, 0), clients=CHECK_CLIENTS)
-        self.verdict.add(self.offline.check(answers))
+        _, answers = generator.answered(service.port, sent, UNTIL_ALL_ARE_SENT, clients=max(self.plan.clients))
+        self._judge(service, answers)
 
-    def _fill(self, service: Running) -> None:
-        generator.closed("built-in", service.port, self._bodies("zipf", self.plan.fill), 64, Timing(600, 0))
+    def _judge(self, service: Running, answers: Sequence[tuple[str, int, bytes]]) -> None:
+        verdict = self.offline.check(answers)
+        verdict.examples = [f"{service.target.name}, {example}" for example in verdict.examples]
+        self.verdict.add(verdict)
+
+    def _fill(self, service: Running, texts: Texts) -> None:
+        """Let caches learn what is popular."""
+        if texts == "zipf":
+            sent = self._bodies(texts, self.plan.fill)
+            generator.closed("built-in", service.port, sent, max(self.plan.clients), UNTIL_ALL_ARE_SENT)
 
     def _bodies(self, texts: Texts, count: int) -> list[str]:
         """Bodies for the next load; unique ones are new to all targets and to their Redis."""

@@ -34,6 +34,9 @@ class Timing:
         return int((self.seconds + self.warm_up) * MOST_PER_SECOND)
 
 
+UNTIL_ALL_ARE_SENT = Timing(600, 0)
+
+
 def available() -> Generator:
     """wrk where it is installed."""
     return "wrk" if shutil.which("wrk") else "built-in"

@@ -10,6 +10,7 @@ import gc
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def open_loop(
     begin = due + warm_up
     end = begin + seconds
     connections = Connections(address, requests, begin, end, keep)
-    waiting: list[float] = []
+    waiting: deque[float] = deque()
     now = due
     while now < end + DRAIN_S and (due < end or waiting or connections.busy):
         while due <= now and due < end:
@@ -71,7 +72,7 @@ def open_loop(
             due += rng.expovariate(rate)
         while waiting and not connections.exhausted and (connections.idle or len(connections) < MAX_CONNECTIONS):
             connection = connections.idle.pop() if connections.idle else connections.open()
-            connections.send(connection, waiting.pop(0))
+            connections.send(connection, waiting.popleft())
         if connections.exhausted and not connections.busy:
             break
         until = due if due < end and not connections.exhausted else now + 0.1

@@ -8,6 +8,7 @@ cache of each worker's own in front of the text part.
 """
 
 import asyncio
+import gc
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
@@ -146,6 +147,8 @@ def application(service: Service) -> FastAPI:
     @asynccontextmanager
     async def warm(app: FastAPI) -> AsyncIterator[None]:
         await service.predict(Message(user_id="warm-up", text="hello, is this thing on"))
+        gc.collect()
+        gc.freeze()
         yield
 
     app = FastAPI(title="Switchboard by hand", lifespan=warm)
