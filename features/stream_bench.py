@@ -1,0 +1,212 @@
+"""How fast events become features, on a real Redis: throughput, freshness and reads.
+
+Each benchmark works under a name of its own, beside whatever the server holds, and removes what it wrote. The ingester
+is a process of its own; publisher and reader share this one. Each returns what can be written as JSON.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import median, quantiles
+from typing import Any
+
+import psutil
+from redis.asyncio import Redis
+from tqdm import tqdm
+
+from features.bench_setup import answer, count_sends, machine, process, scratch
+from features.schema import ScreenEvent
+from features.store import RUN_KEY, FeatureStore, connect
+from features.stream import IngesterConfig, ScreenIngester, publish_all
+
+WARM_UP_EVENTS = 5_000
+WARM_UP_ROUNDS = 50
+WARM_UP_S = 1.0
+PATIENCE_S = 30.0
+"""How long to wait for what should take a moment."""
+
+
+async def throughput(
+    redis_url: str, events: int = 100_000, users: int = 10_000, batch: int = 500, rounds: int = 3
+) -> dict[str, Any]:
+    """Events a second of one ingester that finds `events` of them waiting, by the clock and by its processor time."""
+    results: list[dict[str, int]] = []
+    async with scratch(redis_url) as (redis, name):
+        config = IngesterConfig(stream=f"{name}:screens", batch=batch)
+        for _ in tqdm(range(rounds), desc="throughput", unit="round", disable=None):
+            waiting = _journeys(name, WARM_UP_EVENTS + events, users)
+            for first in range(0, len(waiting), 1_000):
+                await publish_all(redis, waiting[first : first + 1_000], config.stream)
+            with process(_ingest_all, redis_url, config, len(waiting)) as (_, pipe):
+                results.append(await answer(pipe, PATIENCE_S + len(waiting) / 500))
+        return {
+            "benchmark": "throughput",
+            "events": events,
+            "users": users,
+            "batch": batch,
+            **{key: round(median(result[key] for result in results)) for key in results[0]},
+            "rounds": results,
+            "machine": await machine(redis),
+        }
+
+
+async def freshness(redis_url: str, rate: int = 1_000, seconds: float = 20.0, users: int = 10_000) -> dict[str, Any]:
+    """Milliseconds from before an event is published to when a read returned it; one ingester, `rate` events/s.
+
+    About a hundred events a second are the first of their users, who are read until they have a screen.
+
+    Raises:
+        TimeoutError: an event was published and not seen.
+    """
+    async with scratch(redis_url) as (redis, name):
+        config = IngesterConfig(stream=f"{name}:screens")
+        with process(_ingest_for_ever, redis_url, config) as (pid, pipe):
+            await answer(pipe, PATIENCE_S)
+            watch, ingester = _Watch(FeatureStore(redis)), psutil.Process(pid)
+            watching = asyncio.create_task(watch.run())
+            began, busy = time.perf_counter(), sum(ingester.cpu_times()[:2])
+            published = await _publish_steadily(redis, config.stream, name, rate, seconds, users, watch)
+            took, busy = time.perf_counter() - began, sum(ingester.cpu_times()[:2]) - busy
+            watch.finish()
+            await watching
+        return {
+            "benchmark": "freshness",
+            "rate": rate,
+            "seconds": seconds,
+            "events_per_second": round(published / took),
+            "watched": len(watch.seen_after_ms),
+            **_percentiles(watch.seen_after_ms),
+            "ingester_cpu_share": round(busy / took, 3),
+            "machine": await machine(redis),
+        }
+
+
+async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[str, Any]:
+    """Milliseconds of one read of `users` users who have screens and usage, and how often it asks the server.
+
+    Round trips are not counted in a Redis Cluster.
+    """
+    async with scratch(redis_url) as (redis, name):
+        sends = count_sends(redis)
+        store, everybody = FeatureStore(redis), [f"{name}-u{number}" for number in range(1_000)]
+        await store.write_screens(_journeys(name, 5 * len(everybody), len(everybody)))
+        run = await redis.get(RUN_KEY)
+        await store.write_usage(str(run or name), {user: {"loans": 3, "credit_card": 20} for user in everybody})
+        if run is None:
+            await store.publish_run(name)
+        rng, took = random.Random(0), []
+        try:
+            for number in tqdm(range(-WARM_UP_ROUNDS, rounds), desc="reads", unit="read", disable=None):
+                asked = rng.sample(everybody, users) if users <= len(everybody) else rng.choices(everybody, k=users)
+                before, began = sends(), time.perf_counter()
+                await store.read(asked)
+                if number >= 0:
+                    took.append(((time.perf_counter() - began) * 1e3, sends() - before))
+        finally:
+            if run is None:
+                await redis.delete(RUN_KEY)
+        return {
+            "benchmark": "reads",
+            "users": users,
+            "rounds": rounds,
+            **_percentiles([spent for spent, _ in took]),
+            "round_trips": max(sent for _, sent in took) or None,
+            "machine": await machine(redis),
+        }
+
+
+def _journeys(name: str, count: int, users: int) -> list[ScreenEvent]:
+    """Events of the last ten minutes, in no order, of users in no order."""
+    rng, now = random.Random(0), datetime.now(UTC)
+    return [
+        ScreenEvent(
+            f"{rng.getrandbits(64):016x}",
+            f"{name}-u{rng.randrange(users)}",
+            f"screen_{rng.randrange(50)}",
+            now - timedelta(seconds=600 * rng.random()),
+        )
+        for _ in range(count)
+    ]
+
+
+async def _ingest_all(pipe: Any, redis_url: str, config: IngesterConfig, events: int) -> None:
+    redis = connect(redis_url, 10.0)
+    ingester = ScreenIngester(redis, FeatureStore(redis), config)
+    while ingester.stored < WARM_UP_EVENTS:
+        await ingester.step()
+    warm, wall, cpu = ingester.stored, time.perf_counter(), time.process_time()
+    while ingester.stored < events:
+        await ingester.step()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    measured = ingester.stored - warm
+    pipe.send({"events_per_second": round(measured / wall), "events_per_cpu_second": round(measured / cpu)})
+    await redis.aclose()
+
+
+async def _ingest_for_ever(pipe: Any, redis_url: str, config: IngesterConfig) -> None:
+    redis = connect(redis_url, 10.0)
+    ingester = ScreenIngester(redis, FeatureStore(redis), config)
+    await ingester.housekeep()
+    pipe.send("ready")
+    await ingester.run()
+
+
+class _Watch:
+    """Reads users until they have a screen."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.seen_after_ms: list[float] = []
+        self._store = store
+        self._published: dict[str, float] = {}
+        self._finish_by: float | None = None
+
+    def expect(self, user: str) -> None:
+        """The user's first event is published now."""
+        self._published[user] = time.perf_counter()
+
+    def finish(self) -> None:
+        """Nothing more is expected."""
+        self._finish_by = time.perf_counter() + PATIENCE_S
+
+    async def run(self) -> None:
+        while self._published or self._finish_by is None:
+            if self._finish_by is not None and time.perf_counter() > self._finish_by:
+                raise TimeoutError(f"{len(self._published)} events were not visible {PATIENCE_S:.0f} s after the last")
+            oldest = list(self._published)[:32]
+            features = await self._store.read(oldest) if oldest else []
+            now = time.perf_counter()
+            for user, seen in zip(oldest, features, strict=True):
+                if seen.recent_screens:
+                    self.seen_after_ms.append((now - self._published.pop(user)) * 1e3)
+            await asyncio.sleep(0.001)
+
+
+async def _publish_steadily(
+    redis: Redis, stream: str, name: str, rate: int, seconds: float, users: int, watch: _Watch
+) -> int:
+    """Publish what is due, whether or not earlier events have been seen; returns how many events."""
+    total, sent, rng = round(rate * (WARM_UP_S + seconds)), 0, random.Random(0)
+    began, each = time.perf_counter(), max(1, rate // 100)
+    with tqdm(total=total, desc="freshness", unit="event", disable=None) as bar:
+        while sent < total:
+            due = min(total, int((time.perf_counter() - began) * rate) + 1)
+            events, now = [], datetime.now(UTC)
+            for number in range(sent, due):
+                watched = number % each == 0 and number >= rate * WARM_UP_S
+                user = f"{name}-w{number}" if watched else f"{name}-u{rng.randrange(users)}"
+                events.append(ScreenEvent(f"{name}-{number}", user, f"screen_{rng.randrange(50)}", now))
+                if watched:
+                    watch.expect(user)
+            if events:
+                await publish_all(redis, events, stream)
+            bar.update(due - sent)
+            sent = due
+            await asyncio.sleep(0.001)
+    return total
+
+
+def _percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
+    cuts = quantiles(milliseconds, n=100, method="inclusive")
+    return {"p50_ms": round(cuts[49], 2), "p99_ms": round(cuts[98], 2), "max_ms": round(max(milliseconds), 2)}
