@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 Value = Literal["product", "screen"]
 MAX_LENGTH = 128
 _PREFIX = "day="
 _MOMENT = pl.Datetime("us", "UTC")
+_PER_SECOND = {"ms": 10**3, "us": 10**6}
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+"""The years 1 to 9999 in seconds since 1970. Time stamps can lie far outside, where polars cannot print them."""
+_UNREADABLE = (OSError, UnicodeError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 class LogError(ValueError):
@@ -38,7 +44,7 @@ class DayOfEvents:
 
 
 def day_files(log: Path) -> dict[date, list[Path]]:
-    """The Parquet files of each day, in order.
+    """The Parquet files of each day, in order, without those whose names begin with `.` or `_`.
 
     Raises:
         LogError: there is no such folder, it holds no day, or a folder `day=…` is not a date.
@@ -47,11 +53,8 @@ def day_files(log: Path) -> dict[date, list[Path]]:
         raise LogError(f"{log}: no such folder")
     days: dict[date, list[Path]] = {}
     for folder in sorted(log.glob(f"{_PREFIX}*")):
-        try:
-            day = date.fromisoformat(folder.name.removeprefix(_PREFIX))
-        except ValueError:
-            raise LogError(f"{folder}: expected {_PREFIX}YYYY-MM-DD") from None
-        days[day] = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+        day = _day_of(folder)
+        days[day] = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith((".", "_")))
     if not days:
         raise LogError(f"{log}: holds no folder {_PREFIX}YYYY-MM-DD")
     return days
@@ -84,7 +87,7 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     else:
         rejected = frame.filter(~fits).with_columns(pl.coalesce(reasons).alias("reason"))
         valid = frame.filter(fits)
-    once = valid if valid["event_id"].n_unique() == valid.height else valid.unique("event_id", keep="first")
+    once = valid if _all_differ(valid["event_id"]) else valid.unique("event_id", keep="first")
     as_text = pl.coalesce("at_text", pl.col("at").cast(pl.String))
     return DayOfEvents(
         once.drop("at_text"),
@@ -93,8 +96,24 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     )
 
 
+def _day_of(folder: Path) -> date:
+    name = folder.name.removeprefix(_PREFIX)
+    try:
+        day = date.fromisoformat(name)
+    except ValueError:
+        day = None
+    if day is None or str(day) != name:  # Python also takes 20261101, which could be the same day once more
+        raise LogError(f"{folder}: expected {_PREFIX}YYYY-MM-DD")
+    return day
+
+
 def _fits(column: str) -> pl.Expr:
     return pl.col(column).str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
+
+
+def _all_differ(texts: pl.Series) -> bool:
+    """Equal texts have equal hashes, which are faster to count."""
+    return texts.hash().n_unique() == len(texts) or texts.n_unique() == len(texts)
 
 
 def _schema(value: Value) -> dict[str, pl.DataType]:
@@ -104,33 +123,49 @@ def _schema(value: Value) -> dict[str, pl.DataType]:
 
 def _read_file(file: Path, value: Value) -> pl.DataFrame:
     try:
-        schema = pl.read_parquet_schema(file)
-        columns = ["event_id", "user_id", value, "at"]
-        missing = [column for column in columns if column not in schema]
-        if missing:
-            raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema)}")
-        if value == "screen" and "arrived_at" in schema:
-            columns.append("arrived_at")
-        frame = pl.read_parquet(file, columns=columns, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise LogError(f"{file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        frame = _columns(file, value)
+    except _UNREADABLE as error:
+        raise LogError(f"{file}: not a readable Parquet file: {[*str(error).splitlines(), ''][0]}") from None
     for column in ("event_id", "user_id", value):
         if frame[column].dtype in (pl.Categorical, pl.Enum, pl.Null):
             frame = frame.with_columns(pl.col(column).cast(pl.String))
         if frame[column].dtype != pl.String:
             raise LogError(f"{file}: column {column!r} is {frame[column].dtype}, expected text")
     at_text = pl.col("at") if frame["at"].dtype == pl.String else pl.lit(None, pl.String)
-    frame = frame.with_columns(at_text.alias("at_text"))
-    return frame.with_columns(_moments(file, frame[column]) for column in columns[3:])
+    moments = [_moments(file, frame[column]) for column in frame.columns if column in ("at", "arrived_at")]
+    return frame.with_columns(at_text.alias("at_text"), *moments)
+
+
+def _columns(file: Path, value: Value) -> pl.DataFrame:
+    """The columns that matter. Arrow reads the schema first: a damaged one could end a process if polars read it."""
+    schema = pq.read_schema(file)
+    columns = ["event_id", "user_id", value, "at"]
+    missing = [column for column in columns if column not in schema.names]
+    if missing:
+        raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema.names)}")
+    if value == "screen" and "arrived_at" in schema.names:
+        columns.append("arrived_at")
+    if all(_zone(kind) in (None, "UTC") for kind in schema.types):
+        return pl.read_parquet(file, columns=columns, hive_partitioning=False, glob=False)
+    table = pq.ParquetFile(file).read(columns=columns)  # Arrow knows zones that polars does not, such as -05:30
+    kinds = [pa.timestamp(kind.unit, "UTC") if _zone(kind) else kind for kind in table.schema.types]
+    return pl.DataFrame(pl.from_arrow(table.cast(pa.schema(zip(table.column_names, kinds, strict=True)))))
+
+
+def _zone(kind: pa.DataType) -> str | None:
+    return kind.tz if pa.types.is_timestamp(kind) else None
 
 
 def _moments(file: Path, column: pl.Series) -> pl.Series:
+    """The column in microseconds, UTC; what is outside the years 1 to 9999 as their first or last second."""
     if column.dtype == pl.String:
-        return column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        column = column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     if column.dtype == pl.Null:
         return column.cast(_MOMENT)
     if not isinstance(column.dtype, pl.Datetime):
         raise LogError(f"{file}: column {column.name!r} is {column.dtype}, expected a time stamp or RFC 3339 text")
-    if column.dtype.time_zone is None:
-        return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    return column.cast(pl.Datetime("us", column.dtype.time_zone)).dt.convert_time_zone("UTC")
+    unit = column.dtype.time_unit
+    if unit in _PER_SECOND:
+        within = column.to_physical().clip(_FIRST * _PER_SECOND[unit], _LAST * _PER_SECOND[unit])
+        column = within.cast(pl.Datetime(unit))
+    return column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
