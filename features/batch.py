@@ -20,6 +20,7 @@ from features.event_log import LogError, day_files
 from features.partials import BUCKETS, Partial, Partials
 from features.ray_session import map_items
 from features.usage_writer import UsageWriter
+from features.window_sums import window_sums
 
 _RUN = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d+)d-[0-9a-f]{8}")
 
@@ -30,6 +31,11 @@ class Window:
 
     as_of: date
     days: int = 60
+
+    def __post_init__(self) -> None:
+        longest = self.as_of.toordinal() - 1
+        if not 1 <= self.days <= longest:
+            raise ValueError(f"a window of {self.days} days before {self.as_of}: expected 1 to {longest} days")
 
     @property
     def first(self) -> date:
@@ -72,7 +78,8 @@ def materialize(
         publish: whether readers shall see the run.
 
     Returns:
-        The run, and counts: days read and reused, events, malformed and duplicate rows, users, seconds.
+        The run, and counts: days read and reused, events, malformed and duplicate rows, users, buckets that a killed
+        attempt had written, seconds.
 
     Raises:
         LogError: the log has no day of the window, a file is damaged, or a column does not fit.
@@ -83,7 +90,8 @@ def materialize(
     made, reused = aggregate_days(events, window, partials, progress)
     aggregated = time.perf_counter()
     run = run_id(window, made)
-    users = _write_buckets(partials, window, run, writer, progress)
+    done = writer.begin(run)
+    users = _write_buckets(partials, made, run, done, writer, progress)
     if publish:
         writer.publish(run)
     finished = time.perf_counter()
@@ -100,6 +108,7 @@ def materialize(
         "duplicates": sum(partial.duplicates for partial in made),
         "quarantine": str(partials.folder / "quarantine") if malformed else None,
         "users": users,
+        "buckets_reused": len(done),
         "partials_s": round(aggregated - started, 2),
         "write_s": round(finished - aggregated, 2),
         "seconds": round(finished - started, 2),
@@ -131,10 +140,12 @@ def aggregate_days(events: Path, window: Window, partials: Partials, progress: b
     return [known[day] for day in sorted(known)], len(files) - len(lacking)
 
 
-def _write_buckets(partials: Partials, window: Window, run: str, writer: UsageWriter, progress: bool) -> int:
-    days = window.dates()
-
+def _write_buckets(
+    partials: Partials, made: Sequence[Partial], run: str, done: dict[int, int], writer: UsageWriter, progress: bool
+) -> int:
     def write(number: int) -> int:
-        return writer.write(run, number, partials.sums(number, days))
+        return writer.write(run, number, window_sums(partials, number, made))
 
-    return sum(map_items(write, writer.begin(run, BUCKETS), "buckets", progress))
+    lacking = [number for number in range(BUCKETS) if number not in done]
+    written: list[int] = list(map_items(write, lacking, "buckets", progress))
+    return sum(done.values()) + sum(written)

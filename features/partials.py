@@ -6,24 +6,25 @@ remembers the files that it was made from and is made again when they change.
 
 import hashlib
 import json
-import os
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.event_log import read_day
+from features.event_log import LogError, read_day
 
 BUCKETS = 16
-FORMAT = f"1, polars {pl.__version__}"
+FORMAT = f"2, polars {pl.__version__}"
 """Part of a partial's identity: buckets come from polars' hash, which may change with its version."""
-_SCHEMA = pa.schema({"user_id": pa.string(), "product": pa.dictionary(pa.int16(), pa.string()), "uses": pa.uint32()})
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+SCHEMA = pa.schema({"user_id": pa.string(), "product": pa.dictionary(pa.int32(), pa.string()), "uses": pa.uint32()})
+COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 _FACTS = b"switchboard"
 
 
@@ -38,7 +39,7 @@ class Partial:
     malformed: int
     duplicates: int
     digest: str
-    """Of the aggregated content."""
+    """Of the aggregated content, in any order."""
 
 
 def bucket(user_id: pl.Expr, buckets: int = BUCKETS) -> pl.Expr:
@@ -69,8 +70,8 @@ class Partials:
         """The partial of a day, if it was made from these files."""
         try:
             with pa.ipc.open_file(self.path(day)) as reader:
-                partial = Partial(**json.loads(reader.schema.metadata[_FACTS]))
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError):
+                partial = _facts(reader)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
             return None
         return partial if partial.source == source_of(files) else None
 
@@ -82,12 +83,33 @@ class Partials:
         """
         source = source_of(files)
         events = read_day(files, day, "product")
-        uses = events.valid.group_by("user_id", "product").agg(pl.len().cast(pl.UInt32).alias("uses"))
-        digest = f"{np.add.reduce(uses.hash_rows(0).to_numpy(), dtype=np.uint64):016x}"
-        partial = Partial(str(day), source, events.valid.height, events.rejected.height, events.duplicates, digest)
+        buckets = [
+            rows.group_by("user_id", "product").agg(pl.len().cast(pl.UInt32).alias("uses"))
+            for rows in _by_bucket(events.valid.select("user_id", "product"))
+        ]
+        rows, malformed = events.valid.height, events.rejected.height
+        partial = Partial(str(day), source, rows, malformed, events.duplicates, digest(buckets))
         self._set_aside(day, events.rejected)
-        self._write(day, uses, partial)
+        self._write(day, buckets, partial)
         return partial
+
+    def batch(self, number: int, day: str, content: str) -> pa.RecordBatch:
+        """One bucket of a day: user_id, product, uses.
+
+        Args:
+            content: the partial's digest.
+
+        Raises:
+            LogError: the partial has another content by now, or is damaged.
+        """
+        path = self.path(date.fromisoformat(day))
+        try:
+            with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+                if _facts(reader).digest == content:
+                    return reader.get_batch(number).replace_schema_metadata(None)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise LogError(f"{path}: damaged ({error}): delete it and run again") from None
+        raise LogError(f"{path}: was replaced, since the day's events changed meanwhile: run again")
 
     def read(self, number: int, days: Iterable[date]) -> pl.DataFrame:
         """One bucket of some days: user_id, product (categorical), uses, day. Days without a partial have no rows."""
@@ -97,42 +119,54 @@ class Partials:
                 with pa.memory_map(str(self.path(day))) as file, pa.ipc.open_file(file) as reader:
                     batches.append(reader.get_batch(number).replace_schema_metadata(None))
                 made.append(day)
-        frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, _SCHEMA)))
+        frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, SCHEMA)))
         rows = [batch.num_rows for batch in batches]
         return frame.with_columns(pl.Series("day", np.repeat(np.array(made, "datetime64[D]"), rows), pl.Date))
-
-    def sums(self, number: int, days: Iterable[date]) -> pl.DataFrame:
-        """Uses of one bucket's users over some days: user_id, product (categorical), uses."""
-        return self.read(number, days).group_by("user_id", "product").agg(pl.col("uses").sum())
 
     def _set_aside(self, day: date, rejected: pl.DataFrame) -> None:
         target = self.quarantine(day)
         if rejected.is_empty():
             target.unlink(missing_ok=True)
             return
-        with _replacing(target) as draft:
+        with replacing(target) as draft:
             rejected.write_parquet(draft)
 
-    def _write(self, day: date, uses: pl.DataFrame, partial: Partial) -> None:
-        buckets = uses.select(bucket(pl.col("user_id"))).to_series()
-        order = buckets.arg_sort()
-        ends = buckets.gather(order).search_sorted(np.arange(BUCKETS), side="right").to_list()
-        sorted_uses = uses[order].with_columns(pl.col("product").cast(pl.Categorical))
-        rows = sorted_uses.to_arrow().cast(_SCHEMA).combine_chunks()
-        schema = _SCHEMA.with_metadata({_FACTS: json.dumps(asdict(partial))})
-        with _replacing(self.path(day)) as draft, pa.ipc.new_file(draft, schema, options=_OPTIONS) as writer:
-            for start, end in zip([0, *ends], ends, strict=False):
-                columns = [column.combine_chunks() for column in rows.slice(start, end - start).columns]
+    def _write(self, day: date, buckets: Sequence[pl.DataFrame], partial: Partial) -> None:
+        uses = pl.concat(buckets).with_columns(pl.col("product").cast(pl.Categorical))
+        rows = uses.to_arrow().cast(SCHEMA).combine_chunks()
+        schema = SCHEMA.with_metadata({_FACTS: json.dumps(asdict(partial))})
+        starts = np.cumsum([0, *(bucket.height for bucket in buckets)]).tolist()
+        with replacing(self.path(day)) as draft, pa.ipc.new_file(draft, schema, options=COMPRESSED) as writer:
+            for start, bucket in zip(starts, buckets, strict=False):
+                columns = [column.combine_chunks() for column in rows.slice(start, bucket.height).columns]
                 writer.write_batch(pa.record_batch(columns, schema))
 
 
+def digest(frames: Iterable[pl.DataFrame]) -> str:
+    """Of the rows of some frames, in any order."""
+    hashes = [np.add.reduce(frame.hash_rows(0).to_numpy(), dtype=np.uint64) for frame in frames]
+    return f"{np.add.reduce(hashes, dtype=np.uint64):016x}"
+
+
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path) -> Iterator[Path]:
     """A draft beside the target that takes its place when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         yield draft
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _by_bucket(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    numbers = rows.select(bucket(pl.col("user_id"))).to_series()
+    order = numbers.arg_sort()
+    ends = numbers.gather(order).search_sorted(np.arange(BUCKETS), side="right").to_list()
+    ordered = rows[order]
+    return [ordered.slice(start, end - start) for start, end in pairwise([0, *ends])]
+
+
+def _facts(reader: pa.ipc.RecordBatchFileReader) -> Partial:
+    return Partial(**json.loads(reader.schema.metadata[_FACTS]))

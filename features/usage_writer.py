@@ -4,15 +4,16 @@ Redis calls this mass insertion; it costs a fraction of packing each command in 
 every key may live elsewhere, is written through the client's own pipeline instead.
 """
 
-import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
+from features.partials import BUCKETS
+from features.store import RUN_KEY, StoreConfig
 
 TIMEOUT_S = 10.0
 _USERS_AT_ONCE = 5_000
@@ -35,13 +36,16 @@ class UsageWriter:
         with self._client() as redis:
             redis.ping()
 
-    def begin(self, run: str, buckets: int) -> list[int]:
-        """The buckets that are still to be written: those that a killed attempt at the same run left out."""
+    def begin(self, run: str) -> dict[int, int]:
+        """What a killed attempt at the same run has written: its buckets, and the number of users of each.
+
+        Empty if readers see the run: it is written once more, so that its values live on.
+        """
         with self._client() as redis:
             if redis.get(RUN_KEY) == run:
-                return list(range(buckets))
-            done = redis.smembers(_progress_key(run))
-            return [number for number in range(buckets) if str(number) not in done]
+                return {}
+            users = {bucket: redis.get(self._mark(run, bucket)) for bucket in range(BUCKETS)}
+            return {bucket: int(number) for bucket, number in users.items() if number is not None}
 
     def write(self, run: str, bucket: int, uses: pl.DataFrame) -> int:
         """Write one bucket's users; invisible until `publish`.
@@ -55,58 +59,58 @@ class UsageWriter:
         Raises:
             redis.RedisError: a value was not taken, or the server does not answer.
         """
-        if "+cluster" in self.redis_url:
-            users = asyncio.run(self._write_through_client(run, uses))
-        else:
-            users = self._insert(run, uses)
         with self._client() as redis:
-            redis.sadd(_progress_key(run), str(bucket))
-            redis.expire(_progress_key(run), max(1, self.ttl_s // 2))
+            users = self._insert(redis, run, uses) if isinstance(redis, Redis) else self._pipeline(redis, run, uses)
+            redis.set(self._mark(run, bucket), users, ex=max(1, self.ttl_s // 2))
         return users
 
     def publish(self, run: str) -> None:
         """Make a run the one that readers see, atomically."""
         with self._client() as redis:
             redis.set(RUN_KEY, run)
-            redis.delete(_progress_key(run))
+            for bucket in range(BUCKETS):
+                redis.delete(self._mark(run, bucket))
 
-    def _insert(self, run: str, uses: pl.DataFrame) -> int:
+    def _insert(self, redis: Redis, run: str, uses: pl.DataFrame) -> int:
         commands = commands_of(run, uses, self.ttl_s)
-        with self._client() as redis:
-            connection = redis.connection_pool.get_connection()
-            try:
-                for first in range(0, len(commands), _USERS_AT_ONCE):
-                    part = commands.slice(first, _USERS_AT_ONCE)
-                    connection.send_packed_command([part.str.join("").item().encode()])
-                    for _ in range(2 * len(part)):
-                        connection.read_response()
-            except BaseException:
-                connection.disconnect()
-                raise
-            finally:
-                redis.connection_pool.release(connection)
+        connection: Any = redis.connection_pool.get_connection()
+        try:
+            for first in range(0, len(commands), _USERS_AT_ONCE):
+                part = commands.slice(first, _USERS_AT_ONCE)
+                connection.send_packed_command([part.str.join("").item().encode()])
+                for _ in range(2 * len(part)):
+                    connection.read_response()
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            redis.connection_pool.release(connection)
         return len(commands)
 
-    async def _write_through_client(self, run: str, uses: pl.DataFrame) -> int:
-        redis = connect(self.redis_url, TIMEOUT_S)
-        store = FeatureStore(redis, StoreConfig(usage_ttl_s=self.ttl_s))
-        users = uses.group_by("user_id").agg("product", "uses")
-        try:
-            for part in users.iter_slices(_USERS_AT_ONCE):
-                rows = part.select("user_id", "product", "uses").iter_rows()
-                await store.write_usage(run, {user: dict(zip(*pairs, strict=True)) for user, *pairs in rows})
-        finally:
-            await redis.aclose()
+    def _pipeline(self, redis: Any, run: str, uses: pl.DataFrame) -> int:
+        users = uses.group_by("user_id").agg(pl.col("product").cast(pl.String), "uses")
+        for part in users.iter_slices(_USERS_AT_ONCE):
+            pipe = redis.pipeline()
+            for user, products, counts in part.iter_rows():
+                pipe.hset(f"usage:{run}:{user}", mapping=dict(zip(products, counts, strict=True)))
+                pipe.expire(f"usage:{run}:{user}", self.ttl_s)
+            pipe.execute()
         return users.height
 
-    def _client(self) -> Redis:
-        return Redis.from_url(
-            self.redis_url,
+    def _client(self) -> Any:
+        one_server = self.redis_url.replace("+cluster://", "://", 1)
+        client = Redis if one_server == self.redis_url else RedisCluster
+        return client.from_url(
+            one_server,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             decode_responses=True,
         )
+
+    def _mark(self, run: str, bucket: int) -> str:
+        """Says that a bucket was written; lives half as long as its values, so that a resumed run has fresh ones."""
+        return f"usage-progress:{run}:{self.ttl_s}:{bucket}"
 
 
 def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
@@ -122,7 +126,3 @@ def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
 def _bulk(value: str | pl.Expr) -> pl.Expr:
     text = (pl.col(value) if isinstance(value, str) else value).cast(pl.String)
     return pl.format("${}\r\n{}\r\n", text.str.len_bytes(), text)
-
-
-def _progress_key(run: str) -> str:
-    return f"usage-progress:{run}"

@@ -1,0 +1,95 @@
+"""Uses of a bucket of users over a window of days: the sums of the run before, plus the days that came since, minus
+those that left.
+
+Kept sums know the partials that they are made of. Whatever does not fit (another version, a damaged file, a partial
+that was made again) is summed from all partials of the window instead. All are integers: both ways give the same.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from features.event_log import LogError
+from features.partials import BUCKETS, COMPRESSED, FORMAT, SCHEMA, Partial, Partials, digest, replacing
+
+Day = tuple[str, str]
+"""A day and the digest of its partial."""
+_SUMS = SCHEMA.set(2, pa.field("uses", pa.int64()))
+_FACTS = b"switchboard"
+_CELLS_PER_ROW = 8
+"""Users by products are counted as one dense table if it has no more cells than this for each row of the partials."""
+
+
+def window_sums(partials: Partials, number: int, window: Sequence[Partial]) -> pl.DataFrame:
+    """Uses of one bucket's users over the days of some partials: user_id, product (categorical), uses.
+
+    Raises:
+        LogError: a partial is not the same any more, or damaged.
+    """
+    path = partials.folder / "window" / f"bucket={number}.arrow"
+    days = {(partial.day, partial.digest) for partial in window}
+    sums = _from_kept(path, partials, number, days)
+    if sums is None:
+        sums = total((partials.batch(number, *day), 1) for day in days)
+    _keep(path, sums, days)
+    return sums
+
+
+def total(batches: Iterable[tuple[pa.RecordBatch, int]]) -> pl.DataFrame:
+    """The sum of batches of user_id, product and uses, each taken with a sign; pairs whose sum is zero have no row."""
+    signed = [(batch, sign) for batch, sign in batches if batch.num_rows]
+    if not signed:
+        return pl.DataFrame(schema={"user_id": pl.String, "product": pl.Categorical, "uses": pl.Int64})
+    users = pa.chunked_array([batch["user_id"] for batch, _ in signed]).dictionary_encode().combine_chunks()
+    products = pa.chunked_array([batch["product"] for batch, _ in signed]).unify_dictionaries().combine_chunks()
+    uses = np.concatenate([batch["uses"].to_numpy() * np.int64(sign) for batch, sign in signed])
+    width = len(products.dictionary)
+    cells, pairs = users.indices.to_numpy() * np.int64(width) + products.indices.to_numpy(), None
+    if len(users.dictionary) * width > _CELLS_PER_ROW * len(cells):
+        pairs, cells = np.unique(cells, return_inverse=True)
+    sums = np.bincount(cells, uses)  # in floating point: exact up to 2 ** 53
+    used = np.flatnonzero(sums)
+    user, product = np.divmod(used if pairs is None else pairs[used], width)
+    return pl.DataFrame(
+        {
+            "user_id": pl.Series(values=users.dictionary)[user],
+            "product": pl.Series(values=products.dictionary).cast(pl.Categorical)[product],
+            "uses": sums[used].astype(np.int64),
+        }
+    )
+
+
+def _from_kept(path: Path, partials: Partials, number: int, days: set[Day]) -> pl.DataFrame | None:
+    """The sums over some days from the kept ones; None if there are none, they would not help, or they are in doubt."""
+    try:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+            facts = json.loads(reader.schema.metadata[_FACTS])
+            kept = reader.get_batch(0).replace_schema_metadata(None)
+        before = {(day, content) for day, content in facts.pop("days")}
+        if facts != _facts(pl.DataFrame(pl.from_arrow(kept))) or len(days ^ before) >= len(days):
+            return None
+        changes = [(partials.batch(number, *day), 1 if day in days else -1) for day in days ^ before]
+    except (LogError, OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+        return None
+    sums = total([(kept, 1), *changes])
+    return sums if (sums["uses"] > 0).all() else None
+
+
+def _keep(path: Path, sums: pl.DataFrame, days: set[Day]) -> None:
+    facts = json.dumps({**_facts(sums), "days": sorted(days)})
+    table = sums.to_arrow().cast(_SUMS).combine_chunks()
+    schema = _SUMS.with_metadata({_FACTS: facts})
+    with replacing(path) as draft, pa.ipc.new_file(draft, schema, options=COMPRESSED) as writer:
+        writer.write_batch(pa.record_batch([column.combine_chunks() for column in table.columns], schema))
+
+
+def _facts(sums: pl.DataFrame) -> dict[str, object]:
+    return {
+        "format": FORMAT,
+        "buckets": BUCKETS,
+        "digest": digest([sums.with_columns(pl.col("product").cast(pl.String))]),
+    }

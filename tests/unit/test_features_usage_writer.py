@@ -1,0 +1,192 @@
+"""Usage into a real Redis: any text survives, nothing shows before it is published, a resumed run is complete."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from local_redis import LocalRedis
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from features.partials import BUCKETS
+from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
+from features.usage_writer import UsageWriter, commands_of
+from tests.unit.event_logs import Uses
+from tests.unit.redis_process import RedisProcess, cluster_port, join
+
+RUN = "2026-11-25-60d-0123abcd"
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
+USES = st.dictionaries(TEXT, st.dictionaries(TEXT, st.integers(1, 2**40), min_size=1, max_size=4), max_size=4)
+
+
+@pytest.fixture
+def server(redis_server: LocalRedis) -> Iterator[Redis]:
+    """A client of an empty Redis."""
+    with Redis.from_url(redis_server.url, decode_responses=True) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def writer(server: Redis, redis_server: LocalRedis) -> UsageWriter:
+    return UsageWriter(redis_server.url, 1000)
+
+
+def frame(uses: Uses) -> pl.DataFrame:
+    rows = [(user, product, n) for user, products in uses.items() for product, n in products.items()]
+    schema = {"user_id": pl.String, "product": pl.Categorical, "uses": pl.Int64}
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def read(url: str, *users: str) -> list[dict[str, int]]:
+    """What readers see of these users."""
+
+    async def features() -> list[dict[str, int]]:
+        redis = connect(url, 5.0)
+        try:
+            return [dict(user.product_usage_60d) for user in await FeatureStore(redis).read(users)]
+        finally:
+            await redis.aclose()
+
+    return asyncio.run(features())
+
+
+class TestCommands:
+    @given(USES)
+    @example({"a b": {"x:y": 1}, "\r\n": {"$3\r\nabc\r\n": 2}, "*1": {"\0": 3}, "{u}": {"{}": 4}, "ß€😀": {"Ünï": 5}})
+    def test_any_text_arrives_as_it_is(self, redis_server: LocalRedis, uses: Uses) -> None:
+        with Redis.from_url(redis_server.url, decode_responses=True) as client:
+            client.flushall()
+            assert UsageWriter(redis_server.url).write(RUN, 0, frame(uses)) == len(uses)
+            stored = {
+                key.removeprefix(f"usage:{RUN}:"): {product: int(n) for product, n in client.hgetall(key).items()}
+                for key in client.scan_iter(f"usage:{RUN}:*")
+            }
+        assert stored == uses
+
+    def test_two_commands_a_user(self) -> None:
+        (commands,) = commands_of("run", frame({"ü": {"a": 12}}), 60)
+        assert commands == (
+            "*4\r\n$4\r\nHSET\r\n$12\r\nusage:run:ü\r\n$1\r\na\r\n$2\r\n12\r\n"
+            "*3\r\n$6\r\nEXPIRE\r\n$12\r\nusage:run:ü\r\n$2\r\n60\r\n"
+        )
+
+
+class TestWrite:
+    def test_more_users_than_are_sent_at_once(self, writer: UsageWriter, server: Redis) -> None:
+        uses = {f"u{number}": {"a": number + 1, "b": 1} for number in range(12_001)}
+        assert writer.write(RUN, 3, frame(uses)) == len(uses)
+        writer.publish(RUN)
+        users = ["u0", "u4999", "u5000", "u12000", "none"]
+        assert read(writer.redis_url, *users) == [uses.get(user, {}) for user in users]
+        assert server.dbsize() == len(uses) + 1
+
+    def test_values_expire(self, writer: UsageWriter, server: Redis) -> None:
+        writer.write(RUN, 0, frame({"u1": {"a": 1}}))
+        assert 990 < server.ttl(f"usage:{RUN}:u1") <= 1000
+
+    def test_nothing_shows_before_it_is_published(self, writer: UsageWriter) -> None:
+        writer.write("before", 0, frame({"u1": {"a": 1}, "u2": {"a": 1}}))
+        writer.publish("before")
+        writer.write(RUN, 0, frame({"u1": {"a": 2}}))
+        assert read(writer.redis_url, "u1", "u2") == [{"a": 1}, {"a": 1}]
+        writer.publish(RUN)
+        assert read(writer.redis_url, "u1", "u2") == [{"a": 2}, {}]
+
+    def test_a_value_that_redis_refuses_is_an_error_and_the_bucket_is_not_done(
+        self, writer: UsageWriter, server: Redis
+    ) -> None:
+        server.set(f"usage:{RUN}:u2", "no hash")
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            writer.write(RUN, 0, frame({f"u{number}": {"a": 1} for number in range(9)}))
+        assert writer.begin(RUN) == {}
+
+    def test_a_full_redis_is_an_error(self, tmp_path: Path) -> None:
+        uses = frame({f"u{number}": {f"product {n}": n for n in range(9)} for number in range(20_000)})
+        with RedisProcess(tmp_path, "--maxmemory", "3mb") as full, pytest.raises(ResponseError, match="maxmemory"):
+            UsageWriter(f"redis://127.0.0.1:{full.port}/0").write(RUN, 0, uses)
+
+    def test_a_redis_that_is_not_there_is_an_error_at_once(self, tmp_path: Path) -> None:
+        with RedisProcess(tmp_path) as server:
+            writer = UsageWriter(f"redis://127.0.0.1:{server.port}/0")
+            writer.ping()
+        for attempt in (writer.ping, lambda: writer.begin(RUN), lambda: writer.publish(RUN)):
+            with pytest.raises(RedisConnectionError):
+                attempt()
+
+    def test_a_password_is_used_and_a_wrong_one_refused(self, tmp_path: Path) -> None:
+        with RedisProcess(tmp_path, password="s3cret") as server:
+            url = f"redis://:s3cret@127.0.0.1:{server.port}/0"
+            UsageWriter(url).write(RUN, 0, frame({"u1": {"a": 1}}))
+            UsageWriter(url).publish(RUN)
+            assert read(url, "u1") == [{"a": 1}]
+            with pytest.raises(RedisConnectionError):
+                UsageWriter(url.replace("s3cret", "guess")).ping()
+
+
+class TestResume:
+    def test_a_killed_run_goes_on_where_it_was(self, writer: UsageWriter) -> None:
+        assert writer.begin(RUN) == {}
+        writer.write(RUN, 0, frame({"u1": {"a": 1}, "u2": {"a": 1}}))
+        writer.write(RUN, 7, frame({}))
+        assert writer.begin(RUN) == {0: 2, 7: 0}
+        assert writer.begin(RUN.replace("abcd", "abce")) == {}
+
+    def test_what_is_visible_is_written_again(self, writer: UsageWriter, server: Redis) -> None:
+        writer.write(RUN, 0, frame({"u1": {"a": 1}}))
+        writer.publish(RUN)
+        assert writer.begin(RUN) == {}
+        assert sorted(server.keys()) == [f"usage:{RUN}:u1", RUN_KEY]
+
+    def test_what_was_visible_once_is_written_again(self, writer: UsageWriter) -> None:
+        writer.write(RUN, 0, frame({"u1": {"a": 1}}))
+        writer.publish(RUN)
+        writer.publish("later")
+        assert writer.begin(RUN) == {}
+
+    def test_what_is_done_is_forgotten_when_half_of_its_life_is_over(self, writer: UsageWriter, server: Redis) -> None:
+        for bucket in range(BUCKETS):
+            writer.write(RUN, bucket, frame({f"u{bucket}": {"a": 1}}))
+        values = list(server.scan_iter(f"usage:{RUN}:*"))
+        marks = set(server.keys()) - set(values)
+        assert (len(values), len(marks)) == (BUCKETS, BUCKETS)
+        assert max(map(server.ttl, marks)) <= 500 < 990 < min(map(server.ttl, values))
+
+    def test_what_was_to_live_longer_or_shorter_is_not_done(self, writer: UsageWriter) -> None:
+        writer.write(RUN, 0, frame({"u1": {"a": 1}}))
+        assert UsageWriter(writer.redis_url, 2000).begin(RUN) == {}
+
+
+class TestCluster:
+    def test_a_cluster_takes_the_same_and_shows_it_to_the_same_readers(self, tmp_path: Path) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
+        with (
+            RedisProcess(tmp_path / "a", *options, port=cluster_port()) as a,
+            RedisProcess(tmp_path / "b", *options, port=cluster_port()) as b,
+        ):
+            join([a, b])
+            writer = UsageWriter(f"redis+cluster://127.0.0.1:{a.port}", 1000)
+            writer.ping()
+            uses = {f"u{number} {{x}}: \r\n€": {"a": number + 1, "b c": 1} for number in range(50)}
+            uses |= {f"u{number}": {"a": number + 1} for number in range(50)}
+            assert writer.write(RUN, 5, frame(uses)) == len(uses)
+            assert writer.begin(RUN) == {5: len(uses)}
+            assert read(writer.redis_url, "u1") == [{}]
+            writer.publish(RUN)
+            assert read(writer.redis_url, *uses) == list(uses.values())
+            sizes = []
+            for node in (a, b):
+                with node.client as client:
+                    sizes.append(client.dbsize())
+                    assert all(0 < client.ttl(key) <= 1000 for key in client.scan_iter("usage:2026*"))
+            assert min(sizes) > 0
+            assert sum(sizes) == len(uses) + 1
+
+
+def test_the_store_and_the_writer_agree_on_how_long_values_live() -> None:
+    assert UsageWriter("redis://127.0.0.1/0").ttl_s == StoreConfig().usage_ttl_s
