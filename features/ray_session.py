@@ -44,6 +44,9 @@ def map_items(kernel: Callable[[Any], Any], items: Sequence[Any], unit: str, pro
 
     Args:
         kernel: runs in a worker. What it raises is raised here, as the worker's own exception type.
+
+    Raises:
+        ChildProcessError: workers died again and again, or cannot import the code.
     """
     if not items:
         return
@@ -60,7 +63,10 @@ def map_items(kernel: Callable[[Any], Any], items: Sequence[Any], unit: str, pro
     bar = tqdm(
         rows.map(answer, num_cpus=1).iter_rows(), total=len(items), unit=unit, disable=None if progress else True
     )
-    for row in bar:
-        if row.get("error") is not None:
-            raise row["error"]
-        yield row["answer"]
+    try:
+        for row in bar:
+            if row.get("error") is not None:
+                raise row["error"]
+            yield row["answer"]
+    except ray.exceptions.RayError as error:
+        raise ChildProcessError(f"Ray's workers failed at these {unit}: {str(error).splitlines()[0]}") from error
