@@ -91,7 +91,8 @@ class Comparison:
         for texts in TEXTS:
             if target.answers:
                 self._check(service, texts)
-                self._fill(service, texts)
+            if target.caches and texts == "zipf":
+                self._fill(service)
             rows = []
             for clients in self.plan.clients:
                 rows.append(self._closed(service, texts, clients) | {"clients": clients})
@@ -133,11 +134,10 @@ class Comparison:
         verdict.examples = [f"{service.target.name}, {example}" for example in verdict.examples]
         self.verdict.add(verdict)
 
-    def _fill(self, service: Running, texts: Texts) -> None:
+    def _fill(self, service: Running) -> None:
         """Let caches learn what is popular."""
-        if texts == "zipf":
-            sent = self._bodies(texts, self.plan.fill)
-            generator.closed("built-in", service.port, sent, max(self.plan.clients), UNTIL_ALL_ARE_SENT)
+        sent = self._bodies("zipf", self.plan.fill)
+        generator.closed("built-in", service.port, sent, max(self.plan.clients), UNTIL_ALL_ARE_SENT)
 
     def _bodies(self, texts: Texts, count: int) -> list[str]:
         """Bodies for the next load; unique ones are new to all targets and to their Redis."""

@@ -55,6 +55,9 @@ def sweep_png(report: dict[str, Any], path: Path) -> None:
                 second.plot(values, [row["p50_ms"] for row in rows], f"C{i}x:")
         axes.set(title=part["title"], xlabel=part["unit"], ylabel="requests per second", ylim=(0, None))
         axes.set_xscale("log", base=part["base"])
+        if part["base"] == 2:
+            ticks = sorted({row["value"] for row in part["rows"]})
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
         second.set(ylabel="median latency, ms (dotted)", ylim=(0, None))
         axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3)

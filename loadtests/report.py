@@ -20,6 +20,7 @@ def markdown(report: dict[str, Any]) -> str:
     ):
         parts.append(f"**{title}**\n\n{_closed(report, figure)}")
     parts.append(f"**Open loop, p50 / p99 in ms**\n\n{_open(report)}")
+    parts.append(f"**Share of Zipf texts found in a cache, open loop**\n\n{_hits(report)}")
     parts.append(f"**Memory at rest, MiB**\n\n{_memory(report)}")
     return "\n\n".join(parts) + "\n"
 
@@ -88,6 +89,16 @@ def _open(report: dict[str, Any]) -> str:
             cells.append(f"{_number(p50)} / {_number(p99)} at {_number(rate)}/s" if rate else "–")
         rows.append([_TEXTS[texts], share, *cells])
     return table(["texts", "rate", *report["targets"].values()], rows)
+
+
+def _hits(report: dict[str, Any]) -> str:
+    loads = [row for row in report["loads"] if "share" in row]
+    rows = [
+        [title, _cell(spread(list(over_rounds(loads, "cached", target=name, texts="zipf", share="own half").values())))]
+        for name, title in report["targets"].items()
+        if name != "ceiling"
+    ]
+    return table(["service", "hits"], rows)
 
 
 def _memory(report: dict[str, Any]) -> str:

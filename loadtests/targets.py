@@ -38,6 +38,7 @@ class Target:
         command: port and folder to the command line; the folder is the target's own.
         ready: what the log shows when it answers, and how often.
         answers: whether it answers the question, so that answers can be checked.
+        caches: whether it remembers texts, so that it has something to learn before popular ones are measured.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Target:
     ready: tuple[str, int]
     environment: Mapping[str, str] = field(default_factory=dict)
     answers: bool = True
+    caches: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def baseline(name: str, title: str, entries: int) -> Target:
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--port", str(port)),
         ]
 
-    return Target(name, title, command, ("Application startup complete", 2), {"TEXT_CACHE": str(entries)})
+    environment = {"TEXT_CACHE": str(entries)}
+    return Target(name, title, command, ("Application startup complete", 2), environment, caches=entries > 0)
 
 
 def served(name: str, title: str, change: Callable[[Config], None], answers: bool = True) -> Target:
@@ -103,7 +106,7 @@ def served(name: str, title: str, change: Callable[[Config], None], answers: boo
             *("--dashboard-port", str(free_port()), "--metrics-port", str(free_port())),
         ]
 
-    return Target(name, title, command, ("ready after", 1), answers=answers)
+    return Target(name, title, command, ("ready after", 1), answers=answers, caches=answers)
 
 
 def configuration(change: Callable[[Config], None]) -> Config:
@@ -165,7 +168,9 @@ def reflector() -> Target:
     def command(port: int, folder: Path) -> list[str]:
         return [sys.executable, "-m", "loadtests.reflector", str(port)]
 
-    return Target("reflector", "constant answers from a bare socket", command, ("listening", 1), answers=False)
+    return Target(
+        "reflector", "constant answers from a bare socket", command, ("listening", 1), answers=False, caches=False
+    )
 
 
 @contextmanager
