@@ -107,7 +107,7 @@ async def test_a_reader_with_a_short_deadline_follows_a_failover(tmp_path: Path)
     a, b, replica = (RedisProcess(tmp_path / name, *CLUSTER, port=cluster_port()) for name in "abc")
     with a, b, replica:
         join([a, b])
-        redis = connect(f"redis+cluster://127.0.0.1:{a.port}/0", 0.2)
+        redis = connect(f"redis+cluster://127.0.0.1:{a.port}/0", 1.0)
         store = FeatureStore(redis)
         await store.write_screens([event(user) for user in USERS])
         replicate([a, b], b, replica)
@@ -118,7 +118,7 @@ async def test_a_reader_with_a_short_deadline_follows_a_failover(tmp_path: Path)
         async with asyncio.timeout(20):
             while UserFeatures() in features:
                 try:
-                    async with asyncio.timeout(0.1):
+                    async with asyncio.timeout(0.5):
                         features = await store.read(USERS)
                 except TimeoutError:
                     failures += 1
