@@ -1,0 +1,115 @@
+"""Labelled files: what fits is read, what does not is named with its place."""
+
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from features.labelled import Chat, LabelledError, read_chats, read_labelled
+from models.data import CORPUS, load
+
+AT = datetime(2026, 3, 2, 1, 30, tzinfo=UTC)
+ROW = {"text": "hi", "product": "loans", "user_id": "ana", "at": "2026-03-02T01:30:00Z"}
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+def lines(*rows: Any) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+class TestChats:
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("c.jsonl", lines(ROW | {"request_id": "r1", "topic": 3}, ROW)),
+            ("c.jsonl", "\ufeff" + lines(ROW | {"request_id": "r1"}) + "\n  \n" + lines(ROW)),
+            ("c.jsonl", lines(ROW | {"request_id": "r1", "at": "2026-03-01T22:30:00-03:00"}, ROW).rstrip()),
+            ("c.csv", "text,product,user_id,at,request_id\nhi,loans,ana,2026-03-02T01:30:00Z,r1\n"
+             "hi,loans,ana,2026-03-02T01:30:00Z,\n"),
+            ("c.csv", "\ufeff,at,user_id,product,text,request_id\n0,2026-03-02T01:30:00Z,ana,loans,hi,r1\n"
+             "1,2026-03-02T01:30:00Z,ana,loans,hi,\n"),
+        ],
+    )  # fmt: skip
+    def test_are_read(self, tmp_path: Path, name: str, content: str) -> None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert read_chats(tmp_path / name) == [Chat("hi", "loans", "ana", AT, "r1"), Chat("hi", "loans", "ana", AT)]
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("c.jsonl", lines(ROW, ROW | {"at": "yesterday"}), r"c.jsonl:2: .*RFC3339.* - at `\$.at`"),
+            ("c.jsonl", lines(ROW | {"at": "2026-03-02T01:30:00"}), r"c.jsonl:1: .*timezone.* - at `\$.at`"),
+            ("c.jsonl", lines(ROW | {"at": "1969-01-01T00:00:00Z"}), r"c.jsonl:1: at: 1969-.* is not between"),
+            ("c.jsonl", lines(ROW | {"text": 5}), r"c.jsonl:1: Expected `str`, got `int` - at `\$.text`"),
+            ("c.jsonl", lines(ROW | {"user_id": ""}), r"c.jsonl:1: .*length >= 1 - at `\$.user_id`"),
+            ("c.jsonl", lines({"text": "hi"}), r"c.jsonl:1: .*missing required field `product`"),
+            ("c.jsonl", lines([1]), r"c.jsonl:1: Expected `object`, got `array`"),
+            ("c.jsonl", lines(ROW) + "\n{", r"c.jsonl:3: not JSON: "),
+            ("c.jsonl", '{"text": "\\ud800"}', r"c.jsonl:1: not JSON: "),
+            ("c.jsonl", "\n", r"c.jsonl: the file holds no rows"),
+            ("c.csv", "text,product,user_id,at\n", r"c.csv: the file holds no rows"),
+            ("c.csv", "text,user_id,at\nhi,ana,2026-03-02T01:30:00Z\n", r"c.csv:2: .*missing required field `product`"),
+            ("c.csv", "text,product\nhi,loans,more\n", r"c.csv:2: more fields than the header has"),
+            ("d.jsonl", "", r"c.jsonl: no such file"),
+        ],
+    )
+    def test_that_do_not_fit_are_named(self, tmp_path: Path, name: str, content: str, message: str) -> None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        with pytest.raises(LabelledError, match=message):
+            read_chats(tmp_path / name.replace("d.", "c."))
+
+    @pytest.mark.parametrize("name", ["c.jsonl", "c.csv"])
+    def test_that_are_not_utf8_are_named(self, tmp_path: Path, name: str) -> None:
+        header = b"" if name == "c.jsonl" else b"text,product,user_id,at\n"
+        (tmp_path / name).write_bytes(header + b'"caf\xe9"\n')
+        with pytest.raises(LabelledError, match=rf"{name}:\d: not (JSON|UTF-8)"):
+            read_chats(tmp_path / name)
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(texts, min_size=1, max_size=5))
+    def test_keep_any_text(self, tmp_path: Path, texts: list[str]) -> None:
+        (tmp_path / "c.jsonl").write_text(lines(*(ROW | {"text": text} for text in texts)))
+        assert [chat.text for chat in read_chats(tmp_path / "c.jsonl")] == texts
+        with (tmp_path / "c.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(ROW))
+            writer.writeheader()
+            writer.writerows(ROW | {"text": text} for text in texts)
+        assert [chat.text for chat in read_chats(tmp_path / "c.csv")] == texts
+
+
+class TestTrainingData:
+    def test_is_read_as_training_reads_it(self) -> None:
+        read = [(r.text, r.label, tuple(r.screens), r.usage) for r in read_labelled(CORPUS)]
+        assert read == [(e.text, e.product, e.recent_screens, dict(e.product_usage_60d)) for e in load(CORPUS)]
+        assert len(read) > 5000
+
+    @pytest.mark.parametrize("screens", ["a|b", '"[""a"", ""b""]"'])
+    def test_in_csv_has_lists_and_json(self, tmp_path: Path, screens: str) -> None:
+        file = tmp_path / "data.csv"
+        header = "text,category,recent_screens,product_usage_60d\n"
+        file.write_text(f'{header}hi,oos,{screens},"{{""loans"": 3}}"\nho,loans,,\n')
+        rows = [(row.label, row.screens, row.usage) for row in read_labelled(file)]
+        assert rows == [("out_of_scope", ["a", "b"], {"loans": 3}), ("loans", [], {})]
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            ({"text": "hi"}, "data.jsonl:1: no product and no category"),
+            ({"text": "hi", "product": "a", "product_usage_60d": {"loans": "x"}}, r"data.jsonl:1: .*\$.product_usage"),
+            ({"text": "hi", "product": "a", "product_usage_60d": "{"}, "data.jsonl:1: recent_screens or product_usage"),
+            ({"text": "hi", "product": "a", "recent_screens": "[1]"}, "data.jsonl:1: recent_screens or product_usage"),
+        ],
+    )
+    def test_that_does_not_fit_is_named(self, tmp_path: Path, row: dict[str, Any], message: str) -> None:
+        (tmp_path / "data.jsonl").write_text(lines(row))
+        with pytest.raises(LabelledError, match=message):
+            read_labelled(tmp_path)
+
+    def test_of_an_empty_folder_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(LabelledError, match=r"holds no .jsonl file"):
+            read_labelled(tmp_path)
