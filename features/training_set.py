@@ -1,0 +1,110 @@
+"""Training sets: labelled chats with the features that serving would have had when each message was sent."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.batch import Window, aggregate_days, partials_of
+from features.labelled import Chat, read_chats
+from features.partials import Partials
+from features.point_in_time import MOMENT, screens_at, usage_at
+from features.preprocess import Preprocessor
+from features.training_rows import TrainingRow, rfc3339, write_rows
+
+RUN_DELAY = timedelta(hours=3)
+"""When a day's run is there: this long after the day began, UTC. A message sent before that sees the run before."""
+
+
+def training_set(
+    chats: Path,
+    events: Path,
+    screens: Path,
+    out: Path,
+    preprocessor: Preprocessor,
+    *,
+    run_delay: timedelta = RUN_DELAY,
+    window_days: int = 60,
+    partials: Partials | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Join chats with the features as of their moments, and write them; Ray must have been started.
+
+    Args:
+        chats: JSONL or CSV: text, product, user_id, at, and request_id if there is one.
+        events: the usage log, day-partitioned Parquet: event_id, user_id, product, at.
+        screens: the screen log, day-partitioned Parquet: event_id, user_id, screen, at, and arrived_at if known.
+        out: rows that `python -m models train` reads, in the order of the chats; CSV if it ends in `.csv`.
+        preprocessor: normalises the features, as it does in serving.
+        run_delay: how long after a day began the run that knows the day before is there.
+        partials: where daily aggregates are kept; default: beside the log, `<log>.partials`.
+
+    Returns:
+        Counts: rows, of these with screens and with usage; days of usage read, missing; malformed rows of the log.
+
+    Raises:
+        LabelledError: a chat does not fit; naming file, row and column.
+        LogError: a log has no day that is needed, a file is damaged, or a column does not fit.
+    """
+    started = time.perf_counter()
+    partials = partials or partials_of(events)
+    messages = read_chats(chats)
+    readings = _readings(messages, run_delay, window_days)
+    runs = sorted(set(readings["as_of"]))
+    window = Window(runs[-1], (runs[-1] - runs[0]).days + window_days)
+    days, reused = aggregate_days(events, window, partials, progress)
+    seen = screens_at(readings, screens, progress=progress)
+    used = usage_at(readings, partials, progress=progress)
+    rows = write_rows(out, _rows(messages, seen, used, preprocessor))
+    return {
+        "out": str(out),
+        "rows": rows,
+        "with_screens": len(seen),
+        "with_usage": len(used),
+        "usage_window": [str(window.first), str(window.last)],
+        "days_read": len(days) - reused,
+        "days_reused": reused,
+        "days_missing": window.days - len(days),
+        "malformed": sum(day.malformed for day in days),
+        "run_delay_hours": run_delay / timedelta(hours=1),
+        "preprocessing": preprocessor.fingerprint,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def run_before(moment: datetime, delay: timedelta = RUN_DELAY) -> date:
+    """The as-of date of the latest batch run that was there at a moment."""
+    return (moment.astimezone(UTC) - delay).date()
+
+
+def _readings(messages: Sequence[Chat], delay: timedelta, days: int) -> pl.DataFrame:
+    columns: dict[str, Any] = {
+        "row": range(len(messages)),
+        "user_id": [chat.user_id for chat in messages],
+        "moment": [chat.at.astimezone(UTC) for chat in messages],
+        "as_of": [run_before(chat.at, delay) for chat in messages],
+    }
+    schema: dict[str, Any] = {"row": pl.Int64, "user_id": pl.String, "moment": MOMENT, "as_of": pl.Date}
+    return pl.DataFrame(columns, schema=schema).with_columns(pl.lit(days, pl.Int64).alias("days"))
+
+
+def _rows(
+    messages: Sequence[Chat],
+    screens: Mapping[int, Sequence[str]],
+    usage: Mapping[int, Mapping[str, int]],
+    preprocessor: Preprocessor,
+) -> Iterator[TrainingRow]:
+    for row, chat in enumerate(messages):
+        context = preprocessor.context(screens.get(row, ()), usage.get(row, {}))
+        yield TrainingRow(
+            chat.text,
+            chat.product,
+            list(context.recent_screens),
+            dict(context.product_usage_60d),
+            chat.user_id,
+            rfc3339(chat.at),
+            chat.request_id,
+        )
