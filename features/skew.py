@@ -1,0 +1,196 @@
+"""Skew between serving and offline: every logged request is computed again from raw events, and compared.
+
+Features are computed as of the moment when they were read; hashes and token counts, by the one preprocessing function,
+from the features and the text that were served. So each difference is told where it arises.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from features.batch import Window, aggregate_days, partials_of, run_id, window_of
+from features.partials import Partial, Partials
+from features.point_in_time import MOMENT, usage_at
+from features.preprocess import Preprocessor
+from features.screen_skew import differing_screens
+from features.served_log import served_rows
+from features.served_schema import context_hash, text_hash
+from features.store import StoreConfig
+
+LAG = timedelta(seconds=1)
+FEATURES = (
+    "recent_screens",
+    "product_usage_60d",
+    "context_hash",
+    "text_hash",
+    "tokens",
+    "unknown_tokens",
+    "preprocessing",
+)
+"""What is compared; columns of the served log."""
+_COLUMNS = ("request_id", "user_id", "features_at", "usage_run", "degraded", "text", *FEATURES)
+_SLICE = 1000
+_REST_OF_MS = timedelta(microseconds=999)
+"""Readings are logged in whole milliseconds; what arrived within that one may have been stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One value that is not what it should be."""
+
+    feature: str
+    request_id: str
+    user_id: str
+    features_at: datetime
+    served: Any
+    expected: Any
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found: counts, and the first examples of each feature."""
+
+    requests: int
+    degraded: int
+    """Served without features, and left out of what follows."""
+    compared: int = 0
+    mismatches: int = 0
+    """Requests with at least one."""
+    by_feature: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FEATURES, 0))
+    lagging: int = 0
+    """Requests whose screens are explained by events that were stored a little later than they arrived."""
+    unverifiable_usage: int = 0
+    """Requests whose usage run `materialize` did not make."""
+    texts: int = 0
+    """Requests whose text was logged."""
+    changed_runs: list[str] = field(default_factory=list)
+    """Usage runs that were not made of what the usage log holds now, or with another version of polars."""
+    examples: dict[str, list[Mismatch]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """All but the examples."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "examples"}
+
+    def add(self, row: Mapping[str, Any], expected: Mapping[str, Any], examples: int) -> None:
+        """Count a request, and the values that differ from those expected."""
+        self.compared += 1
+        wrong = [name for name, value in expected.items() if row[name] != value]
+        self.mismatches += bool(wrong)
+        for name in wrong:
+            self.by_feature[name] += 1
+            shown = self.examples.setdefault(name, [])
+            if len(shown) < examples:
+                who = (row["request_id"], row["user_id"], row["features_at"])
+                shown.append(Mismatch(name, *who, row[name], expected[name]))
+
+
+def skew(
+    log: Path,
+    events: Path,
+    screens: Path,
+    preprocessors: Sequence[Preprocessor],
+    *,
+    lag: timedelta = LAG,
+    examples: int = 5,
+    sample: int | None = None,
+    partials: Partials | None = None,
+    config: StoreConfig | None = None,
+    progress: bool = True,
+) -> Report:
+    """Compare a served log with what its requests should have been given; Ray must have been started.
+
+    Args:
+        log: the served log.
+        events: the usage log.
+        screens: the screen log; with `arrived_at`, or else events count from when they happened.
+        preprocessors: of the bundles that served; a row with the fingerprint of another is a mismatch.
+        lag: an event that arrived within this time of the reading may or may not have been stored by then.
+        examples: how many mismatches of each feature to keep.
+        sample: compare only so many requests, the same ones each time.
+        partials: where daily aggregates are kept; default: beside the usage log, `<log>.partials`.
+        config: the store's limits while it served.
+
+    Raises:
+        LogError: a log cannot be read, or the usage log has no day that a run was made of.
+    """
+    started = time.perf_counter()
+    logged = served_rows(log, _COLUMNS, sample=sample)
+    served = logged.filter(pl.col("degraded").list.len() == 0, pl.col("features_at").is_not_null()).with_row_index(
+        "row"
+    )
+    report = Report(logged.height, logged.height - served.height)
+    usage, report.changed_runs = _usage(served, events, partials or partials_of(events), progress)
+    moment = pl.col("features_at").cast(MOMENT) + _REST_OF_MS
+    readings = served.select("row", "user_id", "recent_screens", moment=moment)
+    differing = differing_screens(readings, screens, lag, config, progress=progress)
+    by_fingerprint = {preprocessor.fingerprint: preprocessor for preprocessor in preprocessors}
+    with tqdm(total=served.height, desc="compare", unit="requests", disable=None if progress else True) as bar:
+        for part in served.iter_slices(_SLICE):
+            rows = [_with_dict(row) for row in part.iter_rows(named=True)]
+            expected = _preprocessed(rows, by_fingerprint)
+            for row, values in zip(rows, expected, strict=True):
+                screens_then, lagging = differing.get(row["row"], (row["recent_screens"], False))
+                values["recent_screens"] = row["recent_screens"] if lagging else screens_then
+                values["product_usage_60d"] = usage.get(row["row"], row["product_usage_60d"])
+                report.lagging += lagging
+                report.unverifiable_usage += row["row"] not in usage
+                report.texts += row["text"] is not None
+                report.add(row, values, examples)
+            bar.update(part.height)
+    report.seconds = round(time.perf_counter() - started, 2)
+    return report
+
+
+def _with_dict(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"product_usage_60d": {pair["product"]: pair["uses"] for pair in row["product_usage_60d"]}}
+
+
+def _usage(
+    served: pl.DataFrame, events: Path, partials: Partials, progress: bool
+) -> tuple[dict[int, dict[str, int]], list[str]]:
+    """The usage of each row whose run can be made again, and the runs that would differ."""
+    runs = {run: window for run in served["usage_run"].unique().sort() if run and (window := window_of(run))}
+    none = served.filter(pl.col("usage_run").is_null())["row"]
+    usage: dict[int, dict[str, int]] = {row: {} for row in none}
+    if not runs:
+        return usage, []
+    windows = runs.values()
+    last, first = max(window.as_of for window in windows), min(window.first for window in windows)
+    days, _ = aggregate_days(events, Window(last, (last - first).days), partials, progress)
+    as_of = {run: window.as_of for run, window in runs.items()}
+    length = {run: window.days for run, window in runs.items()}
+    readings = served.filter(pl.col("usage_run").is_in(list(runs))).select(
+        "row",
+        "user_id",
+        as_of=pl.col("usage_run").replace_strict(as_of, return_dtype=pl.Date),
+        days=pl.col("usage_run").replace_strict(length, return_dtype=pl.Int64),
+    )
+    usage |= {row: {} for row in readings["row"]} | usage_at(readings, partials, progress=progress)
+    return usage, [run for run, window in runs.items() if run_id(window, _within(window, days)) != run]
+
+
+def _within(window: Window, days: Sequence[Partial]) -> list[Partial]:
+    return [partial for partial in days if str(window.first) <= partial.day <= str(window.last)]
+
+
+def _preprocessed(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Preprocessor]) -> list[dict[str, Any]]:
+    """What the preprocessing function makes of the features and the text of each row; see `Report.add`."""
+    expected: list[dict[str, Any]] = [{"preprocessing": " or ".join(sorted(known))} for _ in rows]
+    for fingerprint, preprocessor in known.items():
+        mine = [i for i, row in enumerate(rows) if row["preprocessing"] == fingerprint]
+        for i in mine:
+            context = preprocessor.context(rows[i]["recent_screens"], rows[i]["product_usage_60d"])
+            expected[i] |= {"preprocessing": fingerprint, "context_hash": context_hash(context)}
+        texts = [i for i in mine if rows[i]["text"] is not None]
+        for i, ids in zip(texts, preprocessor.tokens([rows[i]["text"] for i in texts]), strict=True):
+            unknown = int(np.count_nonzero(ids == preprocessor.unknown_id))
+            expected[i] |= {"text_hash": text_hash(ids), "tokens": len(ids), "unknown_tokens": unknown}
+    return expected
