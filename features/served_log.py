@@ -26,14 +26,14 @@ def served_rows(
     Raises:
         LogError: there is no log, it is empty, a file is damaged, or a column is missing or of another type.
     """
-    files = served_files(log, sorted({*columns, *_IDENTITY}), last_days)
     if sample is None:
-        frames = [frame.select(columns) for _, frame in files if frame.height]
+        frames = [frame for _, frame in served_files(log, columns, last_days) if frame.height]
     else:
         identities = [frame.hash_rows() for _, frame in served_files(log, _IDENTITY, last_days) if frame.height]
         limit = pl.concat(identities).sort().head(sample).max() if identities else None
-        frames = [frame.filter(frame.select(_IDENTITY).hash_rows() <= limit) for _, frame in files if frame.height]
-        frames = [frame.select(columns) for frame in frames]
+        files = served_files(log, sorted({*columns, *_IDENTITY}), last_days)
+        chosen = [frame.filter(frame.select(_IDENTITY).hash_rows() <= limit) for _, frame in files if frame.height]
+        frames = [frame.select(columns) for frame in chosen]
     if not frames:
         raise LogError(f"{log}: the log holds no rows")
     return pl.concat(frames)

@@ -1,0 +1,95 @@
+"""The served log's hashes tell inputs apart, and its reader names what does not fit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.event_log import LogError
+from features.preprocess import ContextInput
+from features.served_log import served_rows
+from features.served_schema import SERVED, context_hash, text_hash
+
+ids = st.lists(st.sampled_from([0, 1, 256, 40_000]), max_size=3)
+contexts = st.builds(
+    ContextInput,
+    st.lists(st.text('ab",', max_size=2), max_size=2).map(tuple),
+    st.dictionaries(st.text("ab", max_size=1), st.integers(1, 2), max_size=2),
+)
+
+
+@given(ids, ids)
+def test_texts_have_equal_hashes_if_their_tokens_are_equal(one: list[int], other: list[int]) -> None:
+    first, second = (text_hash(np.array(row, np.int32)) for row in (one, other))
+    assert (first == second) == (one == other)
+
+
+def test_a_text_hash_is_that_of_the_tokens_wherever_they_lie() -> None:
+    row = np.arange(12, dtype=np.int32)
+    assert text_hash(row[::2]) == text_hash(row[::2].copy()) == "f90640ae66199195"
+
+
+@given(contexts, contexts)
+def test_contexts_have_equal_hashes_if_they_are_equal(one: ContextInput, other: ContextInput) -> None:
+    assert (context_hash(one) == context_hash(other)) == (one == other)
+
+
+@given(contexts)
+def test_the_order_of_products_does_not_matter(context: ContextInput) -> None:
+    turned = dict(reversed([*context.product_usage_60d.items()]))
+    assert context_hash(ContextInput(context.recent_screens, turned)) == context_hash(context)
+
+
+def test_the_schema_loads_without_the_batch_extra() -> None:
+    script = "import sys, features.served_schema; print({'polars', 'ray', 'pandas'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    assert done.stdout == "set()\n"
+
+
+class TestReader:
+    def write(self, log: Path, day: int, table: pa.Table, name: str = "served-1.parquet") -> None:
+        folder = log / f"day=2026-03-{day:02}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, folder / name)
+
+    def table(self, *requests: str) -> pa.Table:
+        return pa.Table.from_pylist([{"request_id": request, "tokens": 3} for request in requests], SERVED)
+
+    def test_takes_the_last_days_counted_from_the_newest(self, tmp_path: Path) -> None:
+        for day in (1, 5, 6, 7):
+            self.write(tmp_path, day, self.table(f"r{day}"))
+        self.write(tmp_path, 7, self.table("draft"), ".served-2.parquet")
+        for days, found in ((None, ["r1", "r5", "r6", "r7"]), (3, ["r5", "r6", "r7"]), (1, ["r7"])):
+            assert served_rows(tmp_path, ["request_id"], days)["request_id"].to_list() == found
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            (
+                SERVED.empty_table().drop_columns(["tokens"]),
+                "day=2026-03-01/served-1.parquet: column 'tokens' is missing",
+            ),
+            (pa.table({"tokens": ["3"]}), "column 'tokens' is String, expected Int32"),
+            (SERVED.empty_table(), "the log holds no rows"),
+        ],
+    )
+    def test_names_what_does_not_fit(self, tmp_path: Path, table: pa.Table, message: str) -> None:
+        self.write(tmp_path, 1, table)
+        with pytest.raises(LogError, match=message):
+            served_rows(tmp_path, ["tokens"])
+
+    def test_names_a_damaged_file(self, tmp_path: Path) -> None:
+        self.write(tmp_path, 1, self.table("r1"))
+        file = tmp_path / "day=2026-03-01" / "served-1.parquet"
+        file.write_bytes(file.read_bytes()[:-20])
+        with pytest.raises(LogError, match=r"served-1.parquet: not a readable Parquet file"):
+            served_rows(tmp_path, ["tokens"])
