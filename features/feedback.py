@@ -1,0 +1,136 @@
+"""Feedback on answers: which product a conversation was about in the end; joined with the served log to training rows.
+
+Feedback comes from the Redis stream `events:feedback` or from a file, entries `request_id, product, at`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import polars as pl
+from redis.asyncio import Redis
+
+from features.labelled import read_rows
+from features.schema import FEEDBACK_STREAM, Identifier
+from features.served_log import served_files
+from features.training_rows import TrainingRow, rfc3339, write_rows
+
+_PAGE = 1000
+_COLUMNS = ("request_id", "answered_at", "user_id", "recent_screens", "product_usage_60d", "degraded", "text")
+
+
+class Feedback(msgspec.Struct, frozen=True):
+    """What a request was about in the end, and when somebody said so."""
+
+    request_id: Identifier
+    product: Identifier
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """A row of a chat file, as far as it matters here."""
+
+    text: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The newest feedback of each request, and counts of what it was chosen from."""
+
+    newest: Mapping[str, Feedback]
+    entries: int
+    malformed: int = 0
+
+
+def collect(entries: Sequence[Feedback], malformed: int = 0) -> Collected:
+    """Keep the newest of each request; of equally new ones the later in order."""
+    newest: dict[str, Feedback] = {}
+    for entry in entries:
+        if entry.request_id not in newest or entry.at >= newest[entry.request_id].at:
+            newest[entry.request_id] = entry
+    return Collected(newest, len(entries), malformed)
+
+
+def feedback_in_file(path: Path) -> Collected:
+    """Feedback from JSON lines or CSV.
+
+    Raises:
+        LabelledError: naming the file, the row and what is wrong with it.
+    """
+    return collect([feedback for _, feedback in read_rows(path, Feedback)])
+
+
+async def feedback_in_stream(redis: Redis, stream: str = FEEDBACK_STREAM) -> Collected:
+    """Feedback from the stream, page by page; malformed entries are counted."""
+    entries: list[Feedback] = []
+    malformed, after = 0, "-"
+    while page := await redis.xrange(stream, after, "+", count=_PAGE):
+        for _, fields in page:
+            try:
+                entries.append(msgspec.convert(fields, Feedback))
+            except msgspec.ValidationError:
+                malformed += 1
+        after = "(" + str(page[-1][0])
+    return collect(entries, malformed)
+
+
+def feedback_set(feedback: Collected, log: Path, out: Path, chats: Path | None = None) -> dict[str, Any]:
+    """Write labelled rows: text and features as they were served, the product as feedback has it.
+
+    Args:
+        log: the served log.
+        out: rows that `python -m models train` reads; CSV if it ends in `.csv`.
+        chats: texts by request_id, for a log without texts.
+
+    Returns:
+        Counts: rows, of these degraded (without features); entries of feedback, duplicate, malformed, of unknown
+        requests, and without text.
+
+    Raises:
+        LogError, LabelledError: what cannot be read, and why.
+    """
+    texts = _texts(chats) if chats else {}
+    served = dict(_served(log, feedback.newest))
+    labelled = [_row(row, feedback.newest[name], texts) for name, row in served.items()]
+    rows = sorted((row for row in labelled if row is not None), key=lambda row: (row.at, row.request_id))
+    kept = {row.request_id for row in rows}
+    return {
+        "out": str(out),
+        "rows": write_rows(out, rows),
+        "degraded": sum(bool(row["degraded"]) for name, row in served.items() if name in kept),
+        "feedback": feedback.entries,
+        "duplicates": feedback.entries - len(feedback.newest),
+        "malformed": feedback.malformed,
+        "unknown_requests": len(feedback.newest) - len(served),
+        "without_text": len(served) - len(rows),
+    }
+
+
+def _texts(chats: Path) -> dict[str, str]:
+    return {chat.request_id: chat.text for _, chat in read_rows(chats, _Message) if chat.request_id}
+
+
+def _served(log: Path, wanted: Mapping[str, Feedback]) -> Iterator[tuple[str, dict[str, Any]]]:
+    names = pl.Series(list(wanted), dtype=pl.String).implode()
+    for _, frame in served_files(log, _COLUMNS):
+        for row in frame.filter(pl.col("request_id").is_in(names)).iter_rows(named=True):
+            yield row["request_id"], row
+
+
+def _row(served: Mapping[str, Any], feedback: Feedback, texts: Mapping[str, str]) -> TrainingRow | None:
+    text = served["text"] if served["text"] is not None else texts.get(feedback.request_id)
+    if text is None:
+        return None
+    return TrainingRow(
+        text,
+        feedback.product,
+        served["recent_screens"],
+        {pair["product"]: pair["uses"] for pair in served["product_usage_60d"]},
+        served["user_id"],
+        rfc3339(served["answered_at"]),
+        feedback.request_id,
+    )
