@@ -24,7 +24,7 @@ from loadtests.figures import goals
 from loadtests.generator import LoadError, Timing
 from loadtests.messages import Messages, bodies
 from loadtests.sweep import Sweep
-from loadtests.targets import Target, TargetError, all_targets, reflector, running
+from loadtests.targets import Target, TargetError, all_targets, reflector, running, variants
 
 PAGE = ROOT / "docs" / "performance.md"
 RUNS = ROOT / "docs" / "runs"
@@ -116,7 +116,9 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 def _targets(arguments: argparse.Namespace) -> list[Target]:
     targets = all_targets(arguments.classifiers)
-    return [target for target in targets if target.name in (arguments.only or target.name)]
+    if arguments.only:
+        return [target for target in [*targets, *variants()] if target.name in arguments.only]
+    return targets
 
 
 def _limit(plan: Plan, redis_url: str, scratch: Path) -> float:
@@ -153,7 +155,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--generator", choices=("auto", "wrk", "built-in"), default="auto", help="of closed loops (auto)"
     )
     parser.add_argument("--classifiers", type=int, default=2, help="classifier replicas of the graph (2)")
-    names = [target.name for target in all_targets()]
+    names = [target.name for target in [*all_targets(), *variants()]]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
     parser.add_argument("--sweep", action="store_true", help="cost over text length, clients, users and cache size")
     parser.add_argument("--report", action="store_true", help="write docs/performance.md's tables from the saved run")

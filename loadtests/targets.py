@@ -81,8 +81,8 @@ def memory_mib(process: psutil.Process) -> float:
     return float(getattr(memory, "pss", 0) or memory.uss) / 2**20
 
 
-def baseline(name: str, title: str, entries: int) -> Target:
-    """The service by hand, with a text cache of some entries in each worker."""
+def baseline(name: str, title: str, entries: int, inference: str = "thread") -> Target:
+    """The service by hand, with a text cache of some entries in each worker; inference in a `thread` or `inline`."""
 
     def command(port: int, folder: Path) -> list[str]:
         return [
@@ -90,7 +90,7 @@ def baseline(name: str, title: str, entries: int) -> Target:
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--port", str(port)),
         ]
 
-    environment = {"TEXT_CACHE": str(entries)}
+    environment = {"TEXT_CACHE": str(entries), "INFERENCE": inference}
     return Target(name, title, command, ("Application startup complete", 2), environment, caches=entries > 0)
 
 
@@ -171,6 +171,11 @@ def reflector() -> Target:
     return Target(
         "reflector", "constant answers from a bare socket", command, ("listening", 1), answers=False, caches=False
     )
+
+
+def variants() -> list[Target]:
+    """Services that are compared only when they are named."""
+    return [baseline("fastapi_inline", "FastAPI, no cache, inference on the loop", 0, "inline")]
 
 
 @contextmanager

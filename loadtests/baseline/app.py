@@ -4,7 +4,8 @@
 
 The model, the preprocessing and the store are the project's own, so that only the service differs. Features are
 read in one pipelined round trip while the text is classified. `TEXT_CACHE` (entries, default 0: none) puts an LRU
-cache of each worker's own in front of the text part.
+cache of each worker's own in front of the text part. `INFERENCE=inline` classifies on the event loop rather than in
+a thread beside it: fewer switches between threads, but nothing else moves in the meantime.
 """
 
 import asyncio
@@ -76,10 +77,13 @@ class Lru:
 class Service:
     """The work behind the route."""
 
-    def __init__(self, bundle: Bundle, store: FeatureStore, desks: Mapping[str, str], cache_entries: int) -> None:
+    def __init__(
+        self, bundle: Bundle, store: FeatureStore, desks: Mapping[str, str], cache_entries: int, inline: bool = False
+    ) -> None:
         self._bundle, self._store, self._desks = bundle, store, desks
         self._classifier = bundle.classifier()
         self._cache = Lru(cache_entries)
+        self._inline = inline
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
 
     async def predict(self, message: Message) -> dict[str, Any]:
@@ -100,6 +104,9 @@ class Service:
             return UserFeatures(), ["recent_screens", "product_usage_60d"]
 
     async def _logits(self, text: str) -> Floats:
+        if self._inline:
+            await asyncio.sleep(0)  # the request for the features leaves first
+            return self._classify(text)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._classify, text)
 
     def _classify(self, text: str) -> Floats:
@@ -138,7 +145,8 @@ def build() -> FastAPI:
     desks = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["applications"][0]["args"]["desks"]
     redis = connect(os.environ["REDIS_URL"], REDIS_TIMEOUT_S, max_connections=MAX_CONNECTIONS)
     entries = int(os.environ.get("TEXT_CACHE", "0"))
-    return application(Service(Registry().load("production"), FeatureStore(redis), desks, entries))
+    inline = os.environ.get("INFERENCE") == "inline"
+    return application(Service(Registry().load("production"), FeatureStore(redis), desks, entries, inline))
 
 
 def application(service: Service) -> FastAPI:

@@ -26,10 +26,10 @@ def offline() -> Offline:
     return Offline(users={user: UserFeatures((), usage) for user, usage in USAGE.items()})
 
 
-@pytest.fixture
-async def by_hand(bundle: Bundle, redis: Redis) -> httpx.AsyncClient:
+@pytest.fixture(params=["thread", "inline"])
+async def by_hand(request: pytest.FixtureRequest, bundle: Bundle, redis: Redis) -> httpx.AsyncClient:
     await demo.seed(FeatureStore(redis), 9)
-    service = Service(bundle, FeatureStore(redis), DESKS, cache_entries=2)
+    service = Service(bundle, FeatureStore(redis), DESKS, cache_entries=2, inline=request.param == "inline")
     return httpx.AsyncClient(transport=httpx.ASGITransport(application(service)), base_url="http://by-hand")
 
 
