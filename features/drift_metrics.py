@@ -1,0 +1,43 @@
+"""Drift figures as Prometheus text, for the node exporter's textfile collector."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from features.drift import Drift
+from features.partials import replacing
+
+_Samples = list[tuple[str, float]]
+"""Labels, as they stand after the name, and values."""
+
+
+def write_metrics(path: Path, drift: Drift, now: float) -> None:
+    """Write the figures; the collector, which reads files named `*.prom`, never sees half of them.
+
+    Args:
+        now: seconds since 1970.
+    """
+    with replacing(path) as draft:
+        draft.write_text("".join(_lines(drift, now)), encoding="utf-8")
+
+
+def _lines(drift: Drift, now: float) -> Iterator[str]:
+    shifts = [(label_of("feature", shift.feature), shift.psi) for shift in drift.shifts]
+    outside = [(label_of("feature", name), float(count)) for name, count in drift.out_of_range.items()]
+    metrics: list[tuple[str, str, _Samples]] = [
+        ("psi", "Population stability index against the training data", [(k, v) for k, v in shifts if v is not None]),
+        ("out_of_range_requests", "Requests with a value that no training row has", outside),
+        ("requests", "Requests that were compared", [("", float(drift.requests))]),
+        ("last_run_timestamp_seconds", "When these figures were computed", [("", now)]),
+    ]
+    for name, rate in drift.rates.items():
+        if rate is not None:
+            metrics.append((name, name.replace("_", " ").capitalize(), [("", rate)]))
+    for name, explained, samples in metrics:
+        yield f"# HELP switchboard_drift_{name} {explained}.\n# TYPE switchboard_drift_{name} gauge\n"
+        yield from (f"switchboard_drift_{name}{labels} {value!r}\n" for labels, value in samples)
+
+
+def label_of(name: str, value: str) -> str:
+    """A label as it stands after a metric's name."""
+    escaped = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return f'{{{name}="{escaped}"}}'
