@@ -18,35 +18,39 @@ class MissingExtra(RuntimeError):
 
 def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], None]) -> None:
     """Add the parsers of the batch commands."""
+    from features import offline_commands
+
     materialize = commands.add_parser("materialize", help="the usage log's last 60 days into the feature store")
     materialize.set_defaults(run=_materialize)
     materialize.add_argument("--events", type=Path, required=True, help="usage log: Parquet under day=YYYY-MM-DD/")
     materialize.add_argument(
         "--as-of", type=date.fromisoformat, default=datetime.now(UTC).date(), help="the window ends before this day"
     )
-    materialize.add_argument("--window-days", type=_positive, default=60)
+    materialize.add_argument("--window-days", type=positive, default=60)
     materialize.add_argument("--partials", type=Path, help="daily aggregates are kept here (default: EVENTS.partials)")
-    materialize.add_argument("--ttl-days", type=_positive, default=3, help="how long the values live in Redis")
+    materialize.add_argument("--ttl-days", type=positive, default=3, help="how long the values live in Redis")
     materialize.add_argument("--no-publish", action="store_true", help="write the run, but do not show it to readers")
-    _ray_options(materialize)
+    ray_options(materialize)
     redis_url(materialize)
 
     simulate = commands.add_parser("simulate", help="made-up users, usage logs, screens and chats, of any size")
     simulate.set_defaults(run=_simulate)
     simulate.add_argument("--out", type=Path, required=True, help="folder for usage/, screens/ and chats.jsonl")
-    simulate.add_argument("--users", type=_positive, default=1_000)
-    simulate.add_argument("--days", type=_positive, default=60)
+    simulate.add_argument("--users", type=positive, default=1_000)
+    simulate.add_argument("--days", type=positive, default=60)
     simulate.add_argument("--end", type=date.fromisoformat, default=datetime.now(UTC).date(), help="day after the last")
-    simulate.add_argument("--events", type=_positive, help="about how many uses in all (default: natural activity)")
+    simulate.add_argument("--events", type=positive, help="about how many uses in all (default: natural activity)")
     simulate.add_argument("--messages", type=int, default=1_000, help="chats on the last day")
     simulate.add_argument("--messages-file", type=Path, help="labelled JSONL that texts are drawn from")
     simulate.add_argument("--malformed", type=float, default=0.0, help="share of usage rows to spoil, 0 to 1")
     simulate.add_argument("--seed", type=int, default=0)
+    offline_commands.add_commands(commands, redis_url)
 
 
-def _ray_options(command: argparse.ArgumentParser) -> None:
+def ray_options(command: argparse.ArgumentParser) -> None:
+    """Where Ray runs."""
     command.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
-    command.add_argument("--cpus", type=_positive, help="CPUs of a local Ray (default: all)")
+    command.add_argument("--cpus", type=positive, help="CPUs of a local Ray (default: all)")
 
 
 def _materialize(arguments: argparse.Namespace) -> None:
@@ -88,7 +92,8 @@ def show(summary: Summary) -> None:
     print(json.dumps(summary))
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument that is a number above 0."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")

@@ -1,0 +1,161 @@
+"""The commands that read logs: `training-set`, `skew`, `drift`. What they need is imported when they run."""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.batch_commands import positive, ray_options, require_extra, show
+
+if TYPE_CHECKING:
+    from features.skew import Report
+
+_ROOT = Path(__file__).resolve().parent.parent
+_STREAM = Path("events:feedback")
+
+
+def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Add the parsers."""
+    training = commands.add_parser("training-set", help="labelled chats with the features of their moments")
+    training.set_defaults(run=_training_set)
+    training.add_argument("--out", type=Path, required=True, help="rows for `models train`: .jsonl or .csv")
+    training.add_argument("--chats", type=Path, help="text, product, user_id, at; with --feedback: request_id, text")
+    _logs(training, required=False)
+    _bundle(training)
+    training.add_argument(
+        "--run-delay-hours", type=float, default=3.0, help="when a day's usage run is there, after 00:00 UTC"
+    )
+    training.add_argument("--window-days", type=positive, default=60)
+    training.add_argument(
+        "--feedback", type=Path, nargs="?", const=_STREAM, help="label the served log with a file's rows, or Redis'"
+    )
+    training.add_argument("--log", type=Path, help="the served log, with --feedback")
+    ray_options(training)
+    redis_url(training)
+
+    skew = commands.add_parser("skew", help="compute what was served again from raw events, and compare")
+    skew.set_defaults(run=_skew)
+    skew.add_argument("--log", type=Path, required=True, help="the served log")
+    _logs(skew, required=True)
+    _bundle(skew, action="append")
+    skew.add_argument("--lag-ms", type=float, default=1000.0, help="within which an arriving screen gets stored")
+    skew.add_argument("--examples", type=int, default=5, help="mismatches shown for each feature")
+    skew.add_argument("--sample", type=positive, help="compare only so many requests")
+    ray_options(skew)
+
+    drift = commands.add_parser("drift", help="compare what was served with the training data")
+    drift.set_defaults(run=_drift)
+    drift.add_argument("--log", type=Path, required=True, help="the served log")
+    drift.add_argument("--data", type=Path, default=_ROOT / "models" / "corpus", help="training data (default: corpus)")
+    drift.add_argument("--days", type=positive, help="the last so many days of the log (default: all)")
+    _bundle(drift)
+    drift.add_argument("--metrics-file", type=Path, help="write Prometheus text, for a textfile collector")
+
+
+def _logs(command: argparse.ArgumentParser, required: bool) -> None:
+    command.add_argument("--events", type=Path, required=required, help="usage log: Parquet under day=YYYY-MM-DD/")
+    command.add_argument("--screens", type=Path, required=required, help="screen log: Parquet under day=YYYY-MM-DD/")
+    command.add_argument("--partials", type=Path, help="daily aggregates are kept here (default: EVENTS.partials)")
+
+
+def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
+    help = "bundle folder, or a pointer to one (default: production); of its preprocessing"
+    command.add_argument("--bundle", type=Path, help=help, **options)
+
+
+def _training_set(arguments: argparse.Namespace) -> None:
+    require_extra()
+    if arguments.feedback is not None:
+        _feedback_set(arguments)
+        return
+    _require(arguments, "chats", "events", "screens")
+    from features.bundled import bundled_preprocessor
+    from features.event_log import day_files
+    from features.ray_session import session
+    from features.training_set import training_set
+
+    day_files(arguments.events)
+    preprocessor = bundled_preprocessor(arguments.bundle)
+    logs = (arguments.chats, arguments.events, arguments.screens)
+    options = {"run_delay": timedelta(hours=arguments.run_delay_hours), "window_days": arguments.window_days}
+    with session(arguments.ray_address, arguments.cpus):
+        show(training_set(*logs, arguments.out, preprocessor, partials=_partials(arguments), **options))
+
+
+def _feedback_set(arguments: argparse.Namespace) -> None:
+    _require(arguments, "log")
+    from features.feedback import Collected, feedback_in_file, feedback_in_stream, feedback_set
+    from features.store import connect
+
+    async def from_redis() -> Collected:
+        redis = connect(arguments.redis_url, 10.0)
+        try:
+            return await feedback_in_stream(redis)
+        finally:
+            await redis.aclose()
+
+    stored = arguments.feedback == _STREAM
+    feedback = asyncio.run(from_redis()) if stored else feedback_in_file(arguments.feedback)
+    show(feedback_set(feedback, arguments.log, arguments.out, arguments.chats))
+
+
+def _skew(arguments: argparse.Namespace) -> None:
+    require_extra()
+    from features.bundled import bundled_preprocessor
+    from features.ray_session import session
+    from features.skew import skew
+
+    preprocessors = [bundled_preprocessor(path) for path in arguments.bundle or [None]]
+    with session(arguments.ray_address, arguments.cpus):
+        report = skew(
+            arguments.log,
+            arguments.events,
+            arguments.screens,
+            preprocessors,
+            lag=timedelta(milliseconds=arguments.lag_ms),
+            examples=arguments.examples,
+            sample=arguments.sample,
+            partials=_partials(arguments),
+        )
+    conclude(report)
+
+
+def conclude(report: "Report") -> None:
+    """Print what was found; a mismatch ends the process with exit code 1."""
+    from features.offline_tables import skew_table
+
+    print("\n".join(skew_table(report)))
+    show(report.summary())
+    if report.mismatches:
+        sys.exit(1)
+
+
+def _drift(arguments: argparse.Namespace) -> None:
+    require_extra()
+    from features.bundled import bundled_preprocessor
+    from features.drift import drift
+    from features.drift_metrics import write_metrics
+    from features.offline_tables import drift_table
+
+    preprocessor = bundled_preprocessor(arguments.bundle)
+    found = drift(arguments.log, arguments.data, preprocessor, arguments.days)
+    if arguments.metrics_file:
+        write_metrics(arguments.metrics_file, found, time.time())
+    print("\n".join(drift_table(found)))
+    show(found.summary())
+
+
+def _partials(arguments: argparse.Namespace) -> Any:
+    from features.partials import Partials
+
+    return Partials(arguments.partials) if arguments.partials else None
+
+
+def _require(arguments: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(arguments, name) is None:
+            raise ValueError(f"training-set: --{name} is missing")

@@ -1,0 +1,38 @@
+"""What `skew` and `drift` found, as tables to read."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC
+
+from features.drift import Drift
+from features.skew import Mismatch, Report
+
+
+def skew_table(report: Report) -> Iterator[str]:
+    """Mismatches of each feature with examples; ids and values, never texts."""
+    yield f"{'feature':<20}{'mismatches':>12}{'share':>10}"
+    for feature, count in report.by_feature.items():
+        yield f"{feature:<20}{count:>12,}{count / max(report.compared, 1):>10.2%}"
+        yield from (_example(mismatch) for mismatch in report.examples.get(feature, []))
+    for run in report.changed_runs:
+        yield f"usage run {run}: made of other events than the usage log holds now, or with another version of polars"
+
+
+def drift_table(drift: Drift) -> Iterator[str]:
+    """Shifts with their reading, then rates and counts."""
+    yield f"{'feature':<40}{'PSI':>8}  {'reading':<16}{'training':>10}{'served':>10}"
+    for shift in drift.shifts:
+        index = "-" if shift.psi is None else f"{shift.psi:.3f}"
+        rows = f"{shift.training_rows:>10,}{shift.served_rows:>10,}"
+        yield f"{shift.feature:<40}{index:>8}  {shift.reading:<16}{rows}"
+    yield "PSI below 0.1: stable; up to 0.25: moderate shift; above: large shift (Siddiqi, 2006)"
+    for name, rate in drift.rates.items():
+        yield f"{name.replace('_', ' '):<40}{'-' if rate is None else f'{rate:.2%}':>8}"
+    for name, count in drift.out_of_range.items():
+        yield f"{f'requests out of range: {name}':<40}{count:>8,}"
+
+
+def _example(mismatch: Mismatch) -> str:
+    at = mismatch.features_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    served, expected = json.dumps(mismatch.served), json.dumps(mismatch.expected)
+    return f"  {mismatch.request_id} of {mismatch.user_id} at {at}: served {served}, expected {expected}"

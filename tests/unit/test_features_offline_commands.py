@@ -1,0 +1,81 @@
+"""`training-set`, `skew` and `drift` on the command line: a JSON line at the end, one line of error, exit codes."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from local_redis import LocalRedis
+from redis.asyncio import Redis
+
+from features.__main__ import main
+from features.bundled import bundled_preprocessor
+from features.offline_commands import conclude
+from features.schema import FEEDBACK_STREAM, UserFeatures
+from features.skew import FEATURES, Report
+from tests.unit.offline_world import NOON
+from tests.unit.served_world import served_row, write_log
+
+PREPROCESSOR = bundled_preprocessor()
+Output = pytest.CaptureFixture[str]
+
+
+ANSWERED = served_row("r1", "ana", UserFeatures(("home",)), "hi", PREPROCESSOR)
+
+
+def summary(output: str) -> dict[str, Any]:
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+class TestTrainingSet:
+    @pytest.mark.parametrize("from_redis", [True, False])
+    async def test_from_feedback(
+        self, tmp_path: Path, redis: Redis, redis_server: LocalRedis, capsys: Output, from_redis: bool
+    ) -> None:
+        entry = {"request_id": "r1", "product": "security", "at": NOON.isoformat()}
+        fields: dict[Any, Any] = {**entry}
+        await redis.xadd(FEEDBACK_STREAM, fields)
+        (tmp_path / "feedback.jsonl").write_text(json.dumps(entry))
+        source = ["--redis-url", redis_server.url] if from_redis else [str(tmp_path / "feedback.jsonl")]
+        out = tmp_path / "out.jsonl"
+        log = write_log(tmp_path / "served", [ANSWERED])
+        arguments = ["training-set", "--log", str(log), "--out", str(out), "--feedback", *source]
+        assert await asyncio.to_thread(main, arguments) == 0
+        assert summary(capsys.readouterr().out)["rows"] == 1
+        assert json.loads(out.read_text())["product"] == "security"
+
+    @pytest.mark.parametrize(
+        ("arguments", "missing"), [(["--feedback"], "--log"), (["--chats", "c.jsonl"], "--events"), ([], "--chats")]
+    )
+    def test_says_what_is_missing(self, arguments: list[str], missing: str, capsys: Output) -> None:
+        assert run("training-set", "--out", "out.jsonl", *arguments) == 2
+        assert capsys.readouterr().err == f"error: training-set: {missing} is missing\n"
+
+
+class TestSkew:
+    def test_ends_well_where_nothing_differs(self, capsys: Output) -> None:
+        conclude(Report(requests=8, degraded=1, compared=7, changed_runs=["2026-03-02-60d-01234567"]))
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[1:] for line in lines[1:-2]] == [["0", "0.00%"]] * len(FEATURES)
+        assert lines[-2].startswith("usage run 2026-03-02-60d-01234567: made of other events")
+        counts = summary(lines[-1])
+        assert (counts["requests"], counts["compared"], counts["mismatches"]) == (8, 7, 0)
+
+
+class TestDrift:
+    def test_from_the_corpus_with_metrics(self, tmp_path: Path, capsys: Output) -> None:
+        log, metrics = write_log(tmp_path / "served", [ANSWERED]), tmp_path / "drift.prom"
+        assert run("drift", "--log", log, "--metrics-file", metrics) == 0
+        output = capsys.readouterr().out
+        assert output.splitlines()[0].split() == ["feature", "PSI", "reading", "training", "served"]
+        assert summary(output)["requests"] == 1
+        assert "switchboard_drift_requests 1.0\n" in metrics.read_text()
+
+    def test_without_a_log_is_one_line_of_error(self, tmp_path: Path, capsys: Output) -> None:
+        assert run("drift", "--log", tmp_path / "nowhere") == 2
+        assert capsys.readouterr().err == f"error: {tmp_path / 'nowhere'}: no such folder\n"
