@@ -92,10 +92,11 @@ class FeatureStore:
             redis.RedisError, OSError, TimeoutError: the store did not answer.
         """
         at_ms = int(self._clock() * 1000)
-        run, answers = await self._read_run(users, self._run, at_ms)
-        if run != self._run:
-            self._run = run
-            run, answers = await self._read_run(users, run, at_ms)
+        asked = self._run
+        run, answers = await self._read_run(users, asked, at_ms)
+        if run != asked:
+            self._run = asked = run
+            _, answers = await self._read_run(users, asked, at_ms)
         recent, usage = answers[: len(users)], answers[len(users) :]
         features = [
             UserFeatures(
@@ -104,7 +105,7 @@ class FeatureStore:
             )
             for i, seen in enumerate(recent)
         ]
-        return Reading(features, at_ms, self._run)
+        return Reading(features, at_ms, asked)
 
     async def _read_run(self, users: Sequence[str], run: str | None, at_ms: int) -> tuple[str | None, list[Any]]:
         since = at_ms - self.config.screen_window_s * 1000

@@ -1,5 +1,6 @@
 """The online feature store, on a real Redis."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +30,17 @@ class CountingConnection(Connection):
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         CountingConnection.sent += 1
         await super().send_packed_command(command, check_health)
+
+
+async def test_readers_at_once_all_learn_the_run(redis: Redis) -> None:
+    """They share a store, so one may learn the run while another still waits for an answer without it."""
+    for run in ("r1", "r2"):
+        await FeatureStore(redis).write_usage(run, {"ana": {run: 1}})
+    store = FeatureStore(redis)
+    for run in ("r1", "r2"):
+        await FeatureStore(redis).publish_run(run)
+        readings = await asyncio.gather(*(store.reading(["ana"]) for _ in range(5)))
+        assert [(r.usage_run, dict(r.users[0].product_usage_60d)) for r in readings] == [(run, {run: 1})] * 5
 
 
 async def test_any_number_of_users_costs_one_round_trip(redis: Redis, redis_server: LocalRedis) -> None:
