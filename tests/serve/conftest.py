@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from local_redis import LocalRedis
 from ports import free_port
 
@@ -26,6 +27,8 @@ class Service:
     metrics: str
     redis: LocalRedis
     process: "subprocess.Popen[str]"
+    log: Path
+    """The served log, message texts included; a file a second."""
 
 
 def command(state: Path, port: int, *options: str) -> list[str]:
@@ -64,8 +67,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedi
 @pytest.fixture(scope="package")
 def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service, for the tests of this folder; it ends with them."""
-    port = free_port()
-    arguments = command(tmp_path_factory.mktemp("state"), port)
+    port, folder = free_port(), tmp_path_factory.mktemp("state")
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    application = config["applications"][0]["args"]
+    application["served_log"] |= {"text": True, "rotate_s": 1}
+    application |= {"redis_timeout_ms": 2000, "gather_timeout_ms": 4000}  # a busy machine is not what is tested
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = command(folder, port, "--config", str(folder / "config.yaml"))
     environment = os.environ | {"REDIS_URL": redis_server.url}
     with subprocess.Popen(
         arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -73,6 +81,6 @@ def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) 
         wait_until_ready(process)
         metrics = f"http://127.0.0.1:{arguments[arguments.index('--metrics-port') + 1]}/metrics"
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
-            yield Service(http, metrics, redis_server, process)
+            yield Service(http, metrics, redis_server, process, folder / "served")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 0
