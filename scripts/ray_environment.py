@@ -33,6 +33,8 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
+    os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.edge:middlewares")
+    os.environ.setdefault("RAY_SERVE_HAPROXY_METRICS_ENABLED", "0")  # the ingress counts requests at less cost
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
     for patience in ("READY_CHECK", "HEALTH_CHECK"):
         os.environ.setdefault(f"RAY_SERVE_PROXY_{patience}_TIMEOUT_S", "60")
