@@ -1,7 +1,9 @@
 """Ray for batch work: a session of this process's own, or a cluster; and independent items mapped over it."""
 
+import gc
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,8 @@ Row = dict[str, Any]
 _ONE_THREAD = {"POLARS_MAX_THREADS": "1"}
 """A task has one CPU; polars would take them all."""
 _BLOCKS_PER_CPU = 4
+_RETRIES = 3
+"""Of items whose worker died; Ray Data would try for ever."""
 
 
 @contextmanager
@@ -37,6 +41,9 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         yield
     finally:
         ray.shutdown()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()  # Ray does not wait for its processes, which Python would complain of some time later
 
 
 def map_items(kernel: Callable[[Any], Any], items: Sequence[Any], unit: str, progress: bool = True) -> Iterator[Any]:
@@ -60,9 +67,10 @@ def map_items(kernel: Callable[[Any], Any], items: Sequence[Any], unit: str, pro
     cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     blocks = min(len(items), _BLOCKS_PER_CPU * cpus)
     rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=blocks)
-    bar = tqdm(
-        rows.map(answer, num_cpus=1).iter_rows(), total=len(items), unit=unit, disable=None if progress else True
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # this Ray has no other way to say it
+        answers = rows.map(answer, num_cpus=1, max_retries=_RETRIES)
+    bar = tqdm(answers.iter_rows(), total=len(items), unit=unit, disable=None if progress else True)
     try:
         for row in bar:
             if row.get("error") is not None:
