@@ -1,6 +1,7 @@
 """Event logs on disk and as frames, and what features they give, computed one event after the other."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from features.preprocess import Preprocessor
 from features.store import StoreConfig
+from features.training_set import training_set
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MS = timedelta(milliseconds=1)
@@ -66,6 +69,23 @@ def write_days(folder: Path, frame: pl.DataFrame) -> Path:
         target.mkdir(exist_ok=True)
         part.write_parquet(target / "part-0.parquet")
     return folder
+
+
+def write_world(world: Path, screens: Iterable[Screen], uses: Iterable[Use], sent: Mapping[str, datetime]) -> Path:
+    """The logs `screens` and `usage`, and `chats.jsonl` with a message of each user."""
+    write_days(world / "screens", screen_frame(screens))
+    write_days(world / "usage", use_frame(uses))
+    chats = [
+        {"text": f"hi {user}", "product": "loans", "user_id": user, "at": at.isoformat()} for user, at in sent.items()
+    ]
+    (world / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    return world
+
+
+def build(world: Path, preprocessor: Preprocessor, out: str = "set.jsonl", **options: Any) -> dict[str, Any]:
+    """The training set of a world's chats and logs."""
+    logs = (world / "chats.jsonl", world / "usage", world / "screens")
+    return training_set(*logs, world / out, preprocessor, progress=False, **options)
 
 
 def readings(rows: Sequence[tuple[str, datetime]], **more: Any) -> pl.DataFrame:

@@ -71,6 +71,15 @@ class TestReader:
         for days, found in ((None, ["r1", "r5", "r6", "r7"]), (3, ["r5", "r6", "r7"]), (1, ["r7"])):
             assert served_rows(tmp_path, ["request_id"], days)["request_id"].to_list() == found
 
+    def test_takes_as_many_rows_as_asked_for_and_the_same_again(self, tmp_path: Path) -> None:
+        for day in (1, 2, 3):
+            self.write(tmp_path, day, self.table(*(f"r{day}-{i}" for i in range(50))))
+        some = served_rows(tmp_path, ["tokens", "request_id"], sample=40)
+        assert some.shape == (40, 2)
+        assert some["request_id"].n_unique() == 40
+        assert some.equals(served_rows(tmp_path, ["tokens", "request_id"], sample=40))
+        assert served_rows(tmp_path, ["tokens"], sample=1000).height == 150
+
     @pytest.mark.parametrize(
         ("table", "message"),
         [

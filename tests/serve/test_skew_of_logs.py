@@ -3,26 +3,21 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from local_redis import LocalRedis
 
 from features.batch import Window, materialize
 from features.bundled import bundled_preprocessor
 from features.preprocess import Preprocessor
-from features.ray_session import map_items, session
+from features.ray_session import session
 from features.schema import UserFeatures
-from features.screen_skew import Event, explained
-from features.served_log import served_rows as read_served
 from features.skew import FEATURES, Report, skew
 from features.store import FeatureStore, connect
 from features.usage_writer import UsageWriter
 from tests.unit.offline_world import screen_frame, usage_then, use_frame, write_days
+from tests.unit.redis_process import RedisProcess
 from tests.unit.served_world import MIDNIGHT, USERS, Row, World, preprocessed, served, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray.data.context")
@@ -34,50 +29,59 @@ STORED_AFTER = timedelta(seconds=8)
 
 
 @pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    with RedisProcess(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The usage log and the screen log; Ray runs."""
     folder = tmp_path_factory.mktemp("logs")
     write_days(folder / "usage", use_frame(WORLD.uses))
     write_days(folder / "screens", screen_frame(WORLD.screens))
     with session(cpus=2):
-        assert [*map_items(len, ["warm", "up"], "words", False)] == [4, 2]
         yield folder
 
 
 @pytest.fixture(scope="module")
-def runs(logs: Path, redis_server: LocalRedis) -> list[str | None]:
+def runs(logs: Path, server: RedisProcess) -> list[str | None]:
     """No run, that of the demo, and those of two days."""
 
     async def prepare() -> None:
-        redis = connect(redis_server.url, 5.0)
+        redis = connect(url(server), 5.0)
         await redis.flushall()
         await FeatureStore(redis).write_usage("demo", {user: {"loans": 1} for user in USERS})
         await redis.aclose()
 
     asyncio.run(prepare())
-    writer = UsageWriter(redis_server.url)
+    writer = UsageWriter(url(server))
     windows = [Window(TODAY - timedelta(days=1)), Window(TODAY)]
     made = [materialize(logs / "usage", window, writer, publish=False, progress=False)["run"] for window in windows]
     return [None, "demo", *made]
 
 
 @pytest.fixture(scope="module")
-def rows(runs: list[str | None], redis_server: LocalRedis) -> list[Row]:
+def rows(runs: list[str | None], server: RedisProcess) -> list[Row]:
     """What was served, at once."""
-    return asyncio.run(served(WORLD, redis_server.url, PREPROCESSOR, runs))
+    return asyncio.run(served(WORLD, url(server), PREPROCESSOR, runs))
 
 
 @pytest.fixture
-def late_rows(rows: list[Row], runs: list[str | None], redis_server: LocalRedis) -> list[Row]:
+def late_rows(rows: list[Row], runs: list[str | None], server: RedisProcess) -> list[Row]:
     """What is served while the ingester lags."""
 
     async def again() -> list[Row]:
-        redis = connect(redis_server.url, 5.0)
+        redis = connect(url(server), 5.0)
         await redis.delete("usage:run", *[f"screens:{user}" for user in USERS])
         await redis.aclose()
-        return await served(WORLD, redis_server.url, PREPROCESSOR, runs, STORED_AFTER)
+        return await served(WORLD, url(server), PREPROCESSOR, runs, STORED_AFTER)
 
     return asyncio.run(again())
+
+
+def url(server: RedisProcess) -> str:
+    return f"redis://127.0.0.1:{server.port}/0"
 
 
 def compare(tmp_path: Path, logs: Path, rows: Sequence[Row], **options: Any) -> Report:
@@ -150,16 +154,6 @@ class TestServing:
     def test_a_sample_is_as_large_as_asked_for(self, tmp_path: Path, logs: Path, rows: list[Row]) -> None:
         assert compare(tmp_path, logs, rows, sample=37).compared == 37
 
-
-class TestLogs:
-    def test_a_sample_is_part_of_the_log_and_the_same_again(self, tmp_path: Path, rows: list[Row]) -> None:
-        log = write_log(tmp_path, rows)
-        some = read_served(log, ["request_id", "tokens"], sample=100)
-        assert some.height == 100
-        assert some.equals(read_served(log, ["request_id", "tokens"], sample=100))
-        assert {*some["request_id"]} < {row["request_id"] for row in rows}
-        assert read_served(log, ["user_id"], sample=10_000).height == len(rows)
-
     def test_a_run_of_other_events_is_reported(self, tmp_path: Path, logs: Path, rows: list[Row]) -> None:
         run = f"{TODAY}-60d-00000000"
         log = [r | {"usage_run": run} for r in rows if str(r["usage_run"]).startswith(f"{TODAY}-60d")]
@@ -201,30 +195,3 @@ def fingerprint() -> Row:
 
 def degraded() -> Row:
     return {"degraded": ["recent_screens", "product_usage_60d"], "features_at": None, "usage_run": None}
-
-
-class TestExplained:
-    events = st.lists(st.tuples(st.integers(0, 4), st.sampled_from("ab"), st.booleans()), max_size=7).map(
-        lambda drawn: [(f"e{number}\x1f{screen}", screen, sure) for number, screen, sure in drawn]
-    )
-
-    @settings(max_examples=300)
-    @given(events, st.lists(st.sampled_from("ab"), max_size=3))
-    def test_where_some_choice_of_the_unsure_gives_what_was_served(self, events: list[Event], shown: list[str]) -> None:
-        unique = [event for i, event in enumerate(events) if event[0] not in [e[0] for e in events[:i]]]
-        assert explained(shown, unique, 3) == (shown in list(answers(unique, 3)))
-
-    def test_by_an_older_time_of_a_screen_whose_newer_one_was_not_stored(self) -> None:
-        events = [("e\x1fa", "a", False), ("f\x1fb", "b", True), ("e\x1fa", "a", True)]
-        assert explained(["b", "a"], events, 5)
-        assert explained(["a", "b"], events, 5)
-        assert not explained(["b"], [("f\x1fb", "b", True), ("g\x1fa", "a", True)], 5)
-
-
-def answers(events: Sequence[Event], limit: int) -> Iterator[list[str]]:
-    """What the store may answer: for each choice of the unsure events, its newest screens."""
-    unsure = [event for event in events if not event[2]]
-    for count in range(len(unsure) + 1):
-        for chosen in combinations(unsure, count):
-            stored = [event for event in events if event[2] or event in chosen]
-            yield [screen for _, screen, _ in stored[:limit]][::-1]

@@ -1,0 +1,58 @@
+"""`training-set` and `skew` on the command line, each with a Ray of its own."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.__main__ import main
+from features.bundled import bundled_preprocessor
+from features.schema import UserFeatures
+from tests.unit.offline_world import NOON, Screen, Use, screen_frame, use_frame, write_days
+from tests.unit.served_world import served_row, write_log
+
+pytestmark = pytest.mark.filterwarnings("ignore:::ray.data.context")
+"""Ray Data warns of its own defaults."""
+PREPROCESSOR = bundled_preprocessor()
+SECRET = "my pin is swordfish"
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """Ana saw a screen a minute ago, and used a product yesterday."""
+    write_days(tmp_path / "usage", use_frame([Use("ana", "loans", NOON - timedelta(days=1))]))
+    write_days(tmp_path / "screens", screen_frame([Screen("e1", "ana", "home", NOON - timedelta(minutes=1))]))
+    return tmp_path
+
+
+def summary(output: str) -> dict[str, Any]:
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_training_set_from_chats(logs: Path, capsys: Output) -> None:
+    chat = {"text": "hi", "product": "loans", "user_id": "ana", "at": NOON.isoformat()}
+    (logs / "chats.jsonl").write_text(json.dumps(chat))
+    inputs = ("--chats", logs / "chats.jsonl", "--events", logs / "usage", "--screens", logs / "screens")
+    assert run("training-set", *inputs, "--out", logs / "out.csv", "--cpus", "1") == 0
+    counts = summary(capsys.readouterr().out)
+    assert [counts[name] for name in ("rows", "with_screens", "with_usage", "days_missing")] == [1, 1, 1, 59]
+    assert (logs / "out.csv").read_text().splitlines()[1].startswith('hi,loans,"[""home""]","{""loans"": 1}",ana,')
+
+
+def test_skew_names_what_differs_and_shows_no_text(logs: Path, capsys: Output) -> None:
+    row = served_row("r1", "ana", UserFeatures(("home",), {"loans": 2}), SECRET, PREPROCESSOR)
+    log = write_log(logs / "served", [row])
+    with pytest.raises(SystemExit, match="1"):
+        run("skew", "--log", log, "--events", logs / "usage", "--screens", logs / "screens", "--cpus", "1")
+    output = capsys.readouterr().out
+    assert '  r1 of ana at 2026-03-02T12:00:00.000Z: served {"loans": 2}, expected {}' in output.splitlines()
+    assert "swordfish" not in output
+    by_feature = summary(output)["by_feature"]
+    assert {name: count for name, count in by_feature.items() if count} == {"product_usage_60d": 1}
