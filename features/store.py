@@ -21,8 +21,8 @@ from redis.backoff import NoBackoff
 from features import screens
 from features.cluster import ClusterClient
 from features.schema import ScreenEvent, UserFeatures
-
-RUN_KEY = "usage:run"
+from features.snapshot import RUN_KEY as RUN_KEY
+from features.snapshot import snapshot, usage_key
 
 
 class StoreConfig(BaseModel):
@@ -86,38 +86,14 @@ class FeatureStore:
     async def reading(self, users: Sequence[str]) -> Reading:
         """The features of each user, as of now, and what must be known to compute them again later.
 
-        The usage run is learnt in the same round trip; only the first read after a run flipped needs a second.
-
         Raises:
             redis.RedisError, OSError, TimeoutError: the store did not answer.
         """
         at_ms = int(self._clock() * 1000)
-        asked = self._run
-        run, answers = await self._read_run(users, asked, at_ms)
-        if run != asked:
-            self._run = asked = run
-            _, answers = await self._read_run(users, asked, at_ms)
-        recent, usage = answers[: len(users)], answers[len(users) :]
-        features = [
-            UserFeatures(
-                tuple(member.partition(screens.SEPARATOR)[2] for member in reversed(seen)),
-                {product: int(uses) for product, uses in (usage[i] if usage else {}).items()},
-            )
-            for i, seen in enumerate(recent)
-        ]
-        return Reading(features, at_ms, asked)
-
-    async def _read_run(self, users: Sequence[str], run: str | None, at_ms: int) -> tuple[str | None, list[Any]]:
-        since = at_ms - self.config.screen_window_s * 1000
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.get(RUN_KEY)
-        for user in users:
-            pipe.zrevrangebyscore(screens.key(user), "+inf", since, start=0, num=self.config.max_screens)
-        if run is not None:
-            for user in users:
-                pipe.hgetall(f"usage:{run}:{user}")
-        current, *answers = await pipe.execute()
-        return current, answers
+        since_ms = at_ms - self.config.screen_window_s * 1000
+        run, features = await snapshot(self._redis, users, since_ms, self.config.max_screens, self._run)
+        self._run = run
+        return Reading(features, at_ms, run)
 
     async def write_screens(self, events: Iterable[ScreenEvent]) -> None:
         """Add screen events; keeps the newest of each user in event-time order, drops duplicates; see `screens`."""
@@ -127,7 +103,7 @@ class FeatureStore:
         """Write users' uses per product under a run; invisible until `publish_run`."""
         pipe = self._redis.pipeline(transaction=False)
         for user, uses in usage.items():
-            key = f"usage:{run}:{user}"
+            key = usage_key(run, user)
             pipe.delete(key)
             if uses:
                 pipe.hset(key, mapping={product: int(n) for product, n in uses.items()})

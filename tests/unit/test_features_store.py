@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from local_redis import LocalRedis
 from redis.asyncio import Connection, Redis
 from redis.exceptions import RedisError
 
 from features.schema import ScreenEvent, UserFeatures
+from features.snapshot import by_pipeline, snapshot
 from features.store import FeatureStore, StoreConfig, connect
 
 
@@ -41,6 +44,30 @@ async def test_readers_at_once_all_learn_the_run(redis: Redis) -> None:
         await FeatureStore(redis).publish_run(run)
         readings = await asyncio.gather(*(store.reading(["ana"]) for _ in range(5)))
         assert [(r.usage_run, dict(r.users[0].product_usage_60d)) for r in readings] == [(run, {run: 1})] * 5
+
+
+@given(
+    screens=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\x1f"), min_size=1, max_size=20), max_size=6
+    ),
+    usage=st.dictionaries(
+        st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), st.integers(1, 10**9), max_size=4
+    ),
+    user=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+async def test_the_script_reads_what_the_pipeline_reads(
+    redis: Redis, screens: list[str], usage: dict[str, int], user: str
+) -> None:
+    await redis.flushdb()
+    store = FeatureStore(redis)
+    await store.write_screens(seen(user, *screens))
+    await store.write_usage("r1", {user: usage})
+    await store.publish_run("r1")
+    since = int((datetime.now(UTC) - timedelta(hours=1)).timestamp() * 1000)
+    script = await snapshot(redis, [user, "nobody"], since, 5, None)
+    assert script == ("r1", [UserFeatures(tuple(screens[-5:]), usage), UserFeatures()])
+    assert script == await by_pipeline(redis, [user, "nobody"], since, 5, "r1")
 
 
 async def test_any_number_of_users_costs_one_round_trip(redis: Redis, redis_server: LocalRedis) -> None:
