@@ -32,10 +32,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response, and the milliseconds that its batch spent in each stage."""
+    """One response, and where the time of its batch went."""
 
     response: PredictResponse
     milliseconds: Mapping[str, float]
+    """Spent in each stage."""
+    server_timing: str
+    """The same as a header, written once a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ class Flow:
         if self.record is not None:
             now = time.time()
             self.record(ServedBatch(now, queries, bundle, features, contexts, tokens, logits, responses))
-        return [r if isinstance(r, Exception) else Answer(r, milliseconds) for r in responses]
+        timing = ", ".join([f"{stage};dur={spent:.2f}" for stage, spent in milliseconds.items()])
+        return [r if isinstance(r, Exception) else Answer(r, milliseconds, timing) for r in responses]
 
     async def _features(self, queries: Sequence[Query]) -> tuple[FeatureBatch, float]:
         started = time.perf_counter()
@@ -117,34 +121,33 @@ class Flow:
         p: Floats,
     ) -> list[PredictResponse | Exception]:
         manifest = bundle.manifest
-        k = len(manifest.labels)
-        words = softmax(logits.logits, manifest.temperature)
+        labels, k = manifest.labels, len(manifest.labels)
         strange = out_of_scope_score(logits.logits, k, manifest.temperature)
-        order = np.argsort(-p[:, :k], axis=1, kind="stable")
-        shift = context / manifest.temperature
+        order = np.argsort(-p[:, :k], axis=1, kind="stable").tolist()
+        sure = np.take_along_axis(p, np.argmax(p[:, :k], axis=1)[:, None], 1)[:, 0] >= manifest.confidence_threshold
+        routes = (sure & (strange <= manifest.out_of_scope_threshold)).tolist()
+        failed, cached = np.isnan(logits.logits[:, 0]).tolist(), logits.cached.tolist()
+        words, shift = softmax(logits.logits, manifest.temperature), context / manifest.temperature
+        chance, said, added = (_rounded(values) for values in (p, words, shift))
         responses: list[PredictResponse | Exception] = []
         for i, query in enumerate(queries):
-            if np.isnan(logits.logits[i, 0]):
+            if failed[i]:
                 responses.append(DependencyError(logits.failure or "classifier: no answer"))
                 continue
-            columns = order[i, : query.top_k].tolist()
-            top = [Candidate(manifest.labels[c], round(float(p[i, c]), 4)) for c in columns]
-            sure = p[i, columns[0]] >= manifest.confidence_threshold
-            route = sure and strange[i] <= manifest.out_of_scope_threshold
-            user = features.users[i]
+            columns, user = order[i][: query.top_k], features.users[i]
+            top = [Candidate(labels[c], chance[i][c]) for c in columns]
             responses.append(
                 PredictResponse(
                     request_id=query.request_id,
                     product=top[0].product,
                     confidence=top[0].confidence,
-                    action=self._action(top[0].product, bool(route)),
+                    action=self._action(top[0].product, routes[i]),
                     top=top,
                     evidence=Evidence(
-                        {manifest.labels[c]: round(float(words[i, c]), 4) for c in columns},
-                        {manifest.labels[c]: round(float(shift[i, c]), 4) for c in columns},
+                        {labels[c]: said[i][c] for c in columns}, {labels[c]: added[i][c] for c in columns}
                     ),
                     features=ServedFeatures(user.recent_screens, user.product_usage_60d),
-                    cached=bool(logits.cached[i]),
+                    cached=cached[i],
                     degraded=features.degraded,
                     model_version=manifest.version,
                     preprocessing=manifest.fingerprint,
@@ -156,3 +159,9 @@ class Flow:
         if route:
             return Action("route", self.desks.get(product, product))
         return Action("general_queue", GENERAL_QUEUE)
+
+
+def _rounded(values: Floats) -> list[list[float]]:
+    """To four decimals, which is what a client sees; as doubles, since a rounded float32 shows more."""
+    rounded: list[list[float]] = values.astype(np.float64).round(4).tolist()
+    return rounded

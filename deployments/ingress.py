@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+from secrets import token_hex
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,7 +34,6 @@ from models.bundle import Bundle
 logger = logging.getLogger(__name__)
 PREDICT = "/v1/predict"
 WARM_UP = Query("warm-up", "warm-up", "hello, is this thing on", 1)
-_TIMED = ("queue", "gather", "preprocess", "cache", "classify", "inference", "fuse", "decide", "flow")
 
 
 class BatchingConfig(BaseModel):
@@ -144,7 +143,7 @@ class Ingress:
         arrived = time.perf_counter()
         body = await decode(scope, receive, self._predict)
         _require_visible(body.text)
-        query = Query(body.request_id or uuid4().hex, body.user_id, body.text, body.top_k)
+        query = Query(body.request_id or token_hex(16), body.user_id, body.text, body.top_k)
         try:
             answer = await self.batcher.submit(query, self.batching.deadline_ms / 1000)
         except QueueFull as error:
@@ -156,10 +155,8 @@ class Ingress:
         self.abstained += answer.response.action.type == "general_queue"
         self.degraded += bool(answer.response.degraded)
         total = (time.perf_counter() - arrived) * 1000
-        spent = answer.milliseconds
-        timings = {"queue": max(0.0, total - spent.get("flow", 0.0)), **spent}
-        figures = [f"{stage};dur={timings[stage]:.2f}" for stage in _TIMED if stage in timings]
-        timing = ", ".join([*figures, f"total;dur={total:.2f}"])
+        queue = max(0.0, total - answer.milliseconds["flow"])
+        timing = f"queue;dur={queue:.2f}, {answer.server_timing}, total;dur={total:.2f}"
         return msgspec.json.encode(answer.response), timing.encode()
 
     async def models(self, request: Request) -> Response:

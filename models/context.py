@@ -49,18 +49,34 @@ class ContextHead:
     def logits(self, contexts: Sequence[ContextInput]) -> Floats:
         """(n, outputs) context logits; unknown screens and products count as absent."""
         raw = np.zeros((len(contexts), self.screens.shape[1]), dtype=np.float32)
-        for out, context in zip(raw, contexts, strict=True):
-            weight = 1.0
-            for screen in reversed(context.recent_screens):
-                row = self._row.get(screen)
-                if row is not None:
-                    out += weight * self.screens[row]
-                weight *= self.decay
-            uses = {c: n for p, n in context.product_usage_60d.items() if (c := self._column.get(p)) is not None}
-            total = sum(uses.values())
-            for column, n in uses.items():
-                out[column] += self.usage_log * np.log1p(n) + self.usage_share * n / total
+        self._add_screens(raw, contexts)
+        self._add_usage(raw, contexts)
         return cast(Floats, np.float32(self.cap) * np.tanh(raw / np.float32(self.cap)))
+
+    def _add_screens(self, raw: Floats, contexts: Sequence[ContextInput]) -> None:
+        found = [
+            (i, row, age)
+            for i, context in enumerate(contexts)
+            for age, screen in enumerate(reversed(context.recent_screens))
+            if (row := self._row.get(screen)) is not None
+        ]
+        if found:
+            messages, rows, ages = np.array(found).T
+            weights = np.power(self.decay, ages, dtype=np.float32)
+            np.add.at(raw, messages, weights[:, None] * self.screens[rows])
+
+    def _add_usage(self, raw: Floats, contexts: Sequence[ContextInput]) -> None:
+        found = [
+            (i, column, uses)
+            for i, context in enumerate(contexts)
+            for product, uses in context.product_usage_60d.items()
+            if (column := self._column.get(product)) is not None
+        ]
+        if found:
+            messages, columns, uses = np.array(found).T
+            share = uses / np.bincount(messages, uses)[messages]
+            evidence = self.usage_log * np.log1p(uses) + self.usage_share * share
+            np.add.at(raw, (messages, columns), evidence.astype(np.float32))
 
     def save(self, path: Path) -> None:
         np.savez_compressed(
