@@ -22,10 +22,10 @@ def noon(day: date = DAY, seconds: float = 0) -> datetime:
     return datetime.combine(day, time(12), UTC) + timedelta(seconds=seconds)
 
 
-def table(uses: Sequence[Use], day: date = DAY, first: int = 0, **columns: pa.Array) -> pa.Table:
+def table(uses: Sequence[Use], day: date = DAY, first: int = 0, prefix: str = "e", **columns: pa.Array) -> pa.Table:
     """Events e0, e1, … of a day at noon; `columns` replace those of the same name."""
     rows = {
-        "event_id": pa.array([f"e{first + number}" for number in range(len(uses))], pa.string()),
+        "event_id": pa.array([f"{prefix}{first + number}" for number in range(len(uses))], pa.string()),
         "user_id": pa.array([user for user, _ in uses], pa.string()),
         "product": pa.array([product for _, product in uses], pa.string()),
         "at": pa.array([noon(day)] * len(uses), pa.timestamp("us", "UTC")),
@@ -34,10 +34,10 @@ def table(uses: Sequence[Use], day: date = DAY, first: int = 0, **columns: pa.Ar
 
 
 def write(log: Path, day: date, content: pa.Table | Sequence[Use], name: str = "part-00000.parquet") -> Path:
-    """A file of a log, from a table or from a user and a product for each event."""
+    """A file of a log, from a table or from a user and a product for each of its own events."""
     file = log / f"day={day}" / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(content if isinstance(content, pa.Table) else table(content, day), file)
+    pq.write_table(content if isinstance(content, pa.Table) else table(content, day, prefix=name), file)
     return file
 
 

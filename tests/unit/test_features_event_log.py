@@ -3,9 +3,7 @@
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,71 +135,6 @@ class TestRows:
             assert day.valid.columns == ["event_id", "user_id", "product", "at"]
 
 
-class TestTypes:
-    @pytest.mark.parametrize(
-        "zone", [None, "UTC", "Etc/UTC", "Europe/Berlin", "+02:00", "-05:30", "Z", "America/New_York"]
-    )
-    @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-    def test_time_stamps_of_any_unit_and_zone(self, tmp_path: Path, unit: str, zone: str | None) -> None:
-        moments = [noon(), MIDNIGHT, MIDNIGHT + timedelta(hours=23, minutes=59, seconds=59)]
-        kind = pa.timestamp(unit, zone)
-        written = pa.array(moments, pa.timestamp(unit, "UTC")).cast(kind if zone else pa.int64()).cast(kind)
-        day = read_day(one(tmp_path, at=written), DAY, "product")
-        assert day.valid["at"].to_list() == moments
-        assert day.valid["at"].dtype == pl.Datetime("us", "UTC")
-
-    def test_the_time_stamps_of_old_writers(self, tmp_path: Path) -> None:
-        file = tmp_path / "a.parquet"
-        pq.write_table(table(USES), file, use_deprecated_int96_timestamps=True)
-        assert read_day([file], DAY, "product").valid["at"].to_list() == [noon()] * 3
-
-    @given(
-        st.lists(
-            st.tuples(
-                st.datetimes(datetime(2026, 9, 30), datetime(2026, 10, 3)),
-                st.integers(-14 * 60, 14 * 60).map(lambda minutes: timedelta(minutes=minutes)),
-            ),
-            max_size=5,
-        )
-    )
-    def test_text_means_what_python_takes_it_for(
-        self, tmp_path_factory: pytest.TempPathFactory, moments: list[tuple[datetime, timedelta]]
-    ) -> None:
-        local = [(moment.replace(tzinfo=UTC) + offset).replace(tzinfo=None) for moment, offset in moments]
-        texts = [f"{when.isoformat()}{_offset(offset)}" for when, (_, offset) in zip(local, moments, strict=True)]
-        columns = table([("u", "a")] * len(texts), at=pa.array(texts, pa.string()))
-        day = read_day([write(tmp_path_factory.mktemp("log"), DAY, columns)], DAY, "product")
-        expected = [moment for text in texts if (moment := datetime.fromisoformat(text)).astimezone(UTC).date() == DAY]
-        assert day.valid["at"].to_list() == expected
-        assert day.rejected.height == len(texts) - len(expected)
-
-    @pytest.mark.parametrize(
-        "kind",
-        [
-            pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()),
-            pa.dictionary(pa.int64(), pa.large_string()),
-        ],
-    )  # fmt: skip
-    def test_text_of_any_kind(self, tmp_path: Path, kind: pa.DataType) -> None:
-        columns = {name: table(USES)[name] for name in ("event_id", "user_id", "product")}
-        files = one(
-            tmp_path / "arrow", **{name: column.combine_chunks().cast(kind) for name, column in columns.items()}
-        )
-        assert read_day(files, DAY, "product").valid.rows() == read_day(one(tmp_path), DAY, "product").valid.rows()
-
-    @pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["a", "b"])])
-    def test_the_categories_of_polars(self, tmp_path: Path, kind: pl.DataType) -> None:
-        file = tmp_path / "a.parquet"
-        pl.DataFrame(pl.from_arrow(table(USES))).with_columns(pl.col("product").cast(kind)).write_parquet(file)
-        assert read_day([file], DAY, "product").valid["product"].to_list() == ["a", "b", "a"]
-
-    @pytest.mark.parametrize("column", ["event_id", "user_id", "product", "at"])
-    def test_a_column_of_nothing_sets_every_row_aside(self, tmp_path: Path, column: str) -> None:
-        day = read_day(one(tmp_path, **{column: pa.nulls(3)}), DAY, "product")
-        assert (day.valid.height, day.rejected.height) == (0, 3)
-        assert day.rejected["reason"][0].startswith(f"{column}: missing")
-
-
 class TestRefusals:
     @pytest.mark.parametrize("column", ["event_id", "user_id", "product", "at"])
     def test_a_missing_column_is_named_with_the_file(self, tmp_path: Path, column: str) -> None:
@@ -261,8 +194,3 @@ class TestRefusals:
     def test_a_path_is_no_pattern(self, tmp_path: Path) -> None:
         file = write(tmp_path / "[a]*?", DAY, USES)
         assert read_day([file], DAY, "product").valid.height == len(USES)
-
-
-def _offset(offset: timedelta) -> str:
-    minutes = int(offset.total_seconds()) // 60
-    return "Z" if minutes == 0 else f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
