@@ -11,14 +11,13 @@ from pathlib import Path
 
 from ports import free_port
 
-
 CHEAPER = {
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # the ingress counts requests itself, at less than a line a request
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
     "REPORTER_UPDATE_INTERVAL_MS": "15000",
 }
-"""What Ray does beside answering, as rarely as a service needs it; the defaults take 8 % of two cores more when idle."""
+"""What Ray does beside answering, as rarely as a service needs it; the defaults take 8 points of a core more."""
 
 
 def scratch_folder(state: Path) -> Path:
