@@ -10,7 +10,7 @@ was killed half-way, writes the same again.
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -135,7 +135,9 @@ def aggregate_days(events: Path, window: Window, partials: Partials, progress: b
     def build(day: date) -> Partial:
         return partials.build(day, files[day])
 
-    for partial in map_items(build, lacking, "days", progress):
+    for partial in map_items(
+        build, lacking, "days", progress, size=_size(file for day in lacking for file in files[day])
+    ):
         known[date.fromisoformat(partial.day)] = partial
     return [known[day] for day in sorted(known)], len(files) - len(lacking)
 
@@ -147,5 +149,10 @@ def _write_buckets(
         return writer.write(run, number, window_sums(partials, number, made))
 
     lacking = [number for number in range(BUCKETS) if number not in done]
-    written: list[int] = list(map_items(write, lacking, "buckets", progress))
+    size = _size(partials.path(date.fromisoformat(partial.day)) for partial in made)
+    written: list[int] = list(map_items(write, lacking, "buckets", progress, size=size))
     return sum(done.values()) + sum(written)
+
+
+def _size(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
