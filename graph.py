@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
+from deployments.cache import CacheConfig
 from deployments.gather import BreakerConfig
 from deployments.served import ServedLogConfig
 from deployments.stages import (
@@ -51,7 +52,10 @@ class AppArgs(BaseModel):
     """Product to desk; products that are not listed have the desk of their own name."""
     gather: Placement = "deployment"
     preprocess: Placement = "deployment"
+    cache: Placement = "deployment"
     """Whether a stage is a deployment of its own or runs in its caller's process."""
+    cache_limits: CacheConfig = CacheConfig()
+    """As a deployment, the cache takes them as `user_config` too, while it runs."""
     store: StoreConfig = StoreConfig()
     breaker: BreakerConfig = BreakerConfig()
     served_log: ServedLogConfig = ServedLogConfig()
@@ -96,11 +100,12 @@ def build(args: AppArgs) -> Application:
     gather = partial(gatherer, args.redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)
+    cached = partial(prediction_cache, _stage("Classifier").bind(classify), args.cache_limits)
     ingress = serve.deployment(name="Ingress", max_ongoing_requests=4096)(IngressDeployment)
     return ingress.bind(
         gather=gather if args.gather == "inline" else _stage("FeatureGatherer").bind(gather),
         preprocess=preprocess if args.preprocess == "inline" else _stage("Preprocessor").bind(preprocess),
-        classify=_stage("PredictionCache").bind(partial(prediction_cache, _stage("Classifier").bind(classify))),
+        classify=cached if args.cache == "inline" else _stage("PredictionCache").bind(cached),
         registry=args.registry,
         version=version,
         desks=args.desks,

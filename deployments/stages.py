@@ -59,9 +59,9 @@ def classifier(registry: str, version: str, device: Device, threads: int) -> Cla
     return stage
 
 
-def prediction_cache(classify: Placed) -> PredictionCache:
+def prediction_cache(classify: Placed, limits: CacheConfig) -> PredictionCache:
     """The cache stage in front of the classifier replicas."""
-    return PredictionCache(as_call(classify))
+    return PredictionCache(as_call(classify), limits)
 
 
 def served_log(config: ServedLogConfig) -> "ServedLog | None":
@@ -137,7 +137,7 @@ class IngressDeployment:
         gather_timeout_ms: float,
         served: ServedLogConfig,
     ) -> None:
-        stages = (as_call(gather), as_call(preprocess), as_call(classify))
+        self._stages = stages = (as_call(gather), as_call(preprocess), as_call(classify))
         self._log = served_log(served)
         flow = Flow(*stages, desks, gather_timeout_ms / 1000, self._log.record if self._log else None)
         bundle = Registry(Path(registry)).load(version)
@@ -150,7 +150,8 @@ class IngressDeployment:
         self._ingress.configure(BatchingConfig(**user_config))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        for part in (self._ingress, self._ingress.batcher, self._log):
+        inline = [stage for stage in self._stages if not isinstance(stage, Remote)]
+        for part in (self._ingress, self._ingress.batcher, self._log, *inline):
             if part is not None:
                 Exporter(part).start()
         self._tasks.add(asyncio.get_running_loop().create_task(self._ingress.warm_until_ready()))

@@ -129,10 +129,13 @@ def classifiers(application: Config, replicas: int) -> None:
             deployment["num_replicas"] = replicas
 
 
-def inline(application: Config) -> None:
-    """Gather and preprocess in the ingress process."""
-    application["args"] |= {"gather": "inline", "preprocess": "inline"}
-    gone = ("FeatureGatherer", "Preprocessor")
+DEPLOYED = {"gather": "FeatureGatherer", "preprocess": "Preprocessor", "cache": "PredictionCache"}
+
+
+def inline(application: Config, *stages: str) -> None:
+    """These stages in the ingress process."""
+    application["args"] |= dict.fromkeys(stages, "inline")
+    gone = {DEPLOYED[stage] for stage in stages}
     application["deployments"] = [d for d in application["deployments"] if d["name"] not in gone]
 
 
@@ -144,20 +147,25 @@ def nothing(application: Config) -> None:
 
 
 def all_targets(replicas: int = 2) -> list[Target]:
-    """(a) by hand, without and with a cache, (b) and (c) the graph, (d) the ceiling."""
+    """(a) by hand, without and with a cache, (b), (c) and (c+) the graph, (d) the ceiling."""
 
     def apart(application: Config) -> None:
         classifiers(application, replicas)
 
     def together(application: Config) -> None:
         classifiers(application, replicas)
-        inline(application)
+        inline(application, "gather", "preprocess")
+
+    def lean(application: Config) -> None:
+        classifiers(application, replicas)
+        inline(application, *DEPLOYED)
 
     return [
         baseline("fastapi", "FastAPI, no cache", 0),
         baseline("fastapi_lru", "FastAPI, LRU cache", LRU_ENTRIES),
         served("graph", "Switchboard, every stage a deployment", apart),
         served("graph_inline", "Switchboard, gather and preprocess inline", together),
+        served("graph_lean", "Switchboard, all but the classifiers inline", lean),
         served("ceiling", "Ray Serve doing nothing", nothing, answers=False),
     ]
 

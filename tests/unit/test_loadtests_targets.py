@@ -25,11 +25,14 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 
 def test_inline_stages_are_no_deployments() -> None:
-    application = switchboard(configuration(inline))
-    assert (application["args"]["gather"], application["args"]["preprocess"]) == ("inline", "inline")
-    names = [deployment["name"] for deployment in application["deployments"]]
-    assert "Classifier" in names
-    assert not {"FeatureGatherer", "Preprocessor"} & set(names)
+    application = switchboard(configuration(lambda application: inline(application, "gather", "cache")))
+    placed = [application["args"][stage] for stage in ("gather", "preprocess", "cache")]
+    assert placed == ["inline", "deployment", "inline"]
+    assert {deployment["name"] for deployment in application["deployments"]} == {
+        "Ingress",
+        "Preprocessor",
+        "Classifier",
+    }
 
 
 def test_the_number_of_classifiers_is_fixed() -> None:
@@ -40,12 +43,14 @@ def test_the_number_of_classifiers_is_fixed() -> None:
 
 
 def test_the_ceiling_has_the_settings_of_the_ingress_and_no_other_deployment() -> None:
-    ingress = next(d for d in switchboard(configuration(inline))["deployments"] if d["name"] == "Ingress")
+    ingress = next(
+        d for d in switchboard(configuration(lambda application: None))["deployments"] if d["name"] == "Ingress"
+    )
     config = configuration(nothing)
     (only,) = switchboard(config)["deployments"]
     assert only["ray_actor_options"] == ingress["ray_actor_options"]
     assert switchboard(config)["import_path"] == "loadtests.ceiling:build"
-    assert config["logging_config"] == configuration(inline)["logging_config"]
+    assert config["logging_config"] == configuration(lambda application: None)["logging_config"]
 
 
 def test_every_target_writes_what_it_needs_into_its_folder(tmp_path: Path) -> None:
@@ -53,7 +58,9 @@ def test_every_target_writes_what_it_needs_into_its_folder(tmp_path: Path) -> No
         folder = tmp_path / target.name
         folder.mkdir()
         assert str(1234) in target.command(1234, folder)
-    assert [path.parent.name for path in sorted(tmp_path.glob("*/*.yaml"))] == ["ceiling", "graph", "graph_inline"]
+    assert [path.parent.name for path in sorted(tmp_path.glob("*/*.yaml"))] == [
+        "ceiling", "graph", "graph_inline", "graph_lean",
+    ]  # fmt: skip
 
 
 def test_a_target_is_loaded_and_ended(tmp_path: Path) -> None:
