@@ -18,7 +18,7 @@ class MissingExtra(RuntimeError):
 
 def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], None]) -> None:
     """Add the parsers of the batch commands."""
-    from features import offline_commands
+    from features import bench_commands, offline_commands
 
     materialize = commands.add_parser("materialize", help="the usage log's last 60 days into the feature store")
     materialize.set_defaults(run=_materialize)
@@ -45,6 +45,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     simulate.add_argument("--malformed", type=float, default=0.0, help="share of usage rows to spoil, 0 to 1")
     simulate.add_argument("--seed", type=int, default=0)
     offline_commands.add_commands(commands, redis_url)
+    bench_commands.add_commands(commands, redis_url)
 
 
 def ray_options(command: argparse.ArgumentParser) -> None:

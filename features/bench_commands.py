@@ -1,0 +1,61 @@
+"""`python -m features bench`: the figures of docs/features.md, each as one JSON line, on a real Redis."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RedisUrl = Callable[[argparse.ArgumentParser], None]
+
+
+def add_commands(commands: Any, redis_url: RedisUrl) -> None:
+    """Add the parser of `bench` and of each benchmark."""
+    bench = commands.add_parser("bench", help="throughput, freshness, reads, or the batch pipeline, measured")
+    names = bench.add_subparsers(required=True, metavar="benchmark")
+    throughput = names.add_parser("throughput", help="events/s of one ingester")
+    throughput.set_defaults(run=_throughput)
+    throughput.add_argument("--events", type=int, default=100_000)
+    freshness = names.add_parser("freshness", help="milliseconds from an event to the read that shows it")
+    freshness.set_defaults(run=_freshness)
+    freshness.add_argument("--rate", type=int, default=1_000, help="events/s")
+    freshness.add_argument("--seconds", type=float, default=20.0)
+    reads = names.add_parser("reads", help="milliseconds of one read of many users")
+    reads.set_defaults(run=_reads)
+    reads.add_argument("--users", type=int, default=32)
+    batch = names.add_parser("materialize", help="full and incremental run, against plain polars on the same files")
+    batch.set_defaults(run=_materialize)
+    batch.add_argument("--events", type=Path, required=True, help="usage log, such as simulate makes")
+    for command in (throughput, freshness, reads, batch):
+        redis_url(command)
+
+
+def _throughput(arguments: argparse.Namespace) -> None:
+    from features.stream_bench import throughput
+
+    _show(asyncio.run(throughput(arguments.redis_url, events=arguments.events)))
+
+
+def _freshness(arguments: argparse.Namespace) -> None:
+    from features.stream_bench import freshness
+
+    _show(asyncio.run(freshness(arguments.redis_url, rate=arguments.rate, seconds=arguments.seconds)))
+
+
+def _reads(arguments: argparse.Namespace) -> None:
+    from features.stream_bench import reads
+
+    _show(asyncio.run(reads(arguments.redis_url, users=arguments.users)))
+
+
+def _materialize(arguments: argparse.Namespace) -> None:
+    from features.batch_bench import bench
+    from features.batch_commands import require_extra
+
+    require_extra()
+    _show(bench(arguments.events, arguments.redis_url))
+
+
+def _show(result: dict[str, Any]) -> None:
+    print(json.dumps(result))
