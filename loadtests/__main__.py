@@ -23,6 +23,7 @@ from loadtests.conditions import ROOT, conditions
 from loadtests.figures import goals
 from loadtests.generator import LoadError, Timing
 from loadtests.messages import Messages, bodies
+from loadtests.ramp import ramp
 from loadtests.sweep import Sweep
 from loadtests.targets import Target, TargetError, all_targets, reflector, running, variants
 
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.report:
             return _report(arguments.out or RUNS)
         with tempfile.TemporaryDirectory(prefix="switchboard-compare-") as scratch:
-            return _sweep(arguments, Path(scratch)) if arguments.sweep else _compare(arguments, Path(scratch))
+            run = _sweep if arguments.sweep else _ramp if arguments.ramp else _compare
+            return run(arguments, Path(scratch))
     except (TargetError, LoadError, RedisUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -89,6 +91,15 @@ def _sweep(arguments: argparse.Namespace, scratch: Path) -> int:
     print(report.sweep_markdown(saved))
     print(json.dumps({"machine": saved["machine"], "commit": saved["commit"], "saved": str(file)}))
     return 0
+
+
+def _ramp(arguments: argparse.Namespace, scratch: Path) -> int:
+    out = _folder(arguments)
+    with _redis(scratch) as server:
+        saved = {**conditions(), **ramp(server.url, scratch / "ramp", busy_s=arguments.seconds or 60)}
+    (out / "ramp.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(saved, ensure_ascii=False))
+    return 1 if saved["failures"] else 0
 
 
 def _report(folder: Path) -> int:
@@ -158,6 +169,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     names = [target.name for target in [*all_targets(), *variants()]]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
     parser.add_argument("--sweep", action="store_true", help="cost over text length, clients, users and cache size")
+    parser.add_argument("--ramp", action="store_true", help="classifiers added under load and taken away after it")
     parser.add_argument("--report", action="store_true", help="write docs/performance.md's tables from the saved run")
     return parser.parse_args(argv)
 

@@ -1,0 +1,86 @@
+"""Autoscaling under a ramp: few clients, many, few again, and how many classifiers there are all the while."""
+
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from loadtests import generator
+from loadtests.generator import Timing
+from loadtests.messages import Messages, bodies
+from loadtests.targets import Running, running, served
+
+CLASSIFIER = "ServeReplica:switchboard:Classifier"
+PATIENCE_S = 180.0
+"""How long to wait for the classifiers to become one again."""
+
+
+def ramp(redis_url: str, folder: Path, clients: int = 64, calm_s: float = 10, busy_s: float = 60) -> dict[str, Any]:
+    """Load `serve_config.yaml` as it is with messages that are all misses.
+
+    Returns:
+        `replicas`, pairs of seconds and classifiers whenever their number changed; when the second one came and when
+        it went, counted from when the load came and went; requests and failures; requests/s in each phase.
+    """
+    texts = Messages()
+    target = served("ramp", "Switchboard as configured", lambda application: None)
+    with running(target, redis_url, folder) as service, _Watch(service) as watch:
+        quiet = generator.closed("built-in", service.port, _bodies(texts, 0), 1, Timing(calm_s, 0))
+        came = watch.now()
+        busy = generator.closed("built-in", service.port, _bodies(texts, 1), clients, Timing(busy_s, 0))
+        went = watch.now()
+        after = generator.closed("built-in", service.port, _bodies(texts, 2), 1, Timing(calm_s, 0))
+        watch.until_one(PATIENCE_S)
+        phases = {"quiet": quiet, "busy": busy, "after": after}
+        return {
+            "benchmark": "ramp",
+            "clients": clients,
+            "replicas": watch.changes,
+            "up_after_s": next((round(at - came, 1) for at, n in watch.changes if n > 1 and at > came), None),
+            "down_after_s": next((round(at - went, 1) for at, n in watch.changes if n == 1 and at > went), None),
+            "requests": sum(phase["requests"] for phase in phases.values()),
+            "failures": sum(phase["failures"] for phase in phases.values()),
+            "per_second": {name: phase["per_second"] for name, phase in phases.items()},
+        }
+
+
+def _bodies(texts: Messages, phase: int) -> list[str]:
+    count = 100_000
+    return bodies(texts.unique(phase * count), count, random.Random(phase))
+
+
+class _Watch:
+    """Counts the service's classifier processes twice a second."""
+
+    def __init__(self, service: Running) -> None:
+        self.changes: list[tuple[float, int]] = []
+        self._service, self._begun = service, time.monotonic()
+        self._over, self._thread = threading.Event(), threading.Thread(target=self._run)
+
+    def __enter__(self) -> "_Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def now(self) -> float:
+        return round(time.monotonic() - self._begun, 1)
+
+    def until_one(self, seconds: float) -> None:
+        """Wait until one classifier is left, or no longer."""
+        for _ in tqdm(range(int(seconds)), desc="scaling down", unit="s", disable=None):
+            if self.changes and self.changes[-1][1] == 1:
+                return
+            self._over.wait(1)
+
+    def _run(self) -> None:
+        while not self._over.wait(0.5):
+            names = [process.cmdline() for process in self._service.processes() if process.is_running()]
+            count = sum(CLASSIFIER in " ".join(name) for name in names)
+            if count and (not self.changes or self.changes[-1][1] != count):
+                self.changes.append((self.now(), count))
