@@ -17,6 +17,7 @@ from local_redis import LocalRedis, RedisUnavailable
 from ports import free_port
 
 from loadtests import generator, plot, report
+from loadtests.capacity import capacity
 from loadtests.check import Offline, held_by
 from loadtests.compare import Comparison, Plan
 from loadtests.conditions import ROOT, conditions
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.report:
             return _report(arguments.out or RUNS)
         with tempfile.TemporaryDirectory(prefix="switchboard-compare-") as scratch:
-            run = _sweep if arguments.sweep else _ramp if arguments.ramp else _compare
+            runs = {"sweep": _sweep, "ramp": _ramp, "capacity": _capacity}
+            run = next((run for name, run in runs.items() if getattr(arguments, name)), _compare)
             return run(arguments, Path(scratch))
     except (TargetError, LoadError, RedisUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -100,6 +102,15 @@ def _ramp(arguments: argparse.Namespace, scratch: Path) -> int:
     (out / "ramp.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(saved, ensure_ascii=False))
     return 1 if saved["failures"] else 0
+
+
+def _capacity(arguments: argparse.Namespace, scratch: Path) -> int:
+    out, timing = _folder(arguments), Timing(arguments.seconds or 15.0, 2.0)
+    with _redis(scratch) as server:
+        saved = {**conditions(), **capacity(psutil.Process(server.pid), server.url, scratch, timing)}
+    (out / "capacity.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(saved, ensure_ascii=False))
+    return 0
 
 
 def _report(folder: Path) -> int:
@@ -170,6 +181,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
     parser.add_argument("--sweep", action="store_true", help="cost over text length, clients, users and cache size")
     parser.add_argument("--ramp", action="store_true", help="classifiers added under load and taken away after it")
+    parser.add_argument("--capacity", action="store_true", help="cost of a message by part, and the sizes that follow")
     parser.add_argument("--report", action="store_true", help="write docs/performance.md's tables from the saved run")
     return parser.parse_args(argv)
 
