@@ -79,7 +79,7 @@ class UsageWriter:
                 part = commands.slice(first, _USERS_AT_ONCE)
                 connection.send_packed_command([part.str.join("").item().encode()])
                 for _ in range(2 * len(part)):
-                    connection.read_response()
+                    connection.read_response(disable_decoding=True)
         except BaseException:
             connection.disconnect()
             raise
@@ -115,12 +115,13 @@ class UsageWriter:
 
 def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
     """For each user, an HSET of all products and an EXPIRE, as Redis reads them from the wire (RESP arrays)."""
-    fields = uses.select("user_id", (_bulk("product") + _bulk("uses")).alias("fields"))
-    users = fields.group_by("user_id").agg(pl.len().alias("n"), pl.col("fields").str.join(""))
+    pairs = uses.select("product", "uses").unique()  # few: many users have used a product as often
+    fields = uses.join(pairs.with_columns((_bulk("product") + _bulk("uses")).alias("fields")), on=["product", "uses"])
+    users = fields.group_by("user_id").agg((2 + 2 * pl.len()).alias("n"), pl.col("fields").str.join(""))
     key = _bulk(pl.lit(f"usage:{run}:") + pl.col("user_id"))
-    hset = pl.format("*{}\r\n$4\r\nHSET\r\n{}{}", 2 + 2 * pl.col("n"), key, "fields")
-    expire = pl.format("*3\r\n$6\r\nEXPIRE\r\n{}{}", key, pl.lit(f"${len(str(ttl_s))}\r\n{ttl_s}\r\n"))
-    return users.select((hset + expire).alias("commands")).to_series()
+    hset = pl.format("*{}\r\n$4\r\nHSET\r\n{}{}", "n", "key", "fields")
+    expire = pl.format("*3\r\n$6\r\nEXPIRE\r\n{}{}", "key", pl.lit(f"${len(str(ttl_s))}\r\n{ttl_s}\r\n"))
+    return users.with_columns(key.alias("key")).select((hset + expire).alias("commands")).to_series()
 
 
 def _bulk(value: str | pl.Expr) -> pl.Expr:
