@@ -12,6 +12,7 @@ from pathlib import Path
 from ports import free_port
 
 CHEAPER = {
+    "RAY_worker_niceness": "0",  # Ray's 15 would let whatever else runs on the machine go first, Redis' clients too
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # the ingress counts requests itself, at less than a line a request
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
