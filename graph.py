@@ -34,7 +34,7 @@ class AppArgs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     redis_url: str = "redis://127.0.0.1:6380/0"
-    redis_timeout_ms: float = Field(default=50, gt=0)
+    redis_timeout_ms: float = Field(default=100, gt=0)
     """How long features may take; after it the answer goes without them."""
     gather_timeout_ms: float = Field(default=250, gt=0)
     """How long the gather stage as a whole may take, its hop and a restart of its replica included."""

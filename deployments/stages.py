@@ -89,7 +89,8 @@ class Remote:
     """
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle
+        # Batches are made of arrays and of classes that every replica can import: plain pickle, at half of the cost.
+        self._handle = handle.options(request_serialization="pickle", response_serialization="pickle")
 
     async def __call__(self, batch: Any) -> Any:
         try:
