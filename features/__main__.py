@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from features import demo
 from features.batch_commands import MissingExtra, add_commands
@@ -22,6 +22,8 @@ def main(argv: list[str] | None = None) -> int:
         running = arguments.run(arguments)
         if running is not None:
             asyncio.run(running)
+    except ResponseError as error:
+        return _failed(f"Redis refused a command: {error}")
     except (RedisError, TimeoutError) as error:
         return _failed(f"Redis does not answer: {error}")
     except (ValueError, OSError, MissingExtra) as error:

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -68,7 +69,10 @@ def _materialize(arguments: argparse.Namespace) -> None:
     writer.ping()
     window = Window(arguments.as_of, arguments.window_days)
     with session(arguments.ray_address, arguments.cpus):
-        show(materialize(arguments.events, window, writer, partials, publish=not arguments.no_publish))
+        summary = materialize(arguments.events, window, writer, partials, publish=not arguments.no_publish)
+    if summary["days_missing"]:
+        print(f"notice: the log lacks {summary['days_missing']} of {window.days} days", file=sys.stderr)
+    show(summary)
 
 
 def _simulate(arguments: argparse.Namespace) -> None:

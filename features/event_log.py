@@ -87,7 +87,7 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     else:
         rejected = frame.filter(~fits).with_columns(pl.coalesce(reasons).alias("reason"))
         valid = frame.filter(fits)
-    once = valid if _all_differ(valid["event_id"]) else valid.unique("event_id", keep="first")
+    once = valid if _all_differ(valid["event_id"]) else _once(valid, value)
     as_text = pl.coalesce("at_text", pl.col("at").cast(pl.String))
     return DayOfEvents(
         once.drop("at_text"),
@@ -109,6 +109,15 @@ def _day_of(folder: Path) -> date:
 
 def _fits(column: str) -> pl.Expr:
     return pl.col(column).str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
+
+
+def _once(valid: pl.DataFrame, value: Value) -> pl.DataFrame:
+    """Each event once. A screen counts from its first arrival; with another time or screen, an id is another event."""
+    if value == "product":
+        return valid.unique("event_id", keep="first")
+    if "arrived_at" in valid.columns:
+        valid = valid.sort("arrived_at", nulls_last=True)
+    return valid.unique(["event_id", "screen", "at"], keep="first", maintain_order=True)
 
 
 def _all_differ(texts: pl.Series) -> bool:

@@ -124,6 +124,24 @@ class TestRows:
             None,
         ]
 
+    def test_a_screen_counts_from_its_first_arrival_and_a_changed_one_is_another(self, tmp_path: Path) -> None:
+        at = [noon(), noon(), noon(seconds=5), noon()]
+        columns = {
+            "event_id": ["e"] * 4,
+            "user_id": ["u"] * 4,
+            "screen": ["home", "home", "home", "card"],
+            "at": pa.array(at, pa.timestamp("us", "UTC")),
+            "arrived_at": pa.array([noon(seconds=s) for s in (9, 3, 7, 8)], pa.timestamp("us", "UTC")),
+        }
+        day = read_day([write(tmp_path, DAY, pa.table(columns))], DAY, "screen")
+        rows = day.valid.select("screen", "at", "arrived_at").rows()
+        assert rows == [
+            ("home", noon(), noon(seconds=3)),
+            ("home", noon(seconds=5), noon(seconds=7)),
+            ("card", noon(), noon(seconds=8)),
+        ]
+        assert day.duplicates == 1
+
     def test_other_columns_are_ignored(self, tmp_path: Path) -> None:
         files = one(tmp_path, price=pa.array([1, 2, 3]), odd=pa.array([noon()] * 3, pa.timestamp("us", "-05:30")))
         assert read_day(files, DAY, "product").valid.columns == ["event_id", "user_id", "product", "at"]
