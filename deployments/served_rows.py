@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-from features.served_schema import SERVED, context_hash, text_hash
 
 from deployments.protocol import PredictResponse
 from deployments.served import ServedBatch
+from features.served_schema import SERVED, context_hash, text_hash
 
 
 def rows(batch: ServedBatch, with_text: bool) -> pa.Table:
