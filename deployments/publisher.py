@@ -13,7 +13,7 @@ from starlette.responses import Response
 from deployments.bodies import decode
 from deployments.errors import ApiError
 from deployments.protocol import FeedbackAccepted, FeedbackRequest, ScreenEventAccepted, ScreenEventRequest
-from features.schema import FEEDBACK_STREAM, MAX_AHEAD, ScreenEvent
+from features.schema import FEEDBACK_STREAM, MAX_AHEAD, ScreenEvent, rfc3339
 from features.stream import publish
 
 
@@ -48,7 +48,7 @@ class Publisher:
     async def feedback(self, request: Request) -> Response:
         """`POST /v1/feedback`"""
         body = await decode(request.scope, request.receive, self._feedback)
-        at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        at = rfc3339(datetime.now(UTC))
         entry: dict[Any, Any] = {"request_id": body.request_id, "product": body.product, "at": at}
         try:
             stream_id = str(await self._redis.xadd(FEEDBACK_STREAM, entry))

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deployments.served import ServedBatch, ServedLogConfig
+from features.drafts import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +114,8 @@ class ServedLog:
         folder = self.folder / f"day={self._day}"
         name = f"served-{socket.gethostname()}-{os.getpid()}-{time.time_ns()}.parquet"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, folder / f".{name}", compression="zstd")
-            (folder / f".{name}").replace(folder / name)
+            with replacing(folder / name) as draft:
+                pq.write_table(table, draft, compression="zstd")
         except OSError as error:
             self.failures += 1
             logger.warning("served log: %s; %d rows wait for the next attempt", error.strerror, table.num_rows)

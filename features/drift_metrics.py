@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from features.drafts import replacing
 from features.drift import Drift
-from features.partials import replacing
 
 _Samples = list[tuple[str, float]]
 """Labels, as they stand after the name, and values."""

@@ -14,9 +14,9 @@ import polars as pl
 from redis.asyncio import Redis
 
 from features.labelled import read_rows
-from features.schema import FEEDBACK_STREAM, Identifier
+from features.schema import FEEDBACK_STREAM, Identifier, rfc3339
 from features.served_log import served_files
-from features.training_rows import TrainingRow, rfc3339, write_rows
+from features.training_rows import TrainingRow, write_rows
 
 _PAGE = 1000
 _COLUMNS = ("request_id", "answered_at", "user_id", "recent_screens", "product_usage_60d", "degraded", "text")

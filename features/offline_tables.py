@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC
 
 from features.drift import Drift
+from features.schema import rfc3339
 from features.skew import Mismatch, Report
 
 
@@ -33,6 +33,6 @@ def drift_table(drift: Drift) -> Iterator[str]:
 
 
 def _example(mismatch: Mismatch) -> str:
-    at = mismatch.features_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = rfc3339(mismatch.features_at, "milliseconds")
     served, expected = json.dumps(mismatch.served), json.dumps(mismatch.expected)
     return f"  {mismatch.request_id} of {mismatch.user_id} at {at}: served {served}, expected {expected}"

@@ -6,9 +6,7 @@ remembers the files that it was made from and is made again when they change.
 
 import hashlib
 import json
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import pairwise
@@ -18,6 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from features.drafts import replacing
 from features.event_log import LogError, read_day
 
 BUCKETS = 16
@@ -146,18 +145,6 @@ def digest(frames: Iterable[pl.DataFrame]) -> str:
     """Of the rows of some frames, in any order."""
     hashes = [np.add.reduce(frame.hash_rows(0).to_numpy(), dtype=np.uint64) for frame in frames]
     return f"{np.add.reduce(hashes, dtype=np.uint64):016x}"
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A draft beside the target that takes its place when it is complete."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        yield draft
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _by_bucket(rows: pl.DataFrame) -> list[pl.DataFrame]:

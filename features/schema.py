@@ -15,6 +15,11 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _UNDECODABLE = "\ufffd"
 
 
+def rfc3339(moment: datetime, timespec: str = "microseconds") -> str:
+    """A moment as it travels: UTC, with `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
 class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A user saw a screen of the app. `at` is when, RFC 3339 with an offset."""
 
@@ -25,7 +30,7 @@ class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def fields(self) -> dict[str, str]:
         """The fields of the stream entry; `at` in UTC, and at the earliest 1970, which is as old as any before."""
-        at = max(self.at, _EPOCH).astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        at = rfc3339(max(self.at, _EPOCH))
         return {"event_id": self.event_id, "user_id": self.user_id, "screen": self.screen, "at": at}
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from features.journeys import SCREEN_NAMES, Texts, draw, draw_texts
 from features.population import PRODUCT_NAMES, Population, Stream, generator
+from features.schema import rfc3339
 
 DAY_US = 86_400_000_000
 WEEK = (1.1, 1.1, 1.1, 1.1, 1.15, 0.8, 0.65)
@@ -112,7 +113,7 @@ def _midnight(day: date) -> int:
 
 
 def _rfc3339(at: int) -> str:
-    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(_EPOCH + timedelta(microseconds=at))
 
 
 def _times(day: date, n: int, rng: np.random.Generator) -> _Integers:

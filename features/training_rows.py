@@ -4,10 +4,9 @@ import csv
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 
-from features.partials import replacing
+from features.drafts import replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,6 @@ class TrainingRow:
     user_id: str
     at: str
     request_id: str | None = None
-
-
-def rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def write_rows(out: Path, rows: Iterable[TrainingRow]) -> int:

@@ -13,7 +13,8 @@ from features.labelled import Chat, read_chats
 from features.partials import Partials
 from features.point_in_time import MOMENT, screens_at, usage_at
 from features.preprocess import Preprocessor
-from features.training_rows import TrainingRow, rfc3339, write_rows
+from features.schema import rfc3339
+from features.training_rows import TrainingRow, write_rows
 
 RUN_DELAY = timedelta(hours=3)
 """When a day's run is there: this long after the day began, UTC. A message sent before that sees the run before."""

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from features.drafts import replacing
 from features.event_log import LogError
-from features.partials import BUCKETS, COMPRESSED, FORMAT, SCHEMA, Partial, Partials, digest, replacing
+from features.partials import BUCKETS, COMPRESSED, FORMAT, SCHEMA, Partial, Partials, digest
 
 Day = tuple[str, str]
 """A day and the digest of its partial."""
