@@ -7,13 +7,13 @@ import platform
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from redis import __version__ as redis_py
 from redis.asyncio import Redis
 
+from features.machine import processor
 from features.store import connect
 
 
@@ -93,17 +93,10 @@ async def machine(redis: Redis) -> dict[str, Any]:
     """The processor, how busy it is, and the versions of what ran."""
     info = await redis.info("server")
     return {
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
         "redis": info["redis_version"],
         "redis_py": redis_py,
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
+from features.machine import processor
 from models.classifier import Device, open_session
 
 BATCHES = (1, 8, 32)
@@ -78,17 +79,11 @@ def run_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
 
 def machine(device: Device) -> str:
     """The processor or card, Python and ONNX Runtime, in words."""
-    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
-    words = f"{names[0] if names else platform.machine()} ({os.cpu_count()} cores)"
+    words = f"{processor()} ({os.cpu_count()} cores)"
     if device == "cuda":
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         words = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
     return f"{words}, Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}"
-
-
-def _lines(path: str) -> list[str]:
-    file = Path(path)
-    return file.read_text().splitlines() if file.is_file() else []
 
 
 def _run(session: onnxruntime.InferenceSession, ids: Any, device: Device) -> Callable[[], Any]:
