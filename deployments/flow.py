@@ -124,7 +124,7 @@ class Flow:
         labels, k = manifest.labels, len(manifest.labels)
         strange = out_of_scope_score(logits.logits, k, manifest.temperature)
         order = np.argsort(-p[:, :k], axis=1, kind="stable").tolist()
-        sure = np.take_along_axis(p, np.argmax(p[:, :k], axis=1)[:, None], 1)[:, 0] >= manifest.confidence_threshold
+        sure = p[:, :k].max(axis=1) >= manifest.confidence_threshold
         routes = (sure & (strange <= manifest.out_of_scope_threshold)).tolist()
         failed, cached = np.isnan(logits.logits[:, 0]).tolist(), logits.cached.tolist()
         words, shift = softmax(logits.logits, manifest.temperature), context / manifest.temperature
