@@ -16,7 +16,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from features.event_log import LogError, day_files
+from features.event_log import LogError, dates, day_files
 from features.partials import BUCKETS, Partial, Partials
 from features.ray_session import map_items
 from features.usage_writer import UsageWriter
@@ -46,7 +46,7 @@ class Window:
         return self.as_of - timedelta(days=1)
 
     def dates(self) -> list[date]:
-        return [self.first + timedelta(days=number) for number in range(self.days)]
+        return dates(self.first, self.last)
 
 
 def run_id(window: Window, partials: Sequence[Partial]) -> str:

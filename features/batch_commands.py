@@ -7,7 +7,10 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features.partials import Partials
 
 Summary = dict[str, Any]
 _NEEDS = ("polars", "pandas", "pyarrow")
@@ -28,7 +31,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
         "--as-of", type=date.fromisoformat, default=datetime.now(UTC).date(), help="the window ends before this day"
     )
     materialize.add_argument("--window-days", type=positive, default=60)
-    materialize.add_argument("--partials", type=Path, help="daily aggregates are kept here (default: EVENTS.partials)")
+    partials_option(materialize)
     materialize.add_argument("--ttl-days", type=positive, default=3, help="how long the values live in Redis")
     materialize.add_argument("--no-publish", action="store_true", help="write the run, but do not show it to readers")
     ray_options(materialize)
@@ -49,6 +52,18 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     bench_commands.add_commands(commands, redis_url)
 
 
+def partials_option(command: argparse.ArgumentParser) -> None:
+    """Where the partials are."""
+    command.add_argument("--partials", type=Path, help="daily aggregates are kept here (default: EVENTS.partials)")
+
+
+def partials_of(arguments: argparse.Namespace) -> "Partials | None":
+    """The partials that were asked for, if not the log's own."""
+    from features.partials import Partials
+
+    return Partials(arguments.partials) if arguments.partials else None
+
+
 def ray_options(command: argparse.ArgumentParser) -> None:
     """Where Ray runs."""
     command.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
@@ -57,19 +72,18 @@ def ray_options(command: argparse.ArgumentParser) -> None:
 
 def _materialize(arguments: argparse.Namespace) -> None:
     require_extra()
-    from features.batch import Window, materialize, partials_of
+    from features.batch import Window, materialize
     from features.event_log import day_files
-    from features.partials import Partials
     from features.ray_session import session
     from features.usage_writer import UsageWriter
 
-    partials = Partials(arguments.partials) if arguments.partials else partials_of(arguments.events)
     writer = UsageWriter(arguments.redis_url, arguments.ttl_days * 86_400)
     day_files(arguments.events)
     writer.ping()
     window = Window(arguments.as_of, arguments.window_days)
     with session(arguments.ray_address, arguments.cpus):
-        summary = materialize(arguments.events, window, writer, partials, publish=not arguments.no_publish)
+        publish = not arguments.no_publish
+        summary = materialize(arguments.events, window, writer, partials_of(arguments), publish=publish)
     if summary["days_missing"]:
         print(f"notice: the log lacks {summary['days_missing']} of {window.days} days", file=sys.stderr)
     show(summary)

@@ -2,10 +2,11 @@
 
 import argparse
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from features.batch_commands import require_extra, show
 
 RedisUrl = Callable[[argparse.ArgumentParser], None]
 
@@ -34,28 +35,23 @@ def add_commands(commands: Any, redis_url: RedisUrl) -> None:
 def _throughput(arguments: argparse.Namespace) -> None:
     from features.stream_bench import throughput
 
-    _show(asyncio.run(throughput(arguments.redis_url, events=arguments.events)))
+    show(asyncio.run(throughput(arguments.redis_url, events=arguments.events)))
 
 
 def _freshness(arguments: argparse.Namespace) -> None:
     from features.stream_bench import freshness
 
-    _show(asyncio.run(freshness(arguments.redis_url, rate=arguments.rate, seconds=arguments.seconds)))
+    show(asyncio.run(freshness(arguments.redis_url, rate=arguments.rate, seconds=arguments.seconds)))
 
 
 def _reads(arguments: argparse.Namespace) -> None:
     from features.stream_bench import reads
 
-    _show(asyncio.run(reads(arguments.redis_url, users=arguments.users)))
+    show(asyncio.run(reads(arguments.redis_url, users=arguments.users)))
 
 
 def _materialize(arguments: argparse.Namespace) -> None:
-    from features.batch_bench import bench
-    from features.batch_commands import require_extra
-
     require_extra()
-    _show(bench(arguments.events, arguments.redis_url))
+    from features.batch_bench import bench
 
-
-def _show(result: dict[str, Any]) -> None:
-    print(json.dumps(result))
+    show(bench(arguments.events, arguments.redis_url))

@@ -4,7 +4,8 @@ A log of product uses and one of screens differ in one column only: `product` or
 do not fit is an error; a row whose values do not fit is set aside with a reason, and its neighbours count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -60,6 +61,11 @@ def day_files(log: Path) -> dict[date, list[Path]]:
     return days
 
 
+def dates(first: date, last: date) -> list[date]:
+    """The days from `first` to `last`, both included."""
+    return [first + timedelta(number) for number in range((last - first).days + 1)]
+
+
 def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     """Read and check one day.
 
@@ -94,6 +100,15 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
         rejected.select("event_id", "user_id", value, as_text.alias("at"), "reason"),
         valid.height - once.height,
     )
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Whatever the readers of Parquet raise for a damaged file, as a `LogError` that names it."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise LogError(f"{file}: not a readable Parquet file: {[*str(error).splitlines(), ''][0]}") from None
 
 
 def _day_of(folder: Path) -> date:
@@ -131,10 +146,8 @@ def _schema(value: Value) -> dict[str, pl.DataType]:
 
 
 def _read_file(file: Path, value: Value) -> pl.DataFrame:
-    try:
+    with readable(file):
         frame = _columns(file, value)
-    except _UNREADABLE as error:
-        raise LogError(f"{file}: not a readable Parquet file: {[*str(error).splitlines(), ''][0]}") from None
     for column in ("event_id", "user_id", value):
         if frame[column].dtype in (pl.Categorical, pl.Enum, pl.Null):
             frame = frame.with_columns(pl.col(column).cast(pl.String))

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.batch_commands import positive, ray_options, require_extra, show
+from features.batch_commands import partials_of, partials_option, positive, ray_options, require_extra, show
 
 if TYPE_CHECKING:
     from features.skew import Report
@@ -59,7 +59,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
 def _logs(command: argparse.ArgumentParser, required: bool) -> None:
     command.add_argument("--events", type=Path, required=required, help="usage log: Parquet under day=YYYY-MM-DD/")
     command.add_argument("--screens", type=Path, required=required, help="screen log: Parquet under day=YYYY-MM-DD/")
-    command.add_argument("--partials", type=Path, help="daily aggregates are kept here (default: EVENTS.partials)")
+    partials_option(command)
 
 
 def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
@@ -83,7 +83,7 @@ def _training_set(arguments: argparse.Namespace) -> None:
     logs = (arguments.chats, arguments.events, arguments.screens)
     options = {"run_delay": timedelta(hours=arguments.run_delay_hours), "window_days": arguments.window_days}
     with session(arguments.ray_address, arguments.cpus):
-        show(training_set(*logs, arguments.out, preprocessor, partials=_partials(arguments), **options))
+        show(training_set(*logs, arguments.out, preprocessor, partials=partials_of(arguments), **options))
 
 
 def _feedback_set(arguments: argparse.Namespace) -> None:
@@ -119,7 +119,7 @@ def _skew(arguments: argparse.Namespace) -> None:
             lag=timedelta(milliseconds=arguments.lag_ms),
             examples=arguments.examples,
             sample=arguments.sample,
-            partials=_partials(arguments),
+            partials=partials_of(arguments),
         )
     conclude(report)
 
@@ -147,12 +147,6 @@ def _drift(arguments: argparse.Namespace) -> None:
         write_metrics(arguments.metrics_file, found, time.time())
     print("\n".join(drift_table(found)))
     show(found.summary())
-
-
-def _partials(arguments: argparse.Namespace) -> Any:
-    from features.partials import Partials
-
-    return Partials(arguments.partials) if arguments.partials else None
 
 
 def _require(arguments: argparse.Namespace, *names: str) -> None:

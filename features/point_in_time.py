@@ -15,10 +15,10 @@ from typing import Any
 import polars as pl
 import ray
 
-from features.event_log import day_files
+from features.event_log import dates, day_files
 from features.partials import BUCKETS, Partials, bucket
 from features.ray_session import map_items
-from features.screen_history import dates, recent_screens, screens_around
+from features.screen_history import recent_screens, screens_around
 from features.store import StoreConfig
 
 MOMENT = pl.Datetime("us", "UTC")

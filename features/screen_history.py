@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.event_log import read_day
+from features.event_log import dates, read_day
 from features.schema import MAX_AHEAD
 from features.screens import SEPARATOR
 from features.store import StoreConfig
@@ -21,11 +21,6 @@ Integers = npt.NDArray[np.int64]
 _PAIRS_AT_ONCE = 2_000_000
 _USER_MS = 1 << 40
 """Longer than the events of one call can span, in milliseconds."""
-
-
-def dates(first: date, last: date) -> list[date]:
-    """The days from `first` to `last`, both included."""
-    return [first + timedelta(number) for number in range((last - first).days + 1)]
 
 
 def screens_around(

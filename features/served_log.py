@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.event_log import LogError, day_files
+from features.event_log import LogError, day_files, readable
 from features.served_schema import SERVED
 
 _IDENTITY = ("request_id", "answered_at")
@@ -52,12 +52,10 @@ def served_files(
 
 
 def _read(file: Path, columns: Sequence[str]) -> pl.DataFrame:
-    try:
+    with readable(file):
         schema = pl.read_parquet_schema(file)
         for column in columns:
             if schema.get(column) != COLUMNS[column]:
                 found = "is missing" if column not in schema else f"is {schema[column]}, expected {COLUMNS[column]}"
                 raise LogError(f"{file}: column {column!r} {found}")
         return pl.read_parquet(file, columns=list(columns), hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise LogError(f"{file}: not a readable Parquet file: {str(error).splitlines()[0]}") from None

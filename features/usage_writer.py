@@ -13,7 +13,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from features.partials import BUCKETS
-from features.store import RUN_KEY, StoreConfig
+from features.snapshot import RUN_KEY, usage_key
+from features.store import StoreConfig
 
 TIMEOUT_S = 10.0
 _USERS_AT_ONCE = 5_000
@@ -92,8 +93,8 @@ class UsageWriter:
         for part in users.iter_slices(_USERS_AT_ONCE):
             pipe = redis.pipeline()
             for user, products, counts in part.iter_rows():
-                pipe.hset(f"usage:{run}:{user}", mapping=dict(zip(products, counts, strict=True)))
-                pipe.expire(f"usage:{run}:{user}", self.ttl_s)
+                pipe.hset(usage_key(run, user), mapping=dict(zip(products, counts, strict=True)))
+                pipe.expire(usage_key(run, user), self.ttl_s)
             pipe.execute()
         return users.height
 
@@ -118,7 +119,7 @@ def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
     pairs = uses.select("product", "uses").unique()  # few: many users have used a product as often
     fields = uses.join(pairs.with_columns((_bulk("product") + _bulk("uses")).alias("fields")), on=["product", "uses"])
     users = fields.group_by("user_id").agg((2 + 2 * pl.len()).alias("n"), pl.col("fields").str.join(""))
-    key = _bulk(pl.lit(f"usage:{run}:") + pl.col("user_id"))
+    key = _bulk(pl.lit(usage_key(run, "")) + pl.col("user_id"))
     hset = pl.format("*{}\r\n$4\r\nHSET\r\n{}{}", "n", "key", "fields")
     expire = pl.format("*3\r\n$6\r\nEXPIRE\r\n{}{}", "key", pl.lit(f"${len(str(ttl_s))}\r\n{ttl_s}\r\n"))
     return users.with_columns(key.alias("key")).select((hset + expire).alias("commands")).to_series()

@@ -18,7 +18,8 @@ CHEAPER = {
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
     "REPORTER_UPDATE_INTERVAL_MS": "15000",
 }
-"""What Ray does beside answering, as rarely as a service needs it; the defaults take 8 points of a core more."""
+"""Ray's processes at everybody's priority, and what Ray does beside answering as rarely as a service needs it: the
+defaults take 8 points of a core more."""
 
 
 def scratch_folder(state: Path) -> Path:
