@@ -1,5 +1,6 @@
 """From labelled texts to a small int8 network: teachers, transfer set, student, pruning, recovery, export."""
 
+import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +12,24 @@ from tqdm import tqdm
 
 from features.preprocess import Ids, PreprocessConfig, Preprocessor
 from models.blocks import blocks
+from models.classifier import TextClassifier
 from models.distil import distil, from_pretrained, from_scratch, from_teacher
 from models.export import export_onnx
 from models.networks import Floats, TextNet, keep_embeddings, load_encoder
 from models.optimise import Schedule
 from models.prune import prune_blocks
+from models.quantization_aware import as_quantized
 from models.quantize import quantize
 from models.recipe import Recipe
 from models.stages import Stages
-from models.teacher import train_teachers
+from models.teacher import share_right, train_teachers
 from models.transfer import TransferSet, label, transfer_texts
 from models.vocabulary import prune_vocabulary
 
 TEACHER_RATE = 1e-4
 STUDENT_RATE, STUDENT_HEAD_RATE = 2e-4, 5.0
+AWARE_RATE = 5e-5
+AWARE_FILE = "int8_aware.onnx"
 SAMPLE = 1500
 """Training texts that importance and the range of activations are measured on."""
 SHORTEST_LIMIT, LONGEST_LIMIT = 96, 192
@@ -73,23 +78,25 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     _require_prunable(recipe)
     wide = teacher_preprocessor(texts, recipe)
     teachers = stages.run("teachers", lambda: _teachers(texts, recipe, wide))
-    nets, narrow = {"teacher": teachers[0]}, wide
+    nets, narrow, transfer = {"teacher": teachers[0]}, wide, None
     if recipe.student != "teacher":
         transfer = stages.run("transfer", lambda: _transfer(teachers, texts, recipe, wide))
         student, narrow = stages.run("student", lambda: _student(teachers[0], transfer, texts, recipe, wide))
         pruned = stages.run("pruned", lambda: _pruned(student, transfer, texts, recipe, narrow))
         nets |= {"student": student, "pruned": pruned}
-    files = {}
-    for name, net in tqdm(nets.items(), desc="export", unit="network"):
-        files[name] = stages.folder / f"{name}.onnx"
-        if not files[name].is_file():
-            export_onnx(net, files[name].with_suffix(".draft"))
-            files[name].with_suffix(".draft").replace(files[name])
-    source = list(files.values())[-1]
+    files = {name: _exported(net, name, stages) for name, net in tqdm(nets.items(), desc="export", unit="network")}
     if recipe.quantization != "none":
-        name = "fp16" if recipe.quantization == "fp16" else "int8"
+        source, name = list(files.values())[-1], "fp16" if recipe.quantization == "fp16" else "int8"
         files[name] = stages.folder / f"{name}.onnx"
         quantize(source, files[name], recipe.quantization, texts.sample(narrow, recipe.seed)[0])
+        if recipe.quantization == "dynamic" and recipe.aware_epochs and transfer is not None:
+            rows, targets = texts.validation(narrow)
+            fp32, plain = (_points(path, rows, targets) for path in (source, files[name]))
+            if fp32 - plain > recipe.int8_tolerance:
+                net = stages.run("aware", lambda: _aware(pruned, transfer, texts, recipe, narrow))
+                quantize(_exported(net, "aware", stages), stages.folder / AWARE_FILE, "dynamic", [])
+                if _points(stages.folder / AWARE_FILE, rows, targets) > plain:
+                    files[name] = stages.folder / AWARE_FILE
     wide.tokenizer.save(str(stages.folder / "teacher_tokenizer.json"))
     narrow.tokenizer.save(str(stages.folder / "tokenizer.json"))
     return Compressed(wide, narrow, files)
@@ -155,3 +162,26 @@ def _pruned(
     schedule = Schedule(recipe.recovery_epochs, STUDENT_RATE, head_rate=STUDENT_HEAD_RATE, seed=recipe.seed + 1)
     validation = texts.validation(preprocessor)
     return distil(pruned, preprocessor, transfer, schedule, validation=validation, title="recovery")
+
+
+def _exported(net: TextNet, name: str, stages: Stages) -> Path:
+    path = stages.folder / f"{name}.onnx"
+    if not path.is_file():
+        export_onnx(net, path.with_suffix(".draft"))
+        path.with_suffix(".draft").replace(path)
+    return path
+
+
+def _points(network: Path, rows: Sequence[Ids], targets: Floats) -> float:
+    """Accuracy in per cent."""
+    return 100 * share_right(TextClassifier(network)(rows), targets) if rows else 0.0
+
+
+def _aware(pruned: TextNet, transfer: TransferSet, texts: Texts, recipe: Recipe, preprocessor: Preprocessor) -> TextNet:
+    """A copy of the pruned network, trained with the rounding of int8."""
+    net = copy.deepcopy(pruned)
+    schedule = Schedule(recipe.aware_epochs, AWARE_RATE, head_rate=1.0, seed=recipe.seed + 2)
+    with as_quantized(net):
+        return distil(
+            net, preprocessor, transfer, schedule, validation=texts.validation(preprocessor), title="aware of int8"
+        )

@@ -31,6 +31,8 @@ class Recipe:
     vocabulary: int = option(13000, "word pieces to keep")
     max_tokens: int = option(0, "longest message in tokens; 0 takes what 99 of 100 training texts need, 192 at most")
     quantization: str = option("dynamic", "int8 'dynamic' or 'static', 'fp16' (for GPUs) or 'none'")
+    int8_tolerance: float = option(0.2, "points of validation accuracy that dynamic int8 may lose untrained")
+    aware_epochs: int = option(1, "quantisation-aware passes if it loses more; 0: none")
     precision: float = option(0.95, "wanted share of right answers among those that are routed")
     validation: float = option(0.06, "share of the rows that chooses epochs and calibrates, without --validation-data")
     test: float = option(0.0, "share of the rows that is only measured on (the own corpus: 0.1)")

@@ -17,11 +17,12 @@ STEPS = {
     "pruned": "pruned, fp32",
     "int8": "**int8 (served)**",
     "fp16": "fp16",
+    "unaware": "int8, not trained for it",
     "static": "int8, static ranges",
     "sparse": "pruned, 80 % of weights zero, fp32",
     "sparse_int8": "the same, int8",
 }
-COMPARISONS = ("static", "sparse", "sparse_int8")
+COMPARISONS = ("unaware", "static", "sparse", "sparse_int8")
 """Networks that are measured and never served; they would only hide the steps in the picture."""
 
 

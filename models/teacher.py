@@ -109,11 +109,15 @@ def accuracy_on(validation: tuple[Sequence[Ids], Floats] | None) -> Callable[[Te
 
     def check(net: TextNet) -> float:
         logits = predict(net, rows)[0]
-        right = targets[np.arange(len(targets)), logits.argmax(axis=1)] >= targets.max(axis=1)
         loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
-        return float(right.mean()) - 0.01 * float(loss)
+        return share_right(logits, targets) - 0.01 * float(loss)
 
     return check
+
+
+def share_right(logits: Floats, targets: Floats) -> float:
+    """Share of (n, outputs) logits whose largest is at the likeliest label, or at one of those."""
+    return float((targets[np.arange(len(targets)), logits.argmax(axis=1)] >= targets.max(axis=1)).mean())
 
 
 def predict(net: TextNet, rows: Sequence[Ids], batch_size: int = 64, title: str | None = None) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from features.preprocess import Preprocessor
 from models.bundle import Bundle, Manifest
 from models.calibrate import consistent_temperature
 from models.classifier import TextClassifier
-from models.compress import Compressed, Texts
+from models.compress import AWARE_FILE, Compressed, Texts
 from models.data import OUT_OF_SCOPE, Example
 from models.evaluate import Scores, metrics
 from models.fit import text_logits
@@ -32,10 +32,11 @@ def compare_variants(
     folder: Path,
     joint: Mapping[str, float],
 ) -> Path:
-    """Measure every network of a run, and three for comparison only; writes `run.json` into the run's folder.
+    """Measure every network of a run, and others for comparison only; writes `run.json` into the run's folder.
 
-    They are `static` (int8 by calibration rows), `sparse` (four fifths of the weights zero) and it in int8. Quality
-    is that of the words alone, with a temperature of each network's own.
+    They are `static` (int8 by calibration rows), `sparse` (four fifths of the weights zero) and it in int8, and
+    `unaware`, int8 before quantisation-aware training where that is served. Quality is that of the words alone, with
+    a temperature of each network's own.
 
     Args:
         held: rows to choose the temperatures by; those without context count.
@@ -82,7 +83,10 @@ def _comparisons(compressed: Compressed, texts: Texts, folder: Path) -> dict[str
     quantize(source, static, "static", texts.sample(compressed.preprocessor, 0)[0])
     sparsify(source, sparse, SPARSITY)
     quantize(sparse, sparse_int8, "dynamic", [])
-    return {"static": static, "sparse": sparse, "sparse_int8": sparse_int8}
+    made = {"static": static, "sparse": sparse, "sparse_int8": sparse_int8}
+    if compressed.served.name == AWARE_FILE:
+        made = {"unaware": folder / "int8.onnx"} | made
+    return made
 
 
 def _quality(

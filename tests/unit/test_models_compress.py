@@ -1,5 +1,6 @@
 """The whole of compression on a tiny encoder: which networks come of it, and that finished work is not done again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from models.data import Example
 from models.recipe import Recipe
 from models.stages import Stages
 from models.targets import text_targets
+from models.teacher import share_right
 from tests.unit.tiny import FILLERS, PRODUCTS, chats, logits, save_encoder
 
 NAMES = sorted(PRODUCTS)
@@ -33,7 +35,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     student = save_encoder(folder / "student", num_hidden_layers=1, hidden_size=16)
     return Recipe(
         encoder=encoder, teachers=2, teacher_epochs=1, student=student, student_epochs=1,
-        noise=1, mixtures=1, heads=3, neurons=24, recovery_epochs=1, vocabulary=150,
+        noise=1, mixtures=1, heads=3, neurons=24, recovery_epochs=1, vocabulary=150, int8_tolerance=100.0,
     )  # fmt: skip
 
 
@@ -127,3 +129,24 @@ def test_sample_of_the_training_texts_is_repeatable(recipe: Recipe) -> None:
     assert len(rows) == len(targets) == 1500
     assert [row.tolist() for row in rows] == [row.tolist() for row in again]
     assert [row.tolist() for row in rows] != [row.tolist() for row in other]
+
+
+def test_a_network_is_trained_for_int8_where_that_loses_too_much(
+    made: Compressed, recipe: Recipe, stages: Stages
+) -> None:
+    """With a tolerance below what can be lost, always; the better of both files is served."""
+    asked = replace(recipe, int8_tolerance=-101.0)
+    own = Stages(stages.folder.parent, chats(48), asked)
+    for name in ("teachers", "transfer", "student", "pruned"):
+        (own.folder / f"{name}.pt").write_bytes((stages.folder / f"{name}.pt").read_bytes())
+    found = compress(TEXTS, asked, own)
+    aware = torch.load(own.folder / "aware.pt", weights_only=False)
+    pruned = torch.load(own.folder / "pruned.pt", weights_only=False)
+    assert any(not torch.equal(aware.state_dict()[name], value) for name, value in pruned.state_dict().items())
+    assert list(found.networks) == ["teacher", "student", "pruned", "int8"]
+    rows, targets = TEXTS.validation(found.preprocessor)
+    right = {
+        name: share_right(TextClassifier(own.folder / name)(rows), targets) for name in ("int8.onnx", "int8_aware.onnx")
+    }
+    assert right[found.served.name] == max(right.values())
+    assert not (stages.folder / "aware.pt").exists()

@@ -1,0 +1,89 @@
+"""Quantisation-aware training: recovery training in which the network already computes as its int8 copy will.
+
+Weights and activations are rounded in the forward pass and keep their gradients as if they were not (the
+straight-through estimator, Bengio, Léonard & Courville, 2013; for integer inference Jacob et al., 2018). The ranges
+are those of `quantize_int8`: seven bits, per output channel, for weights; eight bits from the least to the largest
+value, and zero, for the activations of one message and for the table of words.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from models.blocks import blocks
+from models.networks import TextNet
+
+WEIGHT_LEVELS = 64
+"""Steps on each side of zero."""
+BYTE_LEVELS = 255
+"""Steps from the least to the largest value."""
+
+
+@contextmanager
+def as_quantized(net: TextNet) -> Iterator[None]:
+    """Within it, the network computes and trains with the rounding of int8; after it, with its own weights.
+
+    Raises:
+        UnknownEncoder: the encoder's layers have another layout.
+    """
+    linears = [net.head]
+    for block in blocks(net.encoder):
+        linears += [block.query, block.key, block.value, block.mix, block.feed_in, block.feed_out]
+    words: Any = net.encoder.get_input_embeddings()
+    hooks = [linear.register_forward_pre_hook(_round_input) for linear in linears]
+    for linear in linears:
+        parametrize.register_parametrization(linear, "weight", _RoundedChannels())
+    parametrize.register_parametrization(words, "weight", _RoundedTable())
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in (*linears, words):
+            _restore(module)
+
+
+class _RoundedChannels(nn.Module):
+    """(outputs, inputs) weights to the same on the grid of each output channel."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        step = (weight.detach().abs().amax(dim=1, keepdim=True) / WEIGHT_LEVELS).clamp(min=1e-12)
+        return _straight_through(weight, torch.round(weight / step) * step)
+
+
+class _RoundedTable(nn.Module):
+    """(words, width) embeddings to the same on one grid."""
+
+    def forward(self, table: Tensor) -> Tensor:
+        return _straight_through(table, _rounded_to_bytes(table.unsqueeze(0)).squeeze(0))
+
+
+def _round_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """(batch, …) activations on the grid of each message's own range."""
+    return (_straight_through(inputs[0], _rounded_to_bytes(inputs[0])), *inputs[1:])
+
+
+def _rounded_to_bytes(values: Tensor) -> Tensor:
+    """(n, …) values, each of the n on the grid from its least to its largest value, of which zero is a point."""
+    inner = tuple(range(1, values.dim()))
+    low = values.detach().amin(inner, keepdim=True).clamp(max=0)
+    high = values.detach().amax(inner, keepdim=True).clamp(min=0)
+    step = ((high - low) / BYTE_LEVELS).clamp(min=1e-12)
+    zero = torch.round(-low / step)
+    return (torch.clamp(torch.round(values / step) + zero, 0, BYTE_LEVELS) - zero) * step
+
+
+def _straight_through(value: Tensor, rounded: Tensor) -> Tensor:
+    return value + (rounded - value).detach()
+
+
+def _restore(module: Any) -> None:
+    """Take the rounding off and keep the trained weight, which `remove_parametrizations` would replace."""
+    trained = module.parametrizations.weight.original.detach()
+    parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    with torch.no_grad():
+        module.weight.copy_(trained)
