@@ -1,7 +1,8 @@
 """The topology of Switchboard, one nested expression: `serve deploy serve_config.yaml` builds it from here."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import ray
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,6 +55,8 @@ class AppArgs(BaseModel):
     preprocess: Placement = "deployment"
     cache: Placement = "deployment"
     """Whether a stage is a deployment of its own or runs in its caller's process."""
+    links: bool = True
+    """Whether stages that are deployments are called over Unix sockets where caller and replica share a node."""
     cache_limits: CacheConfig = CacheConfig()
     """As a deployment, the cache takes them as `user_config` too, while it runs."""
     store: StoreConfig = StoreConfig()
@@ -71,8 +74,8 @@ class ScreenEventsArgs(BaseModel):
     ingester: IngesterConfig = IngesterConfig()
 
 
-def _stage(name: str) -> serve.Deployment:
-    return serve.deployment(name=name, max_ongoing_requests=64)(Stage)
+def _stage(name: str, build: Callable[[], Any], args: AppArgs) -> Application:
+    return serve.deployment(name=name, max_ongoing_requests=64)(Stage).bind(build, args.links)
 
 
 def _require_gpu(args: AppArgs) -> None:
@@ -100,12 +103,13 @@ def build(args: AppArgs) -> Application:
     gather = partial(gatherer, args.redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)
-    cached = partial(prediction_cache, _stage("Classifier").bind(classify), args.cache_limits)
+    classifiers = _stage("Classifier", classify, args)
+    cached = partial(prediction_cache, classifiers, args.cache_limits, args.links)
     ingress = serve.deployment(name="Ingress", max_ongoing_requests=4096)(IngressDeployment)
     return ingress.bind(
-        gather=gather if args.gather == "inline" else _stage("FeatureGatherer").bind(gather),
-        preprocess=preprocess if args.preprocess == "inline" else _stage("Preprocessor").bind(preprocess),
-        classify=cached if args.cache == "inline" else _stage("PredictionCache").bind(cached),
+        gather=gather if args.gather == "inline" else _stage("FeatureGatherer", gather, args),
+        preprocess=preprocess if args.preprocess == "inline" else _stage("Preprocessor", preprocess, args),
+        classify=cached if args.cache == "inline" else _stage("PredictionCache", cached, args),
         registry=args.registry,
         version=version,
         desks=args.desks,
@@ -113,6 +117,7 @@ def build(args: AppArgs) -> Application:
         publish_timeout_ms=args.publish_timeout_ms,
         gather_timeout_ms=args.gather_timeout_ms,
         served=args.served_log,
+        linked=args.links,
     )
 
 

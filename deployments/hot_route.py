@@ -4,38 +4,62 @@ The other routes stay with Starlette. What they have in common, limits of bodies
 shared code, so both answer alike.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.errors import ApiError, internal
+from deployments.request_meter import RequestMeter
 
 Handler = Callable[[Scope, Receive], Awaitable[tuple[bytes, bytes]]]
 """Gives the JSON body and the value of `Server-Timing`, or raises `ApiError`."""
 
 
 class HotRoute:
-    """An ASGI application: POST of one path to a handler, every other path to another application."""
+    """An ASGI application: POST of one path to a handler, every other path to another application.
 
-    def __init__(self, path: str, handler: Handler, others: ASGIApp) -> None:
+    Args:
+        meter: told of every request for the path.
+        found: told once under which path, prefixes included, requests for it come, and what answers them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        handler: Handler,
+        others: ASGIApp,
+        meter: RequestMeter | None = None,
+        found: Callable[[str, ASGIApp], None] | None = None,
+    ) -> None:
         self._path, self._handler, self._others = path, handler, others
+        self._meter, self._found = meter or RequestMeter(), found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _path(scope) != self._path:
             await self._others(scope, receive, send)
             return
+        if self._found is not None:
+            self._found(scope["path"], self.answer)
+            self._found = None
+        await self.answer(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for the path, whatever the path in its scope."""
+        began = time.perf_counter()
+        status = await self._answer(scope, receive, send)
+        self._meter.note(status, time.perf_counter() - began)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> int:
         if scope["method"] != "POST":
-            await _not_allowed(scope["method"], self._path)(scope, receive, send)
-            return
+            return await _respond(_not_allowed(scope["method"], self._path), scope, receive, send)
         try:
             body, timing = await self._handler(scope, receive)
         except ApiError as error:
-            await error.response()(scope, receive, send)
-            return
+            return await _respond(error.response(), scope, receive, send)
         except Exception as error:
-            await internal(error, self._path)(scope, receive, send)
-            return
+            return await _respond(internal(error, self._path), scope, receive, send)
         length = str(len(body)).encode()
         headers = [
             (b"content-type", b"application/json"),
@@ -44,6 +68,12 @@ class HotRoute:
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        return 200
+
+
+async def _respond(response: Response, scope: Scope, receive: Receive, send: Send) -> int:
+    await response(scope, receive, send)
+    return response.status_code
 
 
 def _path(scope: Scope) -> str:

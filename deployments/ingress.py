@@ -29,6 +29,7 @@ from deployments.flow import Answer, Flow
 from deployments.hot_route import HotRoute
 from deployments.protocol import DependencyError, PredictRequest, Query
 from deployments.publisher import Publisher
+from deployments.request_meter import RequestMeter
 from models.bundle import Bundle
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Ingress:
         self.batching = batching or BatchingConfig()
         self.ready = False
         self.abstained = self.degraded = 0
+        self.requests = RequestMeter()
         self._flow, self._bundle, self._on_stop = flow, bundle, on_stop
         self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
             self._answer,
@@ -106,9 +108,9 @@ class Ingress:
                 raise answer
         self.ready = True
 
-    def app(self) -> ASGIApp:
-        """The ASGI application."""
-        return HotRoute(PREDICT, self.predict, self.other_routes())
+    def app(self, found: Callable[[str, ASGIApp], None] | None = None) -> ASGIApp:
+        """The ASGI application; for `found` see `HotRoute`."""
+        return HotRoute(PREDICT, self.predict, self.other_routes(), self.requests, found)
 
     def other_routes(self) -> Starlette:
         """Everything but predictions."""

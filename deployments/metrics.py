@@ -10,6 +10,8 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
+from deployments.request_meter import Metric
+
 _running: set[asyncio.Task[None]] = set()
 
 
@@ -17,14 +19,14 @@ class Exporter:
     """Hands the counts of a stage to Ray's metrics.
 
     A stage may have `counts()`, numbers that only grow, and `levels()`, numbers that go up and down, both by
-    metric name. A stage without them has no metrics of its own.
+    `Metric`. A stage without them has no metrics of its own.
     """
 
     def __init__(self, stage: Any) -> None:
         self._stage = stage
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
-        self._seen: dict[str, float] = {}
+        self._seen: dict[Metric, float] = {}
 
     def start(self, interval_s: float = 1.0) -> None:
         """Export every `interval_s` on the running loop."""
@@ -39,17 +41,26 @@ class Exporter:
 
     def export(self) -> None:
         """Pass on what has changed since the last call."""
-        for name, value in self._read("counts").items():
+        for metric, value in self._read("counts").items():
+            name, tags = _parts(metric)
             if name not in self._counters:
-                self._counters[name] = Counter(f"switchboard_{name}", description=name.replace("_", " "))
-            if value > self._seen.get(name, 0.0):
-                self._counters[name].inc(value - self._seen.get(name, 0.0))
-                self._seen[name] = value
-        for name, value in self._read("levels").items():
+                self._counters[name] = Counter(f"switchboard_{name}", name.replace("_", " "), tuple(tags))
+            if value > self._seen.get(metric, 0.0):
+                self._counters[name].inc(value - self._seen.get(metric, 0.0), tags)
+                self._seen[metric] = value
+        for metric, value in self._read("levels").items():
+            name, tags = _parts(metric)
             if name not in self._gauges:
-                self._gauges[name] = Gauge(f"switchboard_{name}", description=name.replace("_", " "))
-            self._gauges[name].set(value)
+                self._gauges[name] = Gauge(f"switchboard_{name}", name.replace("_", " "), tuple(tags))
+            self._gauges[name].set(value, tags)
 
-    def _read(self, kind: str) -> Mapping[str, float]:
+    def _read(self, kind: str) -> Mapping[Metric, float]:
         reader = getattr(self._stage, kind, None)
         return reader() if reader else {}
+
+
+def _parts(metric: Metric) -> tuple[str, dict[str, str]]:
+    if isinstance(metric, str):
+        return metric, {}
+    name, tag, value = metric
+    return name, {tag: value}

@@ -5,24 +5,30 @@ description travels to a replica of `Stage` and is built there; placed inline, i
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray import serve
+from ray import get_runtime_context, serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from deployments import edge
+from deployments.autoscaling import BATCHES, Concurrency
 from deployments.cache import CacheConfig, PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Flow
 from deployments.gather import BreakerConfig, CircuitBreaker, FeatureGatherer
 from deployments.ingress import BatchingConfig, Ingress
+from deployments.link_server import LinkServer
+from deployments.links import LinkLost, Links, socket_name
 from deployments.metrics import Exporter
 from deployments.protocol import DependencyError
+from deployments.request_meter import Metric
 from deployments.served import ServedLogConfig
 from features.store import FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester
@@ -32,6 +38,7 @@ from models.registry import Registry
 if TYPE_CHECKING:
     from deployments.served_log import ServedLog
 
+logger = logging.getLogger(__name__)
 Call = Callable[[Any], Awaitable[Any]]
 Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
@@ -59,9 +66,9 @@ def classifier(registry: str, version: str, device: Device, threads: int) -> Cla
     return stage
 
 
-def prediction_cache(classify: Placed, limits: CacheConfig) -> PredictionCache:
+def prediction_cache(classify: Placed, limits: CacheConfig, linked: bool) -> PredictionCache:
     """The cache stage in front of the classifier replicas."""
-    return PredictionCache(as_call(classify), limits)
+    return PredictionCache(as_call(classify, linked), limits)
 
 
 def served_log(config: ServedLogConfig) -> "ServedLog | None":
@@ -74,25 +81,52 @@ def served_log(config: ServedLogConfig) -> "ServedLog | None":
     return ServedLog(config, rows)
 
 
-def as_call(stage: Placed) -> Call:
-    """A placed stage as an async callable from batch to batch."""
+def as_call(stage: Placed, linked: bool) -> Call:
+    """A placed stage as an async callable from batch to batch.
+
+    Args:
+        linked: whether replicas on this node are called through their sockets.
+    """
     if isinstance(stage, Application):
         raise TypeError("a stage is called before Ray Serve has deployed it")
-    return Remote(stage) if isinstance(stage, DeploymentHandle) else stage()
+    return Remote(stage, linked) if isinstance(stage, DeploymentHandle) else stage()
 
 
 class Remote:
-    """A stage that is a deployment of its own.
+    """A stage that is a deployment of its own: through a link where there is one, else through Ray's router.
 
     Raises:
         DependencyError: the replica died, is overloaded or is not there.
     """
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], linked: bool) -> None:
         # Batches are made of arrays and of classes that every replica can import: plain pickle, at half of the cost.
         self._handle = handle.options(request_serialization="pickle", response_serialization="pickle")
+        pattern = socket_name(handle.app_name, handle.deployment_name)
+        self._links = Links(socket_folder(), pattern) if linked else None
+        self._linked = self._routed = 0
+        self._exporter: Exporter | None = None
+
+    def counts(self) -> dict[Metric, float]:
+        return {
+            ("stage_calls_total", "way", "link"): self._linked,
+            ("stage_calls_total", "way", "router"): self._routed,
+        }
 
     async def __call__(self, batch: Any) -> Any:
+        if self._exporter is None:
+            self._exporter = Exporter(self)
+            self._exporter.start()
+        link = self._links.pick() if self._links else None
+        if link is not None:
+            try:
+                answer = await link.call(batch)
+            except LinkLost:
+                logger.info("%s: a replica has gone, calling again", self._handle.deployment_name)
+            else:
+                self._linked += 1
+                return answer
+        self._routed += 1
         try:
             return await self._handle.remote(batch)
         except RayTaskError:
@@ -101,24 +135,56 @@ class Remote:
             raise DependencyError(f"{self._handle.deployment_name}: {type(error).__name__}") from error
 
 
+def socket_folder() -> Path:
+    """Where the replicas of this Ray session on this node have their sockets."""
+    context = get_runtime_context()
+    return Path(context.get_temp_dir(), context.get_session_name(), "links")
+
+
 class Stage:
     """Any stage as a deployment."""
 
-    def __init__(self, build: Callable[[], Call]) -> None:
-        self._stage = build()
-        self._exporter: Exporter | None = None
+    def __init__(self, build: Callable[[], Call], linked: bool) -> None:
+        self._stage, self._linked = build(), linked
+        self._load = Concurrency()
+        self._server: LinkServer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, batch: Any) -> Any:
-        if self._exporter is None:
-            self._exporter = Exporter(self._stage)
-            self._exporter.start()
-        return await self._stage(batch)
+        with self._load:
+            return await self._stage(batch)
+
+    async def check_health(self) -> None:
+        """Ray asks before the first call: start what needs the running loop."""
+        if self._loop is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        Exporter(self._stage).start()
+        if self._linked:
+            replica = serve.get_replica_context()
+            name = socket_name(replica.app_name, replica.deployment, replica.replica_id.unique_id)
+            server = LinkServer(self, socket_folder() / name)
+            try:
+                await server.start()
+            except OSError as error:
+                logger.warning("no link to this replica, calls take the handle: %s", error)
+            else:
+                self._server = server
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the policy `by_batches_in_flight` reads."""
+        return {BATCHES: self._load.mean()}
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply `user_config`; only the prediction cache has settings that change while it runs."""
         if not isinstance(self._stage, PredictionCache):
             raise ValueError(f"this stage takes no user_config, got {sorted(user_config)}")
         self._stage.config = CacheConfig(**user_config)
+
+    def __del__(self) -> None:
+        """Ray calls this when a replica stops, after the calls that came through the handle."""
+        if self._server is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._server.close)
 
 
 @serve.ingress()
@@ -137,8 +203,9 @@ class IngressDeployment:
         publish_timeout_ms: float,
         gather_timeout_ms: float,
         served: ServedLogConfig,
+        linked: bool,
     ) -> None:
-        self._stages = stages = (as_call(gather), as_call(preprocess), as_call(classify))
+        self._stages = stages = (as_call(gather, linked), as_call(preprocess, linked), as_call(classify, linked))
         self._log = served_log(served)
         flow = Flow(*stages, desks, gather_timeout_ms / 1000, self._log.record if self._log else None)
         bundle = Registry(Path(registry)).load(version)
@@ -152,11 +219,11 @@ class IngressDeployment:
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         inline = [stage for stage in self._stages if not isinstance(stage, Remote)]
-        for part in (self._ingress, self._ingress.batcher, self._log, *inline):
+        for part in (self._ingress, self._ingress.requests, self._ingress.batcher, self._log, *inline):
             if part is not None:
                 Exporter(part).start()
         self._tasks.add(asyncio.get_running_loop().create_task(self._ingress.warm_until_ready()))
-        return self._ingress.app()
+        return self._ingress.app(found=edge.shorten)
 
 
 class ScreenEventsDeployment:

@@ -19,6 +19,8 @@ import psutil
 import yaml
 from ports import free_port
 
+PYTHON = os.environ.get("SERVICE_PYTHON", sys.executable)
+"""The interpreter that runs the services, with what is installed for it."""
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 120.0
@@ -86,7 +88,7 @@ def baseline(name: str, title: str, entries: int, inference: str = "thread") -> 
 
     def command(port: int, folder: Path) -> list[str]:
         return [
-            *(sys.executable, "-m", "uvicorn", "--factory", "loadtests.baseline.app:build", "--workers", "2"),
+            *(PYTHON, "-m", "uvicorn", "--factory", "loadtests.baseline.app:build", "--workers", "2"),
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--port", str(port)),
         ]
 
@@ -101,7 +103,7 @@ def served(name: str, title: str, change: Callable[[Config], None], answers: boo
         file = folder / "serve_config.yaml"
         file.write_text(yaml.safe_dump(configuration(change), sort_keys=False))
         return [
-            *(sys.executable, str(ROOT / "scripts" / "supervise.py"), "--config", str(file)),
+            *(PYTHON, str(ROOT / "scripts" / "supervise.py"), "--config", str(file)),
             *("--state", str(folder / "state"), "--port", str(port)),
             *("--dashboard-port", str(free_port()), "--metrics-port", str(free_port())),
         ]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 from redis import Redis
@@ -49,6 +50,28 @@ def test_a_killed_classifier_is_replaced(service: Service) -> None:
         timeout_s=120,
     )
     assert seen.json()["product"]
+
+
+def test_a_killed_preprocessor_is_replaced(service: Service) -> None:
+    """Its link breaks with batches on their way: they are sent again, or fail clearly until it is back."""
+    victims = [
+        p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, "Preprocessor")
+    ]
+    assert victims
+    with ThreadPoolExecutor(8) as pool:
+        asked = [
+            pool.submit(service.http.post, "/v1/predict", json={"user_id": f"u{i % 9}", "text": f"lost card {i}"})
+            for i in range(300)
+        ]
+        for victim in victims:
+            victim.kill()
+        statuses = {answer.result().status_code for answer in asked}
+    assert statuses <= {200, 503, 504}
+    until(
+        lambda: service.http.post("/v1/predict", json={"user_id": "u1", "text": "another new text"}),
+        lambda answer: answer.status_code == 200,
+        timeout_s=120,
+    )
 
 
 def _named(process: psutil.Process, deployment: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -118,6 +119,19 @@ def test_metrics_show_cache_and_batches(service: Service) -> None:
     names = {"switchboard_cache_hits_total", "switchboard_batches_total"}
     text = until(lambda: httpx.get(service.metrics).text, lambda text: all(name in text for name in names))
     assert "count me" not in text
+
+
+def test_metrics_show_requests_and_the_way_to_the_stages(service: Service) -> None:
+    """Predictions pass Ray's own counting by, and batches its router; both are counted all the same."""
+    predict(service, "u2", "count me")
+    assert service.http.post("/v1/predict", json={"user_id": "u2"}).status_code == 422
+    wanted = [
+        r'switchboard_requests_total\{.*status="200".*\} [1-9]',
+        r'switchboard_requests_total\{.*status="422".*\} [1-9]',
+        r'switchboard_request_seconds_bucket_total\{.*le="\+Inf".*\} [1-9]',
+        r'switchboard_stage_calls_total\{.*way="link".*\} [1-9]',
+    ]
+    until(lambda: httpx.get(service.metrics).text, lambda text: all(re.search(line, text) for line in wanted))
 
 
 def test_health_docs_and_models(service: Service) -> None:

@@ -45,3 +45,26 @@ async def test_a_defect_is_an_internal_error_without_details(at: Service) -> Non
         answer = await client.post(PREDICT, json=MESSAGE)
     assert refused(answer, 500).code == "internal"
     assert b"secret" not in answer.content
+
+
+async def test_requests_are_counted_by_status(at: Service) -> None:
+    await at.predict(**MESSAGE)
+    await at.predict(**MESSAGE)
+    await at.http.get(PREDICT)
+    await at.http.post(PREDICT, content=b"{")
+    await at.http.get("/healthz/live")
+    counts = at.ingress.requests.counts()
+    assert {key[2]: n for key, n in counts.items() if key[0] == "requests_total"} == {"200": 2, "405": 1, "400": 1}
+    assert counts["request_seconds_count"] == 4
+
+
+async def test_its_whole_path_is_told_once(at: Service) -> None:
+    found: list[str] = []
+    app = at.ingress.app(found=lambda path, _: found.append(path))
+    transport = httpx.ASGITransport(app, root_path="/switch")
+    async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as client:
+        await client.get("/switch/healthz/live")
+        assert found == []
+        for _ in range(3):
+            assert answered(await client.post("/switch" + PREDICT, json=MESSAGE)).product
+    assert found == ["/switch" + PREDICT]

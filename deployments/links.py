@@ -1,0 +1,137 @@
+"""The caller's end of a link: batches to replicas on the same node over Unix sockets, past Ray's router.
+
+A call through a deployment handle costs some milliseconds of processor time on both sides, of which nothing is ours
+to make faster; the same batch on a socket costs a tenth (docs/performance.md). Links only save time. Whatever they
+cannot do goes through the handle: replicas on other nodes, replicas that are all busy, a replica that has gone. A
+stage has no side effects, so a call whose replica died is simply made again.
+"""
+
+import asyncio
+import pickle
+import time
+from contextvars import Context
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from deployments.frames import CALL, CLOSING, RESULT, FrameProtocol, dumps
+
+REFRESH_S = 1.0
+"""How old the list of sockets may be."""
+MOST_CALLS = 2
+"""Calls under way on one link, from one caller; the next goes through the handle, which knows all replicas."""
+
+
+class LinkLost(ConnectionError):
+    """The replica has gone before it answered."""
+
+
+def socket_name(app: str, deployment: str, replica: str = "*") -> str:
+    """The file of a replica's socket, or the pattern for all of a deployment; short, as socket paths must be."""
+    return f"{sha256(f'{app}#{deployment}'.encode()).hexdigest()[:12]}.{replica}.sock"
+
+
+class Links:
+    """Connections to the replicas of one deployment on this node.
+
+    Args:
+        folder: where replicas put their sockets.
+        pattern: of the files' names, see `socket_name`.
+    """
+
+    def __init__(self, folder: Path, pattern: str, refresh_s: float = REFRESH_S, most_calls: int = MOST_CALLS) -> None:
+        self._folder, self._pattern = folder, pattern
+        self._refresh_s, self._most_calls = refresh_s, most_calls
+        self._links: dict[Path, Link] = {}
+        self._due = 0.0
+        self._refreshing: asyncio.Task[None] | None = None
+
+    def pick(self) -> "Link | None":
+        """The least busy link, if there is one that is not too busy. Looks for new sockets beside the call."""
+        if self._refreshing is None and time.monotonic() >= self._due:
+            # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh_and_note(), context=Context())
+        best = min((link for link in self._links.values() if link.open), key=lambda link: link.calls, default=None)
+        return best if best is not None and best.calls < self._most_calls else None
+
+    async def refresh(self) -> None:
+        """Connect to sockets that are new, forget links that are lost, delete sockets that nobody listens on."""
+        self._links = {path: link for path, link in self._links.items() if link.open}
+        for path in sorted(self._folder.glob(self._pattern)):
+            if path in self._links:
+                continue
+            try:
+                _, link = await asyncio.get_running_loop().create_unix_connection(Link, str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue
+            else:
+                self._links[path] = link
+
+    def close(self) -> None:
+        for link in self._links.values():
+            link.close()
+
+    async def _refresh_and_note(self) -> None:
+        try:
+            await self.refresh()
+        finally:
+            self._refreshing, self._due = None, time.monotonic() + self._refresh_s
+
+
+class Link(FrameProtocol):
+    """A connection to one replica."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = True
+        self._next = 0
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+
+    @property
+    def calls(self) -> int:
+        """Calls under way."""
+        return len(self._waiting)
+
+    async def call(self, batch: Any) -> Any:
+        """The stage's answer.
+
+        Raises:
+            LinkLost: the replica has gone; the call may be made again elsewhere.
+            Exception: what the stage raised.
+        """
+        if not self.open:
+            raise LinkLost
+        self._next += 1
+        number = self._next
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            self.send(number, CALL, dumps(batch))
+            return await future
+        finally:
+            self._waiting.pop(number, None)
+
+    def received(self, call: int, kind: int, payload: bytes) -> None:
+        if kind == CLOSING:
+            self.open = False
+            return
+        future = self._waiting.get(call)
+        if future is None or future.done():
+            return
+        value = pickle.loads(payload)
+        if kind == RESULT:
+            future.set_result(value)
+        else:
+            future.set_exception(value)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.open = False
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(LinkLost("the replica has gone"))
+
+    def close(self) -> None:
+        self.open = False
+        if self.transport is not None:
+            self.transport.close()
