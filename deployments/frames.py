@@ -1,8 +1,10 @@
 """Frames on a byte stream: length, number of the call, kind, and a pickled object."""
 
 import asyncio
+import os
 import pickle
 import struct
+from pathlib import Path
 from typing import Any, cast
 
 _HEAD = struct.Struct("<IQB")
@@ -54,3 +56,14 @@ def dumps_error(error: Exception) -> bytes:
     except Exception:
         return dumps(RuntimeError(f"{type(error).__name__}: {error}"))
     return payload
+
+
+def require_own(folder: Path) -> None:
+    """Make sure that nobody else can put sockets into a folder: what comes out of them is unpickled.
+
+    Raises:
+        PermissionError: it belongs to another user, or others may write into it.
+    """
+    state = folder.stat()
+    if state.st_uid != os.getuid() or state.st_mode & 0o022:
+        raise PermissionError(f"{folder} belongs to another user or is open to others")

@@ -1,15 +1,16 @@
 """The replica's end of a link: a stage behind a Unix socket, for callers on the same node."""
 
 import asyncio
-import logging
+import os
 import pickle
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from deployments.frames import CALL, CLOSING, ERROR, RESULT, FrameProtocol, dumps, dumps_error
+from deployments.frames import CALL, CLOSING, ERROR, RESULT, FrameProtocol, dumps, dumps_error, require_own
 
-logger = logging.getLogger(__name__)
+LONGEST_PATH = 107
+"""Bytes that the address of a Unix socket holds on Linux."""
 Call = Callable[[Any], Awaitable[Any]]
 
 
@@ -25,21 +26,26 @@ class LinkServer:
         self._call, self._path = call, path
         self._server: asyncio.AbstractServer | None = None
         self._peers: set[_Peer] = set()
+        self.closed = False
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
-            OSError: the path is too long for a socket, or cannot be written.
+            OSError: the path is too long for a socket, cannot be written, or its folder is open to others.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_own(self._path.parent)
+        if len(os.fsencode(self._path)) > LONGEST_PATH:
+            raise OSError(f"AF_UNIX path too long: {self._path}")
         draft = self._path.with_suffix(".new")
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Peer(self._call, self._peers), str(draft))
+        self._server = await loop.create_unix_server(lambda: _Peer(self, self._call, self._peers), str(draft))
         draft.rename(self._path)  # only now: whoever finds a socket that nobody listens on deletes it
 
     def close(self) -> None:
         """Stop listening and ask callers to send no more; calls under way are still answered."""
+        self.closed = True
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
@@ -51,15 +57,17 @@ class LinkServer:
 class _Peer(FrameProtocol):
     """One connected caller."""
 
-    def __init__(self, call: Call, peers: "set[_Peer]") -> None:
+    def __init__(self, server: LinkServer, call: Call, peers: "set[_Peer]") -> None:
         super().__init__()
-        self._call, self._peers = call, peers
+        self._server, self._call, self._peers = server, call, peers
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._peers.add(self)
+        if self._server.closed:  # while it was being accepted
+            self.leave()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._peers.discard(self)

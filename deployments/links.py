@@ -7,6 +7,7 @@ stage has no side effects, so a call whose replica died is simply made again.
 """
 
 import asyncio
+import logging
 import pickle
 import time
 from contextvars import Context
@@ -14,8 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from deployments.frames import CALL, CLOSING, RESULT, FrameProtocol, dumps
+from deployments.frames import CALL, CLOSING, RESULT, FrameProtocol, dumps, require_own
 
+logger = logging.getLogger(__name__)
 REFRESH_S = 1.0
 """How old the list of sockets may be."""
 MOST_CALLS = 2
@@ -55,7 +57,14 @@ class Links:
         return best if best is not None and best.calls < self._most_calls else None
 
     async def refresh(self) -> None:
-        """Connect to sockets that are new, forget links that are lost, delete sockets that nobody listens on."""
+        """Connect to sockets that are new, forget links that are lost, delete sockets that nobody listens on.
+
+        Raises:
+            PermissionError: others may put sockets there.
+        """
+        if not self._folder.is_dir():
+            return
+        require_own(self._folder)
         self._links = {path: link for path, link in self._links.items() if link.open}
         for path in sorted(self._folder.glob(self._pattern)):
             if path in self._links:
@@ -76,6 +85,8 @@ class Links:
     async def _refresh_and_note(self) -> None:
         try:
             await self.refresh()
+        except PermissionError as error:
+            logger.warning("no links: %s", error)
         finally:
             self._refreshing, self._due = None, time.monotonic() + self._refresh_s
 

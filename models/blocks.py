@@ -45,7 +45,7 @@ def layer_stack(encoder: Any) -> nn.ModuleList:
         UnknownEncoder: there is no list as long as the configuration says.
     """
     for module in encoder.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == encoder.config.num_hidden_layers:
+        if type(module) is nn.ModuleList and len(module) == encoder.config.num_hidden_layers:
             return module
     raise UnknownEncoder(f"{type(encoder).__name__}: found no list of {encoder.config.num_hidden_layers} layers")
 

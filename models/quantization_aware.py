@@ -3,7 +3,7 @@
 Weights and activations are rounded in the forward pass and keep their gradients as if they were not (the
 straight-through estimator, Bengio, Léonard & Courville, 2013; for integer inference Jacob et al., 2018). The ranges
 are those of `quantize_int8`: seven bits, per output channel, for weights; eight bits from the least to the largest
-value, and zero, for the activations of one message and for the table of words.
+value, and zero, for the activations of one message, padding included, and for tables that are looked up.
 """
 
 from collections.abc import Iterator
@@ -33,18 +33,26 @@ def as_quantized(net: TextNet) -> Iterator[None]:
     linears = [net.head]
     for block in blocks(net.encoder):
         linears += [block.query, block.key, block.value, block.mix, block.feed_in, block.feed_out]
-    words: Any = net.encoder.get_input_embeddings()
+    tables = _tables(net.encoder)
     hooks = [linear.register_forward_pre_hook(_round_input) for linear in linears]
     for linear in linears:
         parametrize.register_parametrization(linear, "weight", _RoundedChannels())
-    parametrize.register_parametrization(words, "weight", _RoundedTable())
+    for table in tables:
+        parametrize.register_parametrization(table, "weight", _RoundedTable())
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-        for module in (*linears, words):
+        for module in (*linears, *tables):
             _restore(module)
+
+
+def _tables(encoder: Any) -> list[nn.Module]:
+    """The tables that are looked up by number in the exported network; BERT's positions are a plain sum there."""
+    if encoder.config.model_type == "bert":
+        return [encoder.get_input_embeddings()]
+    return [module for module in encoder.modules() if isinstance(module, nn.Embedding)]
 
 
 class _RoundedChannels(nn.Module):
