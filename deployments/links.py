@@ -1,7 +1,7 @@
 """The caller's end of a link: batches to replicas on the same node over Unix sockets, past Ray's router.
 
 A call through a deployment handle costs some milliseconds of processor time on both sides, of which nothing is ours
-to make faster; the same batch on a socket costs a tenth (docs/performance.md). Links only save time. Whatever they
+to make faster; the same batch on a socket costs a third of that (docs/log.md). Links only save time. Whatever they
 cannot do goes through the handle: replicas on other nodes, replicas that are all busy, a replica that has gone. A
 stage has no side effects, so a call whose replica died is simply made again.
 """
@@ -85,7 +85,7 @@ class Links:
     async def _refresh_and_note(self) -> None:
         try:
             await self.refresh()
-        except PermissionError as error:
+        except OSError as error:
             logger.warning("no links: %s", error)
         finally:
             self._refreshing, self._due = None, time.monotonic() + self._refresh_s
