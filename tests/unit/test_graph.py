@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from deployments.autoscaling import by_batches_in_flight
 from deployments.cache import CacheConfig
 from deployments.ingress import BatchingConfig
 from graph import AppArgs, ScreenEventsArgs
@@ -44,6 +45,16 @@ def test_the_file_names_every_deployment_with_its_cpus() -> None:
     }  # fmt: skip
     assert all(d["ray_actor_options"]["num_cpus"] > 0 for d in DEPLOYMENTS.values())
     assert DEPLOYMENTS["Classifier"]["autoscaling_config"]["min_replicas"] == 1
+
+
+@pytest.mark.parametrize("file", ["serve_config.yaml", "serve_config.gpu.yaml"])
+def test_what_scales_is_told_by_its_replicas(file: str) -> None:
+    """Ray's own policy does not see the batches that come over links."""
+    config = yaml.safe_load((ROOT / file).read_text())
+    scaled = [d for a in config["applications"] for d in a["deployments"] if "autoscaling_config" in d]
+    assert [d["name"] for d in scaled] == ["Classifier"]
+    policy = scaled[0]["autoscaling_config"]["policy"]["policy_function"]
+    assert policy == f"{by_batches_in_flight.__module__}:{by_batches_in_flight.__name__}"
 
 
 def test_user_configs_are_complete() -> None:
