@@ -23,10 +23,13 @@ class LinkServer:
     """
 
     def __init__(self, call: Call, path: Path) -> None:
-        self._call, self._path = call, path
+        self.call, self._path = call, path
+        self.peers: set[_Peer] = set()
         self._server: asyncio.AbstractServer | None = None
-        self._peers: set[_Peer] = set()
-        self.closed = False
+
+    @property
+    def listening(self) -> bool:
+        return self._server is not None
 
     async def start(self) -> None:
         """Listen.
@@ -40,37 +43,36 @@ class LinkServer:
             raise OSError(f"AF_UNIX path too long: {self._path}")
         draft = self._path.with_suffix(".new")
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Peer(self, self._call, self._peers), str(draft))
+        self._server = await loop.create_unix_server(lambda: _Peer(self), str(draft))
         draft.rename(self._path)  # only now: whoever finds a socket that nobody listens on deletes it
 
     def close(self) -> None:
         """Stop listening and ask callers to send no more; calls under way are still answered."""
-        self.closed = True
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
             self._server = None
-        for peer in [*self._peers]:
+        for peer in [*self.peers]:
             peer.leave()
 
 
 class _Peer(FrameProtocol):
     """One connected caller."""
 
-    def __init__(self, server: LinkServer, call: Call, peers: "set[_Peer]") -> None:
+    def __init__(self, server: LinkServer) -> None:
         super().__init__()
-        self._server, self._call, self._peers = server, call, peers
+        self._server = server
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._peers.add(self)
-        if self._server.closed:  # while it was being accepted
+        self._server.peers.add(self)
+        if not self._server.listening:  # any more: it was closed while this was being accepted
             self.leave()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._peers.discard(self)
+        self._server.peers.discard(self)
 
     def received(self, call: int, kind: int, payload: bytes) -> None:
         if kind == CALL:
@@ -94,7 +96,7 @@ class _Peer(FrameProtocol):
 
     async def _answer(self, call: int, payload: bytes) -> None:
         try:
-            result = dumps(await self._call(pickle.loads(payload)))
+            result = dumps(await self._server.call(pickle.loads(payload)))
         except asyncio.CancelledError:
             self.send(call, ERROR, dumps(RuntimeError("the call was cancelled")))
             raise

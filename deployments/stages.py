@@ -6,7 +6,7 @@ description travels to a replica of `Stage` and is built there; placed inline, i
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Flow
 from deployments.gather import BreakerConfig, CircuitBreaker, FeatureGatherer
 from deployments.ingress import BatchingConfig, Ingress
-from deployments.link_server import LinkServer
+from deployments.link_server import Call, LinkServer
 from deployments.links import LinkLost, Links, socket_name
 from deployments.metrics import Exporter
 from deployments.protocol import DependencyError
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from deployments.served_log import ServedLog
 
 logger = logging.getLogger(__name__)
-Call = Callable[[Any], Awaitable[Any]]
 Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
