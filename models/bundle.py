@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
+from features.drafts import replacing
 from features.preprocess import PreprocessConfig, Preprocessor
 from models.classifier import Device, TextClassifier
 from models.context import ContextHead
@@ -180,9 +181,8 @@ def write_bundle(
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` atomically."""
-    draft = folder / ".manifest.json"
-    draft.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
-    draft.replace(folder / "manifest.json")
+    with replacing(folder / "manifest.json") as draft:
+        draft.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
 
 def _sha256(path: Path) -> str:

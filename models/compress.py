@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from features.drafts import replacing
 from features.preprocess import Ids, PreprocessConfig, Preprocessor
 from models.blocks import blocks
 from models.classifier import TextClassifier
@@ -167,8 +168,8 @@ def _pruned(
 def _exported(net: TextNet, name: str, stages: Stages) -> Path:
     path = stages.folder / f"{name}.onnx"
     if not path.is_file():
-        export_onnx(net, path.with_suffix(".draft"))
-        path.with_suffix(".draft").replace(path)
+        with replacing(path) as draft:
+            export_onnx(net, draft)
     return path
 
 

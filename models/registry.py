@@ -13,6 +13,7 @@ from typing import Self
 
 from pydantic import BaseModel, ValidationError
 
+from features.drafts import replacing
 from models.bundle import Bundle, BundleError
 from models.data import Example
 from models.gates import TOLERANCE, against
@@ -145,9 +146,8 @@ class Registry:
         return version
 
     def _write(self, pointer: Path, version: str, history: list[str]) -> None:
-        draft = pointer.with_suffix(".draft")
-        draft.write_text(json.dumps({"version": version, "history": history}) + "\n")
-        draft.replace(pointer)
+        with replacing(pointer) as draft:
+            draft.write_text(json.dumps({"version": version, "history": history}) + "\n")
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 import torch
 
+from features.drafts import replacing
 from models.data import Example, digest
 from models.recipe import Recipe
 
@@ -39,10 +40,10 @@ class Stages:
             return cast(T, torch.load(path, weights_only=False))
         begun = time.monotonic()
         made = make()
-        torch.save(made, path.with_suffix(".draft"))
-        spent = self.seconds() | {name: round(time.monotonic() - begun, 1)}
-        (self.folder / "seconds.json").write_text(json.dumps(spent))
-        path.with_suffix(".draft").replace(path)
+        with replacing(path) as draft:
+            torch.save(made, draft)
+            spent = self.seconds() | {name: round(time.monotonic() - begun, 1)}
+            (self.folder / "seconds.json").write_text(json.dumps(spent))
         return made
 
     def seconds(self) -> dict[str, float]:
