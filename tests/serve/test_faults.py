@@ -39,10 +39,7 @@ def test_the_ingester_survives_the_restart(service: Service) -> None:
 def test_a_killed_classifier_is_replaced(service: Service) -> None:
     """Known texts are answered all the time; new ones fail clearly until a new replica is warm."""
     predict(service, "u1", "known text")
-    victims = [p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, "Classifier")]
-    assert victims
-    for victim in victims:
-        victim.kill()
+    _kill("Classifier", service)
     assert predict(service, "u1", "known text")["cached"] is True
     seen = until(
         lambda: service.http.post("/v1/predict", json={"user_id": "u1", "text": "entirely new text"}),
@@ -54,17 +51,12 @@ def test_a_killed_classifier_is_replaced(service: Service) -> None:
 
 def test_a_killed_preprocessor_is_replaced(service: Service) -> None:
     """Its link breaks with batches on their way: they are sent again, or fail clearly until it is back."""
-    victims = [
-        p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, "Preprocessor")
-    ]
-    assert victims
     with ThreadPoolExecutor(8) as pool:
         asked = [
             pool.submit(service.http.post, "/v1/predict", json={"user_id": f"u{i % 9}", "text": f"lost card {i}"})
             for i in range(300)
         ]
-        for victim in victims:
-            victim.kill()
+        _kill("Preprocessor", service)
         statuses = {answer.result().status_code for answer in asked}
     assert statuses <= {200, 503, 504}
     until(
@@ -72,6 +64,14 @@ def test_a_killed_preprocessor_is_replaced(service: Service) -> None:
         lambda answer: answer.status_code == 200,
         timeout_s=120,
     )
+
+
+def _kill(deployment: str, service: Service) -> None:
+    """SIGKILL every replica of a deployment."""
+    victims = [p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, deployment)]
+    assert victims
+    for victim in victims:
+        victim.kill()
 
 
 def _named(process: psutil.Process, deployment: str) -> bool:
