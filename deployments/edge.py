@@ -10,10 +10,12 @@ here; without it, and behind a proxy in another process, everything takes the lo
 """
 
 import asyncio
+from secrets import token_hex
 
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_IDENTIFIER = b"x-request-id"
 _shortcuts: dict[str, tuple[ASGIApp, asyncio.AbstractEventLoop]] = {}
 
 
@@ -29,12 +31,25 @@ class Edge:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._app
         if scope["type"] == "http" and scope["path"] in _shortcuts:
             shortcut, loop = _shortcuts[scope["path"]]
             if loop is asyncio.get_running_loop():
-                app = shortcut
-        await app(scope, receive, send)
+                await shortcut(scope, receive, _identified(scope, send))
+                return
+        await self._app(scope, receive, send)
+
+
+def _identified(scope: Scope, send: Send) -> Send:
+    """Adds `X-Request-ID` to an answer, as Ray does: the client's own, or a new one."""
+    given = [value for name, value in scope["headers"] if name == _IDENTIFIER]
+    identifier = given[0] if given else token_hex(16).encode()
+
+    async def identified(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (_IDENTIFIER, identifier)]
+        await send(message)
+
+    return identified
 
 
 def middlewares() -> list[Middleware]:

@@ -43,6 +43,17 @@ async def test_a_path_takes_the_long_way_until_it_is_shortened(path: str) -> Non
     assert await post(app, path) == "short"
 
 
+async def test_a_short_answer_carries_an_identifier_as_ray_s_own_do(path: str) -> None:
+    edge.shorten(path, PlainTextResponse("short", 422, headers={"x-other": "kept"}))
+    transport = httpx.ASGITransport(guarded())
+    async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as client:
+        named = await client.post(path, headers={"X-Request-ID": "of the client"})
+        nameless = [await client.post(path) for _ in range(2)]
+    assert named.headers.get_list("x-request-id") == ["of the client"]
+    assert named.headers["x-other"] == "kept"
+    assert len({answer.headers["x-request-id"] for answer in nameless}) == 2
+
+
 async def test_other_paths_take_the_long_way(path: str) -> None:
     edge.shorten(path, PlainTextResponse("short"))
     assert [await post(guarded(), path + more) for more in ("/", "x", "/more")] == ["ray"] * 3
