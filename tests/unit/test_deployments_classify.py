@@ -1,14 +1,17 @@
 import asyncio
 import itertools
 import threading
+from typing import cast
 
 import numpy as np
 import pytest
 
 from deployments.classify import ClassifyStage, PreprocessStage, VersionTable
-from deployments.protocol import TextBatch
+from deployments.protocol import TextBatch, TokenBatch
+from features.preprocess import Ids
 from models.bundle import Bundle, BundleError
 from models.classifier import TextClassifier
+from models.context import Floats
 from models.registry import Registry
 
 
@@ -123,6 +126,51 @@ async def test_the_stages_give_what_the_bundle_gives(bundle: Bundle, classifier:
     assert np.array_equal(batch.logits, classifier(tokens.rows()))
     assert batch.cached.tolist() == [False] * 3
     assert set(batch.milliseconds) == {"inference"}
+
+
+class Threads:
+    """A classifier that notes which threads ask it, and waits there for `go`."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.started, self.go = asyncio.Event(), threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self.go.set()
+
+    def __call__(self, rows: list[Ids]) -> Floats:
+        self.seen.append(threading.get_ident())
+        self._loop.call_soon_threadsafe(self.started.set)
+        if not self.go.wait(10):
+            raise TimeoutError("the event loop did not let go")
+        return np.zeros((len(rows), 2), dtype=np.float32)
+
+
+def tokens(*lengths: int) -> TokenBatch:
+    return TokenBatch.of("v", [np.ones(length, dtype=np.int32) for length in lengths])
+
+
+async def test_few_tokens_stay_on_the_event_loop_and_many_leave_it() -> None:
+    threads = Threads()
+    classify = ClassifyStage(lambda version: cast(TextClassifier, threads), few_tokens=6)
+    here = threading.get_ident()
+    for lengths, inline in (((6,), True), ((7,), False), ((3, 3), True), ((3, 3, 1), False)):
+        assert len((await classify(tokens(*lengths))).logits) == len(lengths)
+        assert (threads.seen.pop() == here) == inline
+
+
+async def test_few_tokens_wait_their_turn_while_the_thread_works() -> None:
+    threads = Threads()
+    classify = ClassifyStage(lambda version: cast(TextClassifier, threads), few_tokens=6)
+    threads.go.clear()
+    many = asyncio.ensure_future(classify(tokens(7)))
+    await threads.started.wait()
+    few = asyncio.ensure_future(classify(tokens(1)))
+    await asyncio.sleep(0)
+    assert not few.done()
+    threads.go.set()
+    await asyncio.gather(many, few)
+    assert len(set(threads.seen)) == 1
+    assert threading.get_ident() not in threads.seen
 
 
 async def test_an_unknown_version_is_an_error_of_its_own() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.protocol import TokenBatch
+from deployments.protocol import LogitBatch, TokenBatch
 from features.preprocess import Ids
 
 ids = st.integers(-(2**31), 2**31 - 1)
@@ -24,3 +24,23 @@ def test_a_token_batch_gives_back_its_rows_also_after_a_journey(rows: list[Ids],
 def test_rows_are_views() -> None:
     batch = TokenBatch.of("v", [np.array([1, 2], dtype=np.int32), np.array([3], dtype=np.int32)])
     assert all(np.shares_memory(row, batch.ids) for row in batch.rows())
+
+
+@given(data=st.data(), n=st.integers(0, 5), outputs=st.integers(0, 4))
+def test_a_logit_batch_is_the_same_after_a_journey(data: st.DataObject, n: int, outputs: int) -> None:
+    numbers = st.floats(width=32)
+    rows = data.draw(st.lists(st.lists(numbers, min_size=outputs, max_size=outputs), min_size=n, max_size=n))
+    batch = LogitBatch(
+        "v",
+        np.array(rows, dtype=np.float32).reshape(n, outputs),
+        np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), dtype=np.bool_),
+        data.draw(st.dictionaries(st.text(), st.floats(allow_nan=False))),
+        data.draw(st.none() | st.text()),
+    )
+    back = pickle.loads(pickle.dumps(batch))
+    assert back.logits.dtype == np.float32
+    assert back.cached.dtype == np.bool_
+    assert np.array_equal(back.logits, batch.logits, equal_nan=True)
+    assert back.logits.shape == (n, outputs)
+    assert back.cached.tolist() == batch.cached.tolist()
+    assert (back.version, back.milliseconds, back.failure) == (batch.version, batch.milliseconds, batch.failure)
