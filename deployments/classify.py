@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from deployments.protocol import LogitBatch, TextBatch, TokenBatch
+from deployments.recent_tokens import RecentTokens
 from features.preprocess import Preprocessor
 from models.classifier import TextClassifier
 from models.context import Floats
@@ -70,11 +71,11 @@ class PreprocessStage:
     """Texts to tokens, by the bundle's own preprocessor."""
 
     def __init__(self, load: Callable[[str], Preprocessor]) -> None:
-        self.table = VersionTable(load)
+        self.table = VersionTable(lambda version: RecentTokens(load(version)))
 
     async def __call__(self, batch: TextBatch) -> TokenBatch:
-        preprocessor = await self.table.get(batch.version)
-        return TokenBatch.of(batch.version, preprocessor.tokens(batch.texts))
+        recent = await self.table.get(batch.version)
+        return TokenBatch.of(batch.version, recent.tokens(batch.texts))
 
 
 class ClassifyStage:

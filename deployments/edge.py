@@ -10,10 +10,12 @@ here; without it, and behind a proxy in another process, everything takes the lo
 """
 
 import asyncio
-from secrets import token_hex
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.identifiers import new_identifier
+from deployments.one_write import one_write
 
 _IDENTIFIER = b"x-request-id"
 _shortcuts: dict[str, tuple[ASGIApp, asyncio.AbstractEventLoop]] = {}
@@ -34,7 +36,7 @@ class Edge:
         if scope["type"] == "http" and scope["path"] in _shortcuts:
             shortcut, loop = _shortcuts[scope["path"]]
             if loop is asyncio.get_running_loop():
-                await shortcut(scope, receive, _identified(scope, send))
+                await shortcut(scope, receive, _identified(scope, one_write(send)))
                 return
         await self._app(scope, receive, send)
 
@@ -42,7 +44,7 @@ class Edge:
 def _identified(scope: Scope, send: Send) -> Send:
     """Adds `X-Request-ID` to an answer, as Ray does: the client's own, or a new one."""
     given = [value for name, value in scope["headers"] if name == _IDENTIFIER]
-    identifier = given[0] if given else token_hex(16).encode()
+    identifier = given[0] if given else new_identifier().encode()
 
     async def identified(message: Message) -> None:
         if message["type"] == "http.response.start":

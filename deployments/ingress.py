@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from secrets import token_hex
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +26,7 @@ from deployments.bodies import decode
 from deployments.errors import ApiError, on_api_error, on_http_exception, on_unexpected
 from deployments.flow import Answer, Flow
 from deployments.hot_route import HotRoute
+from deployments.identifiers import new_identifier
 from deployments.protocol import DependencyError, PredictRequest, Query
 from deployments.publisher import Publisher
 from deployments.request_meter import RequestMeter
@@ -145,7 +145,7 @@ class Ingress:
         arrived = time.perf_counter()
         body = await decode(scope, receive, self._predict)
         _require_visible(body.text)
-        query = Query(body.request_id or token_hex(16), body.user_id, body.text, body.top_k)
+        query = Query(body.request_id or new_identifier(), body.user_id, body.text, body.top_k)
         try:
             answer = await self.batcher.submit(query, self.batching.deadline_ms / 1000)
         except QueueFull as error:

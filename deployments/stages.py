@@ -5,6 +5,7 @@ description travels to a replica of `Stage` and is built there; placed inline, i
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from deployments.served_log import ServedLog
 
 logger = logging.getLogger(__name__)
+GC_THRESHOLDS = (20_000, 20, 20)
+"""Messages on their way are no garbage: Python's 700 new objects would have it look at each of them several times."""
 Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
@@ -144,6 +147,7 @@ class Stage:
     """Any stage as a deployment."""
 
     def __init__(self, build: Callable[[], Call], linked: bool) -> None:
+        gc.set_threshold(*GC_THRESHOLDS)
         self._stage, self._linked = build(), linked
         self._load = Concurrency()
         self._server: LinkServer | None = None
@@ -204,6 +208,7 @@ class IngressDeployment:
         served: ServedLogConfig,
         linked: bool,
     ) -> None:
+        gc.set_threshold(*GC_THRESHOLDS)
         self._stages = stages = (as_call(gather, linked), as_call(preprocess, linked), as_call(classify, linked))
         self._log = served_log(served)
         flow = Flow(*stages, desks, gather_timeout_ms / 1000, self._log.record if self._log else None)
