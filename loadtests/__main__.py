@@ -32,6 +32,12 @@ PAGE = ROOT / "docs" / "performance.md"
 RUNS = ROOT / "docs" / "runs"
 USERS = 300
 SAVED = ("compare.json", "compare.png")
+REPORTS = {
+    "": (SAVED[0], report.markdown),
+    " --sweep": ("sweep.json", report.sweep_markdown),
+    " --capacity": ("capacity.json", report.capacity_markdown),
+}
+"""The option whose place in the page it is, the file of its saved run, and what makes tables of it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,22 +113,34 @@ def _ramp(arguments: argparse.Namespace, scratch: Path) -> int:
 def _capacity(arguments: argparse.Namespace, scratch: Path) -> int:
     out, timing = _folder(arguments), Timing(arguments.seconds or 15.0, 2.0)
     with _redis(scratch) as server:
-        saved = {**conditions(), **capacity(psutil.Process(server.pid), server.url, scratch, timing)}
+        saved = {
+            **conditions(),
+            **capacity(psutil.Process(server.pid), server.url, scratch, timing, arguments.core_hour),
+        }
     (out / "capacity.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(report.capacity_markdown(saved))
     print(json.dumps(saved, ensure_ascii=False))
     return 0
 
 
 def _report(folder: Path) -> int:
-    """Put the tables of a saved comparison into docs/performance.md."""
-    file = folder / SAVED[0]
-    try:
-        saved = report.load(file)
-        PAGE.write_text(report.insert(PAGE.read_text(encoding="utf-8"), report.markdown(saved)), encoding="utf-8")
-    except (OSError, ValueError) as error:
-        print(f"error: {file}: {error}; run scripts/compare first", file=sys.stderr)
+    """Put the tables of the saved runs into docs/performance.md."""
+    page, used = PAGE.read_text(encoding="utf-8"), []
+    for option, (name, tables) in REPORTS.items():
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            page = report.insert(page, tables(report.load(file)), option)
+        except (OSError, ValueError) as error:
+            print(f"error: {file}: {error}", file=sys.stderr)
+            return 2
+        used.append(str(file))
+    if not used:
+        print(f"error: {folder}: nothing saved there; run scripts/compare first", file=sys.stderr)
         return 2
-    print(json.dumps({"page": str(PAGE), "from": str(file)}))
+    PAGE.write_text(page, encoding="utf-8")
+    print(json.dumps({"page": str(PAGE), "from": used}))
     return 0
 
 
@@ -182,7 +200,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sweep", action="store_true", help="cost over text length, clients, users and cache size")
     parser.add_argument("--ramp", action="store_true", help="classifiers added under load and taken away after it")
     parser.add_argument("--capacity", action="store_true", help="cost of a message by part, and the sizes that follow")
-    parser.add_argument("--report", action="store_true", help="write docs/performance.md's tables from the saved run")
+    parser.add_argument(
+        "--core-hour", type=float, default=0.04, help="what a core costs an hour, for --capacity (0.04)"
+    )
+    parser.add_argument("--report", action="store_true", help="write docs/performance.md's tables from the saved runs")
     return parser.parse_args(argv)
 
 

@@ -32,6 +32,7 @@ PARTS = {
 }
 """What a part's processes are called."""
 OTHERS = "Ray's other processes"
+HOURS_A_MONTH = 730
 UTILISATION = 0.6
 """Of a core, at the most, in a sizing: queues grow with 1 / (1 - utilisation)."""
 
@@ -45,8 +46,12 @@ class Measured:
     costs: Mapping[str, float]
 
 
-def capacity(redis: psutil.Process, redis_url: str, folder: Path, timing: Timing) -> dict[str, Any]:
-    """Measure with one classifier, predict two, measure two."""
+def capacity(redis: psutil.Process, redis_url: str, folder: Path, timing: Timing, core_hour: float) -> dict[str, Any]:
+    """Measure with one classifier, predict two, measure two, and size the graph for larger loads.
+
+    Args:
+        core_hour: what a core costs an hour, in any currency.
+    """
     texts = Messages()
     measured = {}
     for replicas in (1, 2):
@@ -72,7 +77,8 @@ def capacity(redis: psutil.Process, redis_url: str, folder: Path, timing: Timing
             }
             for n in (1, 2)
         },
-        "sizing": [sizing(costs, rate, hits) for rate in (1_000, 10_000, 100_000) for hits in (0.0, 0.8)],
+        "core_hour": core_hour,
+        "sizing": [sizing(costs, rate, hits, core_hour) for rate in (1_000, 10_000, 100_000) for hits in (0.0, 0.8)],
     }
 
 
@@ -82,15 +88,21 @@ def throughput(costs: Mapping[str, float], replicas: int, cores: int) -> float:
     return min(1 / max(alone), cores / sum(costs.values()))
 
 
-def sizing(costs: Mapping[str, float], rate: float, hits: float) -> dict[str, Any]:
-    """Replicas of each part, and cores, for a rate of messages of which a share is known to the cache."""
+def sizing(costs: Mapping[str, float], rate: float, hits: float, core_hour: float) -> dict[str, Any]:
+    """Replicas of each part, shards of Redis among them, cores and what these cost.
+
+    Args:
+        rate: messages/s, of which the share `hits` is known to the cache.
+    """
     needed = {
         part: rate * cost * (1 - hits if part == "Classifier" else 1)
         for part, cost in costs.items()
         if part not in (OTHERS, "load generator")
     }
     replicas = {part: max(1, math.ceil(cores / UTILISATION)) for part, cores in needed.items()}
-    return {"rate": rate, "hits": hits, "replicas": replicas, "cores": math.ceil(sum(needed.values()) / UTILISATION)}
+    cores = math.ceil(sum(needed.values()) / UTILISATION)
+    cost = round(cores * core_hour * HOURS_A_MONTH)
+    return {"rate": rate, "hits": hits, "replicas": replicas, "cores": cores, "cost_a_month": cost}
 
 
 def _measure(service: Running, redis: psutil.Process, texts: Messages, phase: int, timing: Timing) -> Measured:

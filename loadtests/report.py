@@ -1,4 +1,4 @@
-"""A saved comparison as Markdown tables, and their place in docs/performance.md."""
+"""Saved runs of `scripts/compare` as Markdown tables, and their places in docs/performance.md."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtests.figures import Spread, goals, over_rounds, spread
 
-BEGIN, END = "<!-- scripts/compare: begin -->", "<!-- scripts/compare: end -->"
+MARK = "<!-- scripts/compare{option}: {end} -->"
 _TEXTS = {"unique": "unique", "zipf": "Zipf"}
 
 
@@ -25,17 +25,18 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def insert(page: str, tables: str) -> str:
-    """A page with the tables between its two marks.
+def insert(page: str, tables: str, option: str = "") -> str:
+    """A page with the tables between the two marks of an option of `scripts/compare`, such as ` --sweep`.
 
     Raises:
         ValueError: the page has no such marks.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
+    begin, end = (MARK.format(option=option, end=end) for end in ("begin", "end"))
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the page has no lines {begin} and {end}")
+    return f"{before}{begin}\n\n{tables}\n{end}{after}"
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -44,13 +45,16 @@ def load(file: Path) -> dict[str, Any]:
     return report
 
 
-def _conditions(report: dict[str, Any]) -> str:
+def _machine(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    return f"{report['machine']}; {versions}; commit {report['commit']}; {report['at']}. `{report['command']}`"
+
+
+def _conditions(report: dict[str, Any]) -> str:
     checked = report["checked"]
     return (
-        f"{report['machine']}; {versions}; commit {report['commit']}; {report['at']}. `{report['command']}`: "
-        f"{report['rounds']} rounds, {report['seconds']:g} s a load after {report['warm_up_s']:g} s of warm-up; "
-        f"medians over the rounds, smallest and largest in brackets. Load by {report['generator']}, whose own limit "
+        f"{_machine(report)}: {report['rounds']} rounds, {report['seconds']:g} s a load after "
+        f"{report['warm_up_s']:g} s of warm-up; medians over the rounds, smallest and largest in brackets. Load by {report['generator']}, whose own limit "
         f"here is {report['generator_limit']:,.0f} requests per second. Answers checked: {checked['checked']:,}; "
         f"mismatches: {checked['mismatches']}; degraded: {checked['degraded']}; refused: {checked['refused']}."
     )
@@ -133,12 +137,41 @@ def _short(value: float) -> str:
 
 def sweep_markdown(report: dict[str, Any]) -> str:
     """A table for each quantity that was varied."""
-    parts = []
+    parts = [f"{_machine(report)}: {report['seconds']:g} s a load, by {report['generator']}."]
     for sweep in report["sweeps"].values():
         names = list(dict.fromkeys(key for row in sweep["rows"] for key in row if key not in ("target", "value")))
         rows = [
-            [row["value"], report["targets"][row["target"]], *(row.get(name, "–") for name in names)]
+            [f"{row['value']:,}", report["targets"][row["target"]], *(row.get(name, "–") for name in names)]
             for row in sweep["rows"]
         ]
         parts.append(f"**{sweep['title']}**\n\n{table([sweep['unit'], 'service', *names], rows)}")
     return "\n\n".join(parts) + "\n"
+
+
+def capacity_markdown(report: dict[str, Any]) -> str:
+    """What a message costs, whether the model foretells the throughput, and the sizes that follow."""
+    costs = [[part, cost] for part, cost in report["milliseconds_a_message"].items()]
+    replicas = [
+        [n, f"{row['predicted_per_second']:,.0f}", f"{row['per_second']:,.0f}", row["p50_ms"]]
+        for n, row in report["replicas"].items()
+    ]
+    parts = list(report["sizing"][0]["replicas"])
+    sizes = [
+        [
+            f"{size['rate']:,}",
+            f"{size['hits']:.0%}",
+            *(size["replicas"][part] for part in parts),
+            f"{size['cores']:,}",
+            f"{size['cost_a_month']:,}",
+        ]
+        for size in report["sizing"]
+    ]
+    return "\n\n".join(
+        (
+            f"{_machine(report)}: all misses, {report['clients']} clients on the same {report['cores']} cores.",
+            table(["part", "processor time a message, ms"], costs),
+            table(["classifiers", "messages/s foretold", "messages/s measured", "median, ms"], replicas),
+            f"Cost at {report['core_hour']:g} a core and hour (`--core-hour`), 730 hours a month:",
+            table(["messages/s", "known to the cache", *parts, "cores", "cost a month"], sizes),
+        )
+    )

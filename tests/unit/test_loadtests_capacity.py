@@ -24,7 +24,7 @@ def test_few_cores_bound_everything() -> None:
 
 @given(rate=st.floats(1, 1e6), hits=st.floats(0, 1))
 def test_no_replica_is_busier_than_wanted(rate: float, hits: float) -> None:
-    size = sizing(COSTS, rate, hits)
+    size = sizing(COSTS, rate, hits, 0.04)
     for part, replicas in size["replicas"].items():
         load = rate * COSTS[part] * (1 - hits if part == "Classifier" else 1)
         assert load <= UTILISATION * replicas * (1 + 1e-9)
@@ -33,6 +33,12 @@ def test_no_replica_is_busier_than_wanted(rate: float, hits: float) -> None:
 
 
 def test_hits_spare_classifiers_only() -> None:
-    cold, warm = sizing(COSTS, 10_000, 0.0)["replicas"], sizing(COSTS, 10_000, 0.8)["replicas"]
+    cold, warm = (sizing(COSTS, 10_000, hits, 0.04)["replicas"] for hits in (0.0, 0.8))
     assert (cold.pop("Classifier"), warm.pop("Classifier")) == (17, 4)
     assert cold == warm
+
+
+def test_cores_cost_by_the_hour() -> None:
+    size = sizing(COSTS, 1_000, 0.0, core_hour=0.1)
+    assert size["cores"] == 4
+    assert size["cost_a_month"] == 4 * 0.1 * 730

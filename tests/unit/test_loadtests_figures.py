@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 
 from loadtests import report
+from loadtests.__main__ import PAGE, REPORTS
+from loadtests.capacity import OTHERS, PARTS, sizing
 from loadtests.figures import GOALS, goals, over_rounds, ratio, spread
 from loadtests.plot import comparison_png, sweep_png
 
 NAMES = ("fastapi", "fastapi_lru", "graph", "graph_inline", "ceiling")
+MACHINE = {
+    "machine": "one, 2 cores", "versions": {"ray": "2"}, "commit": "abc", "at": "today",
+    "command": "scripts/compare --x",
+}  # fmt: skip
 PNG = b"\x89PNG"
 
 
@@ -73,7 +79,8 @@ def test_the_page_gets_the_tables_between_its_marks(saved: dict[str, Any], tmp_p
     tables = report.markdown(report.load(tmp_path / "compare.json"))
     assert "| unique | 64 | 101 (100–102) | 1,001 (1,000–1,002) | 10,001 (10,000–10,002) |" in tables
     assert "| unique | own half | 2 / 9 at 50/s |" in tables
-    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    begin, end = (f"<!-- scripts/compare: {which} -->" for which in ("begin", "end"))
+    page = f"before\n{begin}\nold\n{end}\nafter\n"
     once = report.insert(page, tables)
     assert (once.startswith("before\n"), once.endswith("after\n"), "old" in once) == (True, True, False)
     assert report.insert(once, tables) == once
@@ -84,9 +91,13 @@ def test_a_page_without_marks_is_refused() -> None:
         report.insert("a page", "tables")
 
 
-def test_the_pages_marks_are_there() -> None:
-    page = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-    assert "tables" in report.insert(page.read_text(), "tables")
+@pytest.mark.parametrize("option", REPORTS)
+def test_the_pages_marks_are_there(option: str) -> None:
+    before, after = PAGE.read_text(), report.insert(PAGE.read_text(), "tables", option)
+    begin, end = (f"<!-- scripts/compare{option}: {which} -->" for which in ("begin", "end"))
+    assert f"{begin}\n\ntables\n{end}" in after
+    assert before.partition(begin)[0] == after.partition(begin)[0]
+    assert before.partition(end)[2] == after.partition(end)[2]
 
 
 def test_pictures_are_drawn(saved: dict[str, Any], tmp_path: Path) -> None:
@@ -99,6 +110,27 @@ def test_pictures_are_drawn(saved: dict[str, Any], tmp_path: Path) -> None:
 
 def test_a_sweep_is_a_table_for_each_quantity() -> None:
     part = {"title": "Length", "unit": "words", "rows": [{"target": "g", "value": 4, "per_second": 9, "hits": 0.5}]}
-    tables = report.sweep_markdown({"targets": {"g": "Graph"}, "sweeps": {"length": part}})
+    head = {**MACHINE, "seconds": 3.0, "generator": "wrk"}
+    tables = report.sweep_markdown({**head, "targets": {"g": "Graph"}, "sweeps": {"length": part}})
+    assert "one, 2 cores; ray 2; commit abc; today. `scripts/compare --x`: 3 s a load, by wrk." in tables
     assert "| words | service | per_second | hits |" in tables
     assert "| 4 | Graph | 9 | 0.5 |" in tables
+
+
+def test_a_capacity_is_costs_replicas_and_sizes() -> None:
+    costs = {**dict.fromkeys(PARTS, 0.0001), OTHERS: 0.0001}
+    tables = report.capacity_markdown(
+        {
+            **MACHINE,
+            "clients": 64,
+            "cores": 2,
+            "core_hour": 0.05,
+            "milliseconds_a_message": {"Ingress": 0.3},
+            "replicas": {"1": {"predicted_per_second": 500.4, "per_second": 480.0, "p50_ms": 9.5}},
+            "sizing": [sizing(costs, 100_000, 0.8, 0.05)],
+        }
+    )
+    assert "| Ingress | 0.3 |" in tables
+    assert "| 1 | 500 | 480 | 9.5 |" in tables
+    assert "Cost at 0.05 a core and hour" in tables
+    assert "| 100,000 | 80% | 17 | 17 | 17 | 17 | 4 | 17 | 17 | 104 | 3,796 |" in tables
