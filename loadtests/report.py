@@ -54,9 +54,10 @@ def _conditions(report: dict[str, Any]) -> str:
     checked = report["checked"]
     return (
         f"{_machine(report)}: {report['rounds']} rounds, {report['seconds']:g} s a load after "
-        f"{report['warm_up_s']:g} s of warm-up; medians over the rounds, smallest and largest in brackets. Load by {report['generator']}, whose own limit "
-        f"here is {report['generator_limit']:,.0f} requests per second. Answers checked: {checked['checked']:,}; "
-        f"mismatches: {checked['mismatches']}; degraded: {checked['degraded']}; refused: {checked['refused']}."
+        f"{report['warm_up_s']:g} s of warm-up; medians over the rounds, smallest and largest in brackets. Load by "
+        f"{report['generator']}, whose own limit here is {report['generator_limit']:,.0f} requests per second. "
+        f"Answers checked: {checked['checked']:,}; mismatches: {checked['mismatches']}; "
+        f"degraded: {checked['degraded']}; refused: {checked['refused']}."
     )
 
 
