@@ -14,7 +14,8 @@ from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, digest, load, 
 from models.gates import TOLERANCE
 from models.recipe import Recipe
 from models.registry import DEFAULT, Registry
-from models.report import points, store, write_report
+from models.report import store, write_report
+from models.report_page import points
 
 RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
 
@@ -113,9 +114,9 @@ def _bench(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from models.plots import accuracy_latency_png
 
-    stored = write_report(arguments.runs, arguments.page)
-    accuracy_latency_png(points(stored), arguments.page.parent / "models.png")
-    print(f"{arguments.page}: {len(stored)} runs")
+    sections = write_report(arguments.runs, arguments.page)
+    accuracy_latency_png(points(sections), arguments.page.parent / "models.png")
+    print(f"{arguments.page}: {', '.join(sorted(sections))}")
 
 
 def _promote(arguments: argparse.Namespace) -> None:

@@ -9,21 +9,7 @@ from typing import Any
 from models.bundle import BundleError
 from models.data import CORPUS
 from models.recipe import Recipe
-
-BEGIN, END = "<!-- figures: python -m models report -->", "<!-- end of figures -->"
-STEPS = {
-    "teacher": "teacher, fp32",
-    "student": "student, fp32",
-    "pruned": "pruned, fp32",
-    "int8": "**int8 (served)**",
-    "fp16": "fp16",
-    "unaware": "int8, not trained for it",
-    "static": "int8, static ranges",
-    "sparse": "pruned, 80 % of weights zero, fp32",
-    "sparse_int8": "the same, int8",
-}
-COMPARISONS = ("unaware", "static", "sparse", "sparse_int8")
-"""Networks that are measured and never served; they would only hide the steps in the picture."""
+from models.report_page import STEPS, divide, join
 
 
 def store(target: Path, name: str, run: Mapping[str, Any], device: str, figures: Mapping[str, Any]) -> None:
@@ -35,31 +21,33 @@ def store(target: Path, name: str, run: Mapping[str, Any], device: str, figures:
     target.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
-def write_report(runs: Path, page: Path) -> list[dict[str, Any]]:
-    """Replace the part of a page between the two marks by tables of the stored runs; returns the runs.
+def write_report(runs: Path, page: Path) -> dict[str, str]:
+    """Put tables of the stored runs between the two marks of a page; runs that are only there stay as they are.
+
+    Returns:
+        The sections of the page by the names of their runs.
 
     Raises:
         BundleError: there are no stored runs, or the page has no marks.
     """
     stored = [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
+    stored = [one for one in stored if "bench" in one]
     if not stored:
         raise BundleError(
             f"{runs}: no stored runs; python -m models bench --run FOLDER --save {runs}/NAME.json makes one"
         )
-    text = page.read_text()
-    if BEGIN not in text or END not in text.split(BEGIN, 1)[1]:
-        raise BundleError(f"{page}: lacks the lines {BEGIN!r} and {END!r}")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    body = "\n".join(line for run in stored for line in section(run))
-    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
-    return stored
+    try:
+        before, sections, after = divide(page.read_text())
+    except ValueError as error:
+        raise BundleError(f"{page}: {error}") from None
+    sections |= {one["name"]: "".join(f"{line}\n" for line in section(one)) for one in stored}
+    page.write_text(join(before, sections, after))
+    return sections
 
 
 def section(stored: Mapping[str, Any]) -> Iterator[str]:
     """The lines of one run: how it was made, and its table."""
     run, training = stored["run"], stored["run"]["training"]
-    yield f"### {stored['name']}"
     yield ""
     minutes = training["seconds"] / 60
     yield f"Version `{run['version']}`, {training['rows']} rows, trained in {minutes:.0f} minutes: {_command(training)}"
@@ -92,18 +80,6 @@ def _served(run: Mapping[str, Any]) -> Iterator[str]:
         cells.append(_cell(joint.get(name)))
         cells += [_cell(figures[key]) for key in ("coverage", "selective_accuracy", "ece", "ood_auroc")]
         yield "| " + " | ".join(cells) + " |"
-
-
-def points(stored: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float, float]]:
-    """(network, run, accuracy on the run's first set, milliseconds a message) of the steps that were timed."""
-    found = []
-    for one in stored:
-        timed = one["bench"].get("cpu", {}).get("networks", {})
-        for name, network in one["run"]["networks"].items():
-            if name in timed and name not in COMPARISONS:
-                accuracy = next(iter(network["sets"].values()))["accuracy"]
-                found.append((name, one["name"], accuracy, timed[name]["batch_1"]["p50_ms"]))
-    return found
 
 
 def _row(name: str, network: Mapping[str, Any], timed: Mapping[str, Any] | None, sets: Sequence[str]) -> str:

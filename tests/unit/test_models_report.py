@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from models.bundle import BundleError
-from models.report import BEGIN, END, points, store, write_report
+from models.report import store, write_report
+from models.report_page import BEGIN, END, divide, join, points
 from tests.unit.tiny_run import Trained, trained
 
 PAGE = f"# Models\n\nbefore\n{BEGIN}\nold figures\n{END}\nafter\n"
@@ -46,8 +47,7 @@ def test_page_has_the_figures_between_the_marks_and_stays_as_it_is_around(
     record: dict[str, Any], tmp_path: Path, page: Path
 ) -> None:
     store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("teacher", "int8"))
-    (stored,) = write_report(tmp_path / "runs", page)
-    assert stored["run"] == record
+    assert list(write_report(tmp_path / "runs", page)) == ["tiny"]
     text = page.read_text()
     assert text.startswith(f"# Models\n\nbefore\n{BEGIN}\n")
     assert text.endswith(f"\n{END}\nafter\n")
@@ -84,7 +84,7 @@ def test_report_is_the_same_when_written_again(record: dict[str, Any], tmp_path:
         store(tmp_path / "runs" / f"{name}.json", name, record, "cpu", timed("int8"))
     first = write_report(tmp_path / "runs", page), page.read_text()
     assert (write_report(tmp_path / "runs", page), page.read_text()) == first
-    assert [run["name"] for run in first[0]] == ["a", "b"]
+    assert set(first[0]) == {"a", "b"}
     assert first[1].index("### a\n") < first[1].index("### b\n")
 
 
@@ -107,12 +107,39 @@ def test_report_shows_a_card_beside_the_processor(record: dict[str, Any], tmp_pa
     assert "Timed on a card, cuda, 16 tokens a message." in page.read_text()
 
 
-def test_points_are_the_timed_networks(record: dict[str, Any]) -> None:
-    stored = [{"name": "tiny", "run": record, "bench": {"cpu": timed("teacher", "int8")}}]
-    accuracy = {name: described["sets"]["clear"]["accuracy"] for name, described in record["networks"].items()}
-    wanted = [(name, "tiny", accuracy[name], 1.25) for name in ("teacher", "int8")]
-    assert points(stored) == wanted
-    assert points([{"name": "tiny", "run": record, "bench": {"cuda": timed("teacher")}}]) == []
+def test_points_are_the_timed_networks_that_may_be_served(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    target = tmp_path / "runs" / "tiny.json"
+    store(target, "tiny", record, "cuda", timed("teacher"))
+    assert points(write_report(tmp_path / "runs", page)) == []
+    store(target, "tiny", record, "cpu", timed("teacher", "int8", "static"))
+    sets = {name: described["sets"]["clear"]["accuracy"] for name, described in record["networks"].items()}
+    wanted = [(name, "tiny", float(f"{sets[name]:.3f}"), 1.25) for name in ("teacher", "int8")]
+    assert points(write_report(tmp_path / "runs", page)) == wanted
+
+
+def test_runs_that_only_the_page_knows_stay(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    for name in ("a", "c"):
+        store(tmp_path / "runs" / f"{name}.json", name, record, "cpu", timed("int8"))
+    before = write_report(tmp_path / "runs", page)
+    for name in ("a", "c"):
+        (tmp_path / "runs" / f"{name}.json").unlink()
+    store(tmp_path / "runs" / "b.json", "b", record, "cpu", timed("int8", ms=9.0))
+    after = write_report(tmp_path / "runs", page)
+    assert {name: after[name] for name in before} == before
+    assert [line for line in page.read_text().splitlines() if line.startswith("### ")] == ["### a", "### b", "### c"]
+
+
+def test_other_saved_runs_of_the_folder_are_left_out(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("int8"))
+    (tmp_path / "runs" / "compare.json").write_text(json.dumps({"loads": []}))
+    assert list(write_report(tmp_path / "runs", page)) == ["tiny"]
+
+
+def test_the_page_of_this_repository_survives_a_journey() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
+    before, sections, after = divide(page)
+    assert join(before, sections, after) == page
+    assert {name for name, *_ in points(sections)} == {"teacher", "student", "pruned", "int8"}
 
 
 def test_folder_without_runs_is_refused_with_the_command_that_makes_one(tmp_path: Path, page: Path) -> None:
