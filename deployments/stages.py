@@ -7,6 +7,7 @@ description travels to a replica of `Stage` and is built there; placed inline, i
 import asyncio
 import gc
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def gatherer(redis_url: str, timeout_ms: float, store: StoreConfig, breaker: Bre
 
 def preprocessor(registry: str, version: str) -> PreprocessStage:
     """The preprocess stage, with one version loaded."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a batch is too short to share among threads
     bundles = Registry(Path(registry))
     stage = PreprocessStage(lambda wanted: bundles.load(wanted).preprocessor)
     stage.table.preload(version)
