@@ -72,10 +72,16 @@ class PreprocessStage:
 
     def __init__(self, load: Callable[[str], Preprocessor]) -> None:
         self.table = VersionTable(lambda version: RecentTokens(load(version)))
+        self._recalled = 0
 
     async def __call__(self, batch: TextBatch) -> TokenBatch:
         recent = await self.table.get(batch.version)
-        return TokenBatch.of(batch.version, recent.tokens(batch.texts))
+        rows, recalled = recent.tokens(batch.texts)
+        self._recalled += recalled
+        return TokenBatch.of(batch.version, rows)
+
+    def counts(self) -> dict[str, float]:
+        return {"tokens_recalled_total": self._recalled}
 
 
 class ClassifyStage:
@@ -102,9 +108,11 @@ class ClassifyStage:
         return LogitBatch(batch.version, logits, np.zeros(len(logits), dtype=np.bool_), spent)
 
     async def _beside_the_loop(self, classifier: TextClassifier, batch: TokenBatch) -> Floats:
+        loop = asyncio.get_running_loop()
+        future = self._executor.submit(classifier, batch.rows())
         self._in_thread += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, classifier, batch.rows())
-        finally:
-            self._in_thread -= 1
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._left_thread))
+        return await asyncio.wrap_future(future)
+
+    def _left_thread(self) -> None:
+        self._in_thread -= 1

@@ -1,7 +1,6 @@
 """Head and body of an answer in one write.
 
-uvicorn writes them one after the other, and each write is a system call here and another wake-up for the proxy: a
-twentieth of what a known message costs altogether (docs/log.md).
+uvicorn writes them one after the other, and each write is a system call here and another wake-up for the proxy.
 """
 
 import asyncio

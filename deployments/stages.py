@@ -20,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from deployments import edge
-from deployments.autoscaling import BATCHES, Concurrency
+from deployments.autoscaling import Concurrency
 from deployments.cache import CacheConfig, PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Flow
@@ -178,7 +178,7 @@ class Stage:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What the policy `by_batches_in_flight` reads."""
-        return {BATCHES: self._load.mean()}
+        return self._load.read()
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply `user_config`; only the prediction cache has settings that change while it runs."""

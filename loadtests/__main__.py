@@ -125,15 +125,15 @@ def _capacity(arguments: argparse.Namespace, scratch: Path) -> int:
 
 def _report(folder: Path) -> int:
     """Put the tables of the saved runs into docs/performance.md."""
-    page, used = PAGE.read_text(encoding="utf-8"), []
+    page, used = PAGE.read_text(encoding="utf-8"), list[str]()
     for option, (name, tables) in REPORTS.items():
         file = folder / name
         if not file.is_file():
             continue
         try:
             page = report.insert(page, tables(report.load(file)), option)
-        except (OSError, ValueError) as error:
-            print(f"error: {file}: {error}", file=sys.stderr)
+        except (OSError, ValueError, KeyError) as error:
+            print(f"error: {file}: {error!r}; measure it again", file=sys.stderr)
             return 2
         used.append(str(file))
     if not used:

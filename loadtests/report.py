@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from loadtests.capacity import HOURS_A_MONTH
 from loadtests.figures import Spread, goals, over_rounds, spread
 
 MARK = "<!-- scripts/compare{option}: {end} -->"
@@ -172,7 +173,7 @@ def capacity_markdown(report: dict[str, Any]) -> str:
             f"{_machine(report)}: all misses, {report['clients']} clients on the same {report['cores']} cores.",
             table(["part", "processor time a message, ms"], costs),
             table(["classifiers", "messages/s foretold", "messages/s measured", "median, ms"], replicas),
-            f"Cost at {report['core_hour']:g} a core and hour (`--core-hour`), 730 hours a month:",
+            f"Cost at {report['core_hour']:g} a core and hour (`--core-hour`), {HOURS_A_MONTH} hours a month:",
             table(["messages/s", "known to the cache", *parts, "cores", "cost a month"], sizes),
         )
     )

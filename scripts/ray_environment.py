@@ -65,8 +65,8 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port(9500)),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
     }
+    os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(max(1, min(4, (os.cpu_count() or 1) // 2))))
     return ports
 
 

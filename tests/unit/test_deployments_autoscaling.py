@@ -1,5 +1,6 @@
 """The mean of the calls under way, and the number of replicas that follows from those of each."""
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from deployments.autoscaling import BATCHES, Concurrency, by_batches_in_flight
+from deployments.autoscaling import BATCHES, BUSY, MOST_BUSY, Concurrency, by_batches_in_flight
 
 Metrics = dict[str, dict[str, float]]
 waits = st.integers(0, 50).map(lambda quarters: quarters / 4)
@@ -51,27 +52,27 @@ def test_mean_is_weighted_by_time() -> None:
         with load:
             clock.now += 1
         clock.now += 2
-    assert load.mean() == (0 * 4 + 1 * 3 + 2 * 1 + 1 * 2) / 10
+    assert load.read()[BATCHES] == (0 * 4 + 1 * 3 + 2 * 1 + 1 * 2) / 10
 
 
 def test_reading_begins_anew_with_the_calls_under_way() -> None:
     load = Concurrency(clock := Clock())
     with load:
         clock.now += 10
-        assert load.mean() == 1
+        assert load.read()[BATCHES] == 1
         clock.now += 1
     clock.now += 3
-    assert load.mean() == 0.25
+    assert load.read()[BATCHES] == 0.25
     clock.now += 1
-    assert load.mean() == 0
+    assert load.read()[BATCHES] == 0
 
 
 def test_two_readings_at_once_give_the_calls_under_way() -> None:
     load = Concurrency(Clock())
-    assert load.mean() == 0
+    assert load.read()[BATCHES] == 0
     with load, load:
-        assert load.mean() == load.mean() == 2
-    assert load.mean() == 0
+        assert load.read()[BATCHES] == load.read()[BATCHES] == 2
+    assert load.read()[BATCHES] == 0
 
 
 def test_a_call_that_fails_counts_as_long_as_it_lasts() -> None:
@@ -85,7 +86,7 @@ def test_a_call_that_fails_counts_as_long_as_it_lasts() -> None:
     with pytest.raises(OSError, match="gone"):
         fail()
     clock.now += 2
-    assert load.mean() == 0.5
+    assert load.read()[BATCHES] == 0.5
 
 
 @given(steps)
@@ -104,7 +105,9 @@ def test_mean_is_the_integral_of_the_calls_over_the_time_since_the_last_reading(
         elif step == "read":
             span = sum(wait for wait, _ in passed)
             area = sum(wait * under_way for wait, under_way in passed)
-            assert load.mean() == (area / span if span else len(calls))
+            busy = sum(wait for wait, under_way in passed if under_way)
+            wanted = {BATCHES: area / span, BUSY: busy / span} if span else {BATCHES: len(calls), BUSY: bool(calls)}
+            assert load.read() == wanted
             passed.clear()
 
 
@@ -123,6 +126,15 @@ def test_replicas_are_as_many_as_before_where_each_has_its_target_under_way() ->
 def test_no_batches_under_way_ask_for_no_replicas() -> None:
     """What is left is the smallest number that the configuration allows, which is Ray's to see to."""
     assert by_batches_in_flight(context(measured(0.0, 0.0, 0.0)))[0] == 0
+
+
+@pytest.mark.parametrize(("busy", "wanted"), [((0.4,), 1), ((0.9,), 2), ((0.9, 0.9), 3), ((0.3, 0.3, 0.3), 2)])
+def test_replicas_that_are_busy_one_call_after_the_other_get_help(busy: tuple[float, ...], wanted: int) -> None:
+    """Classified on the event loop, batches are never seen two at a time."""
+    metrics = measured(*busy) | measured(*busy, name=BUSY)
+    replicas, _ = by_batches_in_flight(context(metrics))
+    assert replicas == pytest.approx(sum(busy) / MOST_BUSY)
+    assert math.ceil(replicas) == wanted
 
 
 def test_figures_that_ray_works_out_when_asked_count_too() -> None:

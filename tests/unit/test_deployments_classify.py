@@ -173,6 +173,30 @@ async def test_few_tokens_wait_their_turn_while_the_thread_works() -> None:
     assert threading.get_ident() not in threads.seen
 
 
+async def test_a_caller_that_leaves_does_not_free_the_thread_that_works_for_it() -> None:
+    threads = Threads()
+    classify = ClassifyStage(lambda version: cast(TextClassifier, threads), few_tokens=6)
+    threads.go.clear()
+    many = asyncio.ensure_future(classify(tokens(7)))
+    await threads.started.wait()
+    many.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await many
+    few = asyncio.ensure_future(classify(tokens(1)))
+    await asyncio.sleep(0)
+    assert not few.done()
+    threads.go.set()
+    await few
+    assert threading.get_ident() not in threads.seen
+
+
+async def test_texts_whose_tokens_are_remembered_are_counted(bundle: Bundle) -> None:
+    preprocess = PreprocessStage(lambda version: Registry().load(version).preprocessor)
+    for texts in (["hello"], ["hello", "you"]):
+        await preprocess(TextBatch(bundle.version, texts))
+    assert preprocess.counts() == {"tokens_recalled_total": 1}
+
+
 async def test_an_unknown_version_is_an_error_of_its_own() -> None:
     preprocess = PreprocessStage(lambda version: Registry().load(version).preprocessor)
     with pytest.raises(BundleError, match="no bundle 'atlantis'"):

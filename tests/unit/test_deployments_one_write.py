@@ -39,11 +39,16 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
+def connected(app: ASGIApp) -> tuple[HttpToolsProtocol, Wire]:
+    """uvicorn's end of a connection that a client has just opened."""
+    protocol, wire = HttpToolsProtocol(Config(app, log_config=None, date_header=False), ServerState(), {}), Wire()
+    protocol.connection_made(wire)
+    return protocol, wire
+
+
 async def talk(app: ASGIApp, *requests: bytes) -> list[bytes | None]:
     """What uvicorn writes when requests arrive all at once."""
-    protocol = HttpToolsProtocol(Config(app, log_config=None, date_header=False), ServerState(), {})
-    wire = Wire()
-    protocol.connection_made(wire)
+    protocol, wire = connected(app)
     protocol.data_received(b"".join(requests))
     while protocol.tasks:
         await asyncio.wait([*protocol.tasks])
@@ -86,8 +91,11 @@ async def test_the_bytes_are_the_same(app: Callable[[], ASGIApp], more: bytes) -
 
 
 async def test_requests_that_come_together_are_answered_one_after_the_other() -> None:
-    writes = await talk(wrapped(plain()), GET % b"", GET % b"")
-    assert [write is not None and write.endswith(b"\r\n\r\nok") for write in writes] == [True, True]
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(scope["path"])(scope, receive, send)
+
+    writes = await talk(wrapped(echo), GET.replace(b"/x", b"/1") % b"", GET.replace(b"/x", b"/2") % b"")
+    assert [write and write.rpartition(b"\r\n\r\n")[2] for write in writes] == [b"/1", b"/2"]
 
 
 async def test_an_application_that_breaks_before_the_body_is_a_500_of_uvicorn() -> None:
@@ -98,6 +106,25 @@ async def test_an_application_that_breaks_before_the_body_is_a_500_of_uvicorn() 
     answer = b"".join(write for write in await talk(wrapped(breaks), GET % b"") if write)
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b"200 OK" not in answer
+
+
+async def test_a_client_that_leaves_before_the_body_gets_nothing_and_breaks_nothing() -> None:
+    going = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        going.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    protocol, wire = connected(wrapped(slow))
+    protocol.data_received(GET % b"")
+    tasks = [*protocol.tasks]
+    await going.wait()
+    protocol.connection_lost(None)
+    await asyncio.gather(*tasks)
+    assert wire.writes == [None]
 
 
 async def test_another_server_s_send_stays_as_it_is() -> None:

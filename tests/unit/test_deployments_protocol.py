@@ -1,11 +1,14 @@
 import pickle
+from dataclasses import fields
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.protocol import LogitBatch, TokenBatch
+from deployments.protocol import FeatureBatch, LogitBatch, TextBatch, TokenBatch
 from features.preprocess import Ids
+from features.schema import UserFeatures
 
 ids = st.integers(-(2**31), 2**31 - 1)
 row = st.lists(ids, max_size=20).map(lambda values: np.array(values, dtype=np.int32))
@@ -24,6 +27,28 @@ def test_a_token_batch_gives_back_its_rows_also_after_a_journey(rows: list[Ids],
 def test_rows_are_views() -> None:
     batch = TokenBatch.of("v", [np.array([1, 2], dtype=np.int32), np.array([3], dtype=np.int32)])
     assert all(np.shares_memory(row, batch.ids) for row in batch.rows())
+
+
+names = st.text(max_size=5)
+users = st.builds(UserFeatures, st.lists(names, max_size=3).map(tuple), st.dictionaries(names, st.integers(0, 9)))
+
+
+@given(batch=st.builds(FeatureBatch, st.lists(users, max_size=4), st.lists(names).map(tuple), st.integers(), names))
+def test_a_feature_batch_is_the_same_after_a_journey(batch: FeatureBatch) -> None:
+    assert pickle.loads(pickle.dumps(batch)) == batch
+
+
+@given(batch=st.builds(TextBatch, names, st.lists(names)))
+def test_a_text_batch_is_the_same_after_a_journey(batch: TextBatch) -> None:
+    assert pickle.loads(pickle.dumps(batch)) == batch
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"), [(UserFeatures, 2), (FeatureBatch, 4), (TextBatch, 2), (TokenBatch, 3), (LogitBatch, 5)]
+)
+def test_no_field_is_left_behind(kind: type, known: int) -> None:
+    """A new field must be added to the batch's `__reduce__`, and then here."""
+    assert len(fields(kind)) == known
 
 
 @given(data=st.data(), n=st.integers(0, 5), outputs=st.integers(0, 4))

@@ -35,15 +35,16 @@ def lists(rows: Sequence[Ids]) -> list[list[int]]:
 def test_they_are_the_preprocessor_s_own(batches: list[list[str]], entries: int, longest: int) -> None:
     recent = RecentTokens(COUNTED, entries, longest)
     for batch in batches:
-        assert lists(recent.tokens(batch)) == lists(Preprocessor.tokens(COUNTED, batch))
+        rows, _ = recent.tokens(batch)
+        assert lists(rows) == lists(Preprocessor.tokens(COUNTED, batch))
         assert len(recent) <= 2 * entries
 
 
 def test_a_text_that_came_before_is_not_tokenised_again() -> None:
     recent, counted = RecentTokens(COUNTED), COUNTED
     counted.asked.clear()
-    recent.tokens(["one", "two"])
-    recent.tokens(["two", "three", "one"])
+    assert recent.tokens(["one", "two"])[1] == 0
+    assert recent.tokens(["two", "three", "one"])[1] == 2
     assert counted.asked == ["one", "two", "three"]
 
 
@@ -65,3 +66,10 @@ def test_long_texts_are_not_remembered() -> None:
     for _ in range(2):
         recent.tokens(["abc", "abcd"])
     assert counted.asked == ["abc", "abcd", "abcd"]
+
+
+def test_what_was_written_is_not_kept() -> None:
+    recent = RecentTokens(COUNTED)
+    recent.tokens(["my card 4111 1111 1111 1111", "\ud800"])
+    assert len(recent) == 2
+    assert "4111" not in repr(vars(recent))

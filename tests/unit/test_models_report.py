@@ -139,7 +139,7 @@ def test_the_page_of_this_repository_survives_a_journey() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
     before, sections, after = divide(page)
     assert join(before, sections, after) == page
-    assert {name for name, *_ in points(sections)} == {"teacher", "student", "pruned", "int8"}
+    assert {name for name, *_ in points(sections)} >= {"teacher", "student", "pruned", "int8"}
 
 
 def test_folder_without_runs_is_refused_with_the_command_that_makes_one(tmp_path: Path, page: Path) -> None:
