@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-import onnxruntime
 
 from features.preprocess import Ids
 from models.context import Floats
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Device = Literal["cpu", "cuda"]
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -56,6 +58,8 @@ def require(device: Device, path: Path | None = None) -> None:
     Raises:
         RuntimeError: the provider is missing, or the network is int8, which a GPU cannot run.
     """
+    import onnxruntime  # here, since it takes 20 MB and most processes of the graph classify nothing
+
     provider = PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
         raise RuntimeError(
@@ -66,12 +70,14 @@ def require(device: Device, path: Path | None = None) -> None:
         raise RuntimeError(f"{path} is int8, which GPUs do not run: train one with --quantization fp16")
 
 
-def open_session(path: Path, device: Device = "cpu", threads: int = 1) -> onnxruntime.InferenceSession:
+def open_session(path: Path, device: Device = "cpu", threads: int = 1) -> "onnxruntime.InferenceSession":
     """An ONNX Runtime session on exactly the device that is asked for.
 
     Raises:
         RuntimeError: see `require`; or the device's provider does not start.
     """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -35,11 +35,9 @@ def scratch_folder(state: Path) -> Path:
 
 def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[str], None]) -> dict[str, int]:
     """Set Ray's environment before it is imported; returns the ports that must be free."""
-    ports = {
-        "--port": arguments.port,
-        "--dashboard-port": arguments.dashboard_port,
-        "--metrics-port": arguments.metrics_port,
-    }
+    ports = {"--port": arguments.port, "--metrics-port": arguments.metrics_port}
+    if arguments.dashboard:
+        ports["--dashboard-port"] = arguments.dashboard_port
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")

@@ -7,6 +7,7 @@ pid. What it must remember lives in `--state`.
 import argparse
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from configuration import ConfigurationError, configuration, deploy
 from local_redis import LocalRedis, RedisUnavailable, ping
 from ports import is_free
 from ray_environment import configure_ray, end_haproxy, scratch_folder
@@ -44,7 +46,7 @@ def main() -> int:
             _serve(arguments)
     except Stopped:
         return 0
-    except (StartError, RedisUnavailable, AlreadyRunning) as error:
+    except (StartError, ConfigurationError, RedisUnavailable, AlreadyRunning) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -70,8 +72,9 @@ def _serve(arguments: argparse.Namespace) -> None:
         with _redis(arguments.state) as redis_url:
             _say(f"Redis    {_shown(redis_url)}")
             asyncio.run(_seed(redis_url))
+            wanted = configuration(arguments, redis_url)
             with _ray(arguments):
-                _deploy(arguments, redis_url)
+                deploy(wanted)
                 _wait_ready(arguments)
                 _announce(arguments, time.monotonic() - started)
                 while True:
@@ -119,7 +122,7 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
     try:
         ray.init(
             address="local",
-            include_dashboard=True,
+            include_dashboard=arguments.dashboard,
             dashboard_port=arguments.dashboard_port,
             object_store_memory=128 * 2**20,
             log_to_driver=False,
@@ -132,9 +135,10 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
         yield
     finally:
         _say("stopping…")
-        with contextlib.suppress(Exception):
-            serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
+        with contextlib.redirect_stdout(io.StringIO()):  # Ray finds it worth a line that the controller ended itself
+            with contextlib.suppress(Exception):
+                serve.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
 
 
 def _require_free(ports: dict[str, int]) -> None:
@@ -152,20 +156,6 @@ def _ray_runs() -> bool:
     import psutil
 
     return any(process.info["name"] == "gcs_server" for process in psutil.process_iter(["name"]))
-
-
-def _deploy(arguments: argparse.Namespace, redis_url: str) -> None:
-    import yaml
-    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
-
-    config = yaml.safe_load(arguments.config.read_text())
-    config["http_options"]["port"] = arguments.port
-    for application in config["applications"]:
-        application["args"]["redis_url"] = redis_url
-        if application["name"] == "switchboard" and arguments.served_log != "off":
-            served = application["args"].setdefault("served_log", {})
-            served["folder"] = str(arguments.served_log or served.get("folder") or arguments.state.resolve() / "served")
-    ServeSubmissionClient(f"http://127.0.0.1:{arguments.dashboard_port}").deploy_applications(config)
 
 
 def _wait_ready(arguments: argparse.Namespace, timeout_s: float = 240) -> None:
@@ -209,9 +199,8 @@ def _is_ready(port: int) -> bool:
 
 def _announce(arguments: argparse.Namespace, seconds: float) -> None:
     address = f"http://127.0.0.1:{arguments.port}"
-    _say(
-        f"metrics  http://127.0.0.1:{arguments.metrics_port}/metrics, dashboard http://127.0.0.1:{arguments.dashboard_port}"
-    )
+    dashboard = f"http://127.0.0.1:{arguments.dashboard_port}" if arguments.dashboard else "with --dashboard"
+    _say(f"metrics  http://127.0.0.1:{arguments.metrics_port}/metrics, Ray's dashboard {dashboard}")
     _say(f"ready after {seconds:.0f} s on {address}, docs on {address}/docs; Ctrl-C stops everything. Try:\n")
     body = '{"user_id":"u1","text":"my card got eaten by the cash machine"}'
     print(f"  curl -s {address}/v1/predict -H 'content-type: application/json' -d '{body}'\n", flush=True)
@@ -230,6 +219,7 @@ def _say(text: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/serve", description="Serve on 127.0.0.1. REDIS_URL: use that Redis.")
     parser.add_argument("--port", type=int, default=8000, help="HTTP port (8000)")
+    parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard and `serve status`, for 0.3 GiB more")
     parser.add_argument("--dashboard-port", type=int, default=8265, help="port of Ray's dashboard (8265)")
     parser.add_argument("--metrics-port", type=int, default=9090, help="port of the Prometheus metrics (9090)")
     parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder for Redis' data and locks")

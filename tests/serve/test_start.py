@@ -52,6 +52,29 @@ def test_a_second_one_in_the_same_folder(tmp_path: Path, port: int) -> None:
     assert errors(done) == [f"error: the service already runs from this folder, as process {os.getpid()}"]
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("applications: [{import_path: 'graph:build', deployments: [{name: Ingress, num_replicas: many}]}]",
+         "applications.0.deployments.0: Value error, `num_replicas` must be an int"),
+        ("applications: {", "while parsing a flow node"),
+        (None, "No such file or directory"),
+    ],
+)  # fmt: skip
+def test_a_wrong_configuration(
+    tmp_path: Path, port: int, redis_server: LocalRedis, content: str | None, fault: str
+) -> None:
+    file = tmp_path / "config.yaml"
+    if content is not None:
+        file.write_text(content)
+    done = run(command(tmp_path, port, "--config", str(file)), redis_server.url)
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert line.startswith("error: ")
+    assert str(file) in line
+    assert fault in line
+
+
 def test_a_failed_start_leaves_no_process_and_no_lock(tmp_path: Path, port: int) -> None:
     run(command(tmp_path, port), f"redis://127.0.0.1:{free_port()}/0")
     assert not (tmp_path / "lock").exists()
