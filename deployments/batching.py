@@ -117,25 +117,25 @@ class NaturalBatcher(Generic[T, R]):
                 task.add_done_callback(self._tasks.discard)
 
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
+        results: Sequence[R | Exception] = [RuntimeError("the batch was cancelled")] * len(batch)
         try:
-            results = await self._process([waiting.item for waiting in batch])
-            if len(results) != len(batch):
-                raise RuntimeError(f"{len(batch)} messages got {len(results)} answers")
-            for waiting, result in zip(batch, results, strict=True):
-                if waiting.future.done():
-                    continue
-                if isinstance(result, Exception):
-                    waiting.future.set_exception(result)
-                else:
-                    waiting.future.set_result(result)
-        except BaseException as error:
-            for waiting in batch:
-                if not waiting.future.done():
-                    waiting.future.set_exception(
-                        error if isinstance(error, Exception) else RuntimeError("the batch was cancelled")
-                    )
-            if not isinstance(error, Exception):
-                raise
+            answered = await self._process([waiting.item for waiting in batch])
+            if len(answered) != len(batch):
+                raise RuntimeError(f"{len(batch)} messages got {len(answered)} answers")
+            results = answered
+        except Exception as error:
+            results = [error] * len(batch)
         finally:
             self.in_flight -= 1
-            self._dispatch()
+            self._dispatch()  # first: writing answers can wait, the stages should not
+            _settle(batch, results)
+
+
+def _settle(batch: Sequence[_Waiting[T, R]], results: Sequence[R | Exception]) -> None:
+    for waiting, result in zip(batch, results, strict=True):
+        if waiting.future.done():
+            continue
+        if isinstance(result, Exception):
+            waiting.future.set_exception(result)
+        else:
+            waiting.future.set_result(result)

@@ -66,6 +66,22 @@ async def test_the_next_batch_takes_all_that_wait_up_to_max_batch() -> None:
     assert to.counts() == {"batches_total": 3, "batched_messages_total": 6, "shed_total": 0, "expired_total": 0}
 
 
+async def test_the_next_batch_leaves_before_the_answers_of_the_last_are_written() -> None:
+    seen: list[str] = []
+
+    async def process(items: Sequence[int]) -> list[str]:
+        seen.append(f"batch {items}")
+        await asyncio.sleep(0)
+        return [str(item) for item in items]
+
+    async def client(item: int) -> None:
+        seen.append(f"answer {await to.submit(item, FOREVER)}")
+
+    to: NaturalBatcher[int, str] = NaturalBatcher(process, max_in_flight=1, max_batch=2)
+    await asyncio.gather(*(client(item) for item in range(4)))
+    assert seen == ["batch [0, 1]", "batch [2, 3]", "answer 0", "answer 1", "answer 2", "answer 3"]
+
+
 async def test_no_more_than_max_in_flight_batches_are_out() -> None:
     process: Process = Gate()
     to = batcher(process, max_in_flight=2, max_batch=1)
