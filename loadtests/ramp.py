@@ -14,6 +14,7 @@ from loadtests.messages import Messages, bodies
 from loadtests.targets import Running, running, served
 
 CLASSIFIER = "ServeReplica:switchboard:Classifier"
+SETTLE_S = 5.0
 PATIENCE_S = 180.0
 """How long to wait for the classifiers to become one again."""
 
@@ -23,11 +24,14 @@ def ramp(redis_url: str, folder: Path, clients: int = 64, calm_s: float = 10, bu
 
     Returns:
         `replicas`, pairs of seconds and classifiers whenever their number changed; when the second one came and when
-        it went, counted from when the load came and went; requests and failures; requests/s in each phase.
+        it went, counted from when the load came and went; requests and failures; requests/s in each phase;
+        `memory_mib` of the service, Redis left out, before the load.
     """
     texts = Messages()
     target = served("ramp", "Switchboard as configured", lambda application: None)
     with running(target, redis_url, folder) as service, _Watch(service) as watch:
+        time.sleep(SETTLE_S)
+        memory = service.memory_mib()
         quiet = generator.closed("built-in", service.port, _bodies(texts, 0), 1, Timing(calm_s, 0))
         came = watch.now()
         busy = generator.closed("built-in", service.port, _bodies(texts, 1), clients, Timing(busy_s, 0))
@@ -44,6 +48,7 @@ def ramp(redis_url: str, folder: Path, clients: int = 64, calm_s: float = 10, bu
             "requests": sum(phase["requests"] for phase in phases.values()),
             "failures": sum(phase["failures"] for phase in phases.values()),
             "per_second": {name: phase["per_second"] for name, phase in phases.items()},
+            "memory_mib": round(memory),
         }
 
 
