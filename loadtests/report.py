@@ -168,7 +168,7 @@ def capacity_markdown(report: dict[str, Any]) -> str:
         ]
         for size in report["sizing"]
     ]
-    return "\n\n".join(
+    tables = "\n\n".join(
         (
             f"{_machine(report)}: all misses, {report['clients']} clients on the same {report['cores']} cores.",
             table(["part", "processor time a message, ms"], costs),
@@ -177,3 +177,4 @@ def capacity_markdown(report: dict[str, Any]) -> str:
             table(["messages/s", "known to the cache", *parts, "cores", "cost a month"], sizes),
         )
     )
+    return tables + "\n"
