@@ -1,6 +1,7 @@
 """The Serve configuration as this machine runs it. Imports Ray only when called: its environment is set before."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,27 +12,35 @@ class ConfigurationError(RuntimeError):
     """What is wrong with the file, in one sentence."""
 
 
-def configuration(arguments: argparse.Namespace, redis_url: str) -> "ServeDeploySchema":
-    """The Serve configuration with this machine's ports and folders; a wrong one is told before anything starts."""
+def read(file: Path) -> "ServeDeploySchema":
+    """A Serve configuration.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or Ray Serve would not take it.
+    """
     import yaml
     from pydantic import ValidationError
     from ray.serve.schema import ServeDeploySchema
 
     try:
-        config = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
-        ServeDeploySchema.model_validate(config)
+        return ServeDeploySchema.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{arguments.config}: {' '.join(str(error).split())}") from None
+        raise ConfigurationError(f"{file}: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ConfigurationError(f"{arguments.config}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-    config.setdefault("http_options", {})["port"] = arguments.port
-    for application in config["applications"]:
-        application.setdefault("args", {})["redis_url"] = redis_url
-        if application["name"] == "switchboard" and arguments.served_log != "off":
-            served = application["args"].setdefault("served_log", {})
-            served["folder"] = str(arguments.served_log or served.get("folder") or arguments.state.resolve() / "served")
-    return ServeDeploySchema.model_validate(config)
+        raise ConfigurationError(f"{file}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+
+
+def settle_here(schema: "ServeDeploySchema", arguments: argparse.Namespace, redis_url: str) -> None:
+    """Put this machine's port, Redis and folders into a configuration. Ray drops what was never assigned, so assign."""
+    schema.http_options = schema.http_options.model_copy(update={"port": arguments.port})
+    for application in schema.applications:
+        args = {**application.args, "redis_url": redis_url}
+        if application.name == "switchboard" and arguments.served_log != "off":
+            served = args.get("served_log", {})
+            folder = arguments.served_log or served.get("folder") or arguments.state.resolve() / "served"
+            args["served_log"] = {**served, "folder": str(folder)}
+        application.args = args
 
 
 def deploy(schema: "ServeDeploySchema") -> None:

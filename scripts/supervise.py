@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from configuration import ConfigurationError, configuration, deploy
+from configuration import ConfigurationError, deploy, read, settle_here
 from local_redis import LocalRedis, RedisUnavailable, ping
 from ports import is_free
 from ray_environment import configure_ray, end_haproxy, scratch_folder
@@ -69,10 +69,11 @@ def _serve(arguments: argparse.Namespace) -> None:
     try:
         ports = configure_ray(arguments, scratch, _say)
         _require_free(ports)
+        wanted = read(arguments.config)
         with _redis(arguments.state) as redis_url:
             _say(f"Redis    {_shown(redis_url)}")
             asyncio.run(_seed(redis_url))
-            wanted = configuration(arguments, redis_url)
+            settle_here(wanted, arguments, redis_url)
             with _ray(arguments):
                 deploy(wanted)
                 _wait_ready(arguments)
