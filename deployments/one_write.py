@@ -21,16 +21,12 @@ def one_write(send: Send) -> Send:
         if message["type"] == "http.response.start":
             head.append(message)
             return
-        if not head or message.get("more_body"):
-            while head:
-                await send(head.pop())
-            await send(message)
-            return
         transport = cycle.transport
         joined = _Joined(transport)
         cycle.transport = cast(asyncio.Transport, joined)
         try:
-            await send(head.pop())
+            while head:
+                await send(head.pop())
             await send(message)
         finally:
             cycle.transport = transport

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 from redis.asyncio import Redis
@@ -12,6 +11,7 @@ from starlette.responses import Response
 
 from deployments.bodies import decode
 from deployments.errors import ApiError
+from deployments.identifiers import new_identifier
 from deployments.protocol import FeedbackAccepted, FeedbackRequest, ScreenEventAccepted, ScreenEventRequest
 from features.schema import FEEDBACK_STREAM, MAX_AHEAD, ScreenEvent, rfc3339
 from features.stream import publish
@@ -34,7 +34,7 @@ class Publisher:
         """`POST /v1/events/screens`"""
         body = await decode(request.scope, request.receive, self._screen)
         now = datetime.now(UTC)
-        event = ScreenEvent(body.event_id or uuid4().hex, body.user_id, body.screen, body.at or now)
+        event = ScreenEvent(body.event_id or new_identifier(), body.user_id, body.screen, body.at or now)
         if event.at > now + MAX_AHEAD:
             raise ApiError(422, "invalid_field", "the moment lies in the future", "at")
         try:
