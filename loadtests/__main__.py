@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 from local_redis import LocalRedis, RedisUnavailable
@@ -76,7 +77,7 @@ def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
             saved |= {"rounds": number + 1, "loads": comparison.rows, "memory": comparison.memory}
             saved["checked"] = asdict(comparison.verdict)
             saved["goals"] = goals(comparison.rows, comparison.memory)
-            (out / SAVED[0]).write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            _save(out / SAVED[0], saved)
     plot.comparison_png(saved, out / SAVED[1])
     print(report.markdown(saved))
     for example in saved["checked"]["examples"]:
@@ -94,7 +95,7 @@ def _sweep(arguments: argparse.Namespace, scratch: Path) -> int:
     sweep = Sweep(scratch, arguments.quick, arguments.classifiers, plan.generator, plan.timing)
     saved = {**conditions(), "seconds": plan.timing.seconds, "generator": plan.generator, **sweep.run()}
     file = out / "sweep.json"
-    file.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _save(file, saved)
     plot.sweep_png(saved, file.with_suffix(".png"))
     print(report.sweep_markdown(saved))
     print(json.dumps({"machine": saved["machine"], "commit": saved["commit"], "saved": str(file)}))
@@ -105,7 +106,7 @@ def _ramp(arguments: argparse.Namespace, scratch: Path) -> int:
     out = _folder(arguments)
     with _redis(scratch) as server:
         saved = {**conditions(), **ramp(server.url, scratch / "ramp", busy_s=arguments.seconds or 60)}
-    (out / "ramp.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _save(out / "ramp.json", saved)
     print(json.dumps(saved, ensure_ascii=False))
     return 1 if saved["failures"] else 0
 
@@ -117,7 +118,7 @@ def _capacity(arguments: argparse.Namespace, scratch: Path) -> int:
             **conditions(),
             **capacity(psutil.Process(server.pid), server.url, scratch, timing, arguments.core_hour),
         }
-    (out / "capacity.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _save(out / "capacity.json", saved)
     print(report.capacity_markdown(saved))
     print(json.dumps(saved, ensure_ascii=False))
     return 0
@@ -176,6 +177,10 @@ def _redis(scratch: Path) -> Iterator[LocalRedis]:
         command = [sys.executable, "-m", "features", "seed", "--users", str(USERS), "--redis-url", server.url]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         yield server
+
+
+def _save(file: Path, saved: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
