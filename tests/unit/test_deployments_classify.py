@@ -13,6 +13,7 @@ from models.bundle import Bundle, BundleError
 from models.classifier import TextClassifier
 from models.context import Floats
 from models.registry import Registry
+from tests.unit.tokens import tokens
 
 
 class Loader:
@@ -117,13 +118,13 @@ async def test_the_stages_give_what_the_bundle_gives(bundle: Bundle, classifier:
     texts = ["my card was declined", "", "how do I repay my loan early? " * 40]
     preprocess = PreprocessStage(lambda version: Registry().load(version).preprocessor)
     classify = ClassifyStage({bundle.version: classifier}.__getitem__)
-    tokens = await preprocess(TextBatch(bundle.version, texts))
-    assert tokens.version == bundle.version
-    assert [row.tolist() for row in tokens.rows()] == [row.tolist() for row in bundle.preprocessor.tokens(texts)]
-    batch = await classify(tokens)
+    made = await preprocess(TextBatch(bundle.version, texts))
+    assert made.version == bundle.version
+    assert [row.tolist() for row in made.rows()] == [row.tolist() for row in bundle.preprocessor.tokens(texts)]
+    batch = await classify(made)
     assert batch.version == bundle.version
     assert batch.logits.shape == (3, bundle.manifest.outputs)
-    assert np.array_equal(batch.logits, classifier(tokens.rows()))
+    assert np.array_equal(batch.logits, classifier(made.rows()))
     assert batch.cached.tolist() == [False] * 3
     assert set(batch.milliseconds) == {"inference"}
 
@@ -145,8 +146,8 @@ class Threads:
         return np.zeros((len(rows), 2), dtype=np.float32)
 
 
-def tokens(*lengths: int) -> TokenBatch:
-    return TokenBatch.of("v", [np.ones(length, dtype=np.int32) for length in lengths])
+def of_lengths(*lengths: int) -> TokenBatch:
+    return tokens("v", *([1] * length for length in lengths))
 
 
 async def test_few_tokens_stay_on_the_event_loop_and_many_leave_it() -> None:
@@ -154,39 +155,29 @@ async def test_few_tokens_stay_on_the_event_loop_and_many_leave_it() -> None:
     classify = ClassifyStage(lambda version: cast(TextClassifier, threads), few_tokens=6)
     here = threading.get_ident()
     for lengths, inline in (((6,), True), ((7,), False), ((3, 3), True), ((3, 3, 1), False)):
-        assert len((await classify(tokens(*lengths))).logits) == len(lengths)
+        assert len((await classify(of_lengths(*lengths))).logits) == len(lengths)
         assert (threads.seen.pop() == here) == inline
 
 
-async def test_few_tokens_wait_their_turn_while_the_thread_works() -> None:
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_few_tokens_wait_their_turn_while_the_thread_works(leaves: bool) -> None:
+    """Also when the caller that it works for leaves."""
     threads = Threads()
     classify = ClassifyStage(lambda version: cast(TextClassifier, threads), few_tokens=6)
     threads.go.clear()
-    many = asyncio.ensure_future(classify(tokens(7)))
+    many = asyncio.ensure_future(classify(of_lengths(7)))
     await threads.started.wait()
-    few = asyncio.ensure_future(classify(tokens(1)))
-    await asyncio.sleep(0)
-    assert not few.done()
-    threads.go.set()
-    await asyncio.gather(many, few)
-    assert len(set(threads.seen)) == 1
-    assert threading.get_ident() not in threads.seen
-
-
-async def test_a_caller_that_leaves_does_not_free_the_thread_that_works_for_it() -> None:
-    threads = Threads()
-    classify = ClassifyStage(lambda version: cast(TextClassifier, threads), few_tokens=6)
-    threads.go.clear()
-    many = asyncio.ensure_future(classify(tokens(7)))
-    await threads.started.wait()
-    many.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await many
-    few = asyncio.ensure_future(classify(tokens(1)))
+    if leaves:
+        many.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await many
+    few = asyncio.ensure_future(classify(of_lengths(1)))
     await asyncio.sleep(0)
     assert not few.done()
     threads.go.set()
     await few
+    assert leaves or (await many).logits.shape == (1, 2)
+    assert len(set(threads.seen)) == 1
     assert threading.get_ident() not in threads.seen
 
 
