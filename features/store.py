@@ -10,6 +10,7 @@ Writing a screen twice, late or out of order leaves the same set, so ingestion m
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,12 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from features import screens
 from features.cluster import ClusterClient
 from features.schema import ScreenEvent, UserFeatures
 from features.snapshot import RUN_KEY as RUN_KEY
 from features.snapshot import snapshot, usage_key
+
+STALE_CONNECTIONS = 2
+"""Lost connections that a read may meet before it fails: a pool doesn't see at once that a server closed idle ones."""
 
 
 class StoreConfig(BaseModel):
@@ -38,7 +43,7 @@ class StoreConfig(BaseModel):
 
 
 def connect(url: str, timeout_s: float, **options: Any) -> Redis:
-    """A client that fails within `timeout_s` and never retries: a late feature is worth less than an answer.
+    """A client that fails within `timeout_s` and never repeats a command, which may have had its effect.
 
     Bytes that are not UTF-8 arrive as U+FFFD, so that one broken entry cannot stop a whole read.
 
@@ -89,6 +94,12 @@ class FeatureStore:
         Raises:
             redis.RedisError, OSError, TimeoutError: the store did not answer.
         """
+        for _ in range(STALE_CONNECTIONS):
+            with suppress(RedisConnectionError):
+                return await self._reading(users)
+        return await self._reading(users)
+
+    async def _reading(self, users: Sequence[str]) -> Reading:
         at_ms = int(self._clock() * 1000)
         since_ms = at_ms - self.config.screen_window_s * 1000
         run, features = await snapshot(self._redis, users, since_ms, self.config.max_screens, self._run)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from local_redis import LocalRedis
 from redis.asyncio import Redis, SSLConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from features.schema import SCREEN_STREAM, ScreenEvent, UserFeatures
@@ -161,3 +162,19 @@ def test_a_cluster_url_takes_the_same_options() -> None:
         "ssl_ca_certs": "ca.pem",
         "socket_timeout": 0.5,
     }
+
+
+async def test_idle_connections_that_the_server_has_closed_cost_no_read(tmp_path: Path) -> None:
+    """After a restart, a failover or a timeout of idle clients."""
+    with RedisProcess(tmp_path) as server:
+        redis = connect(f"redis://127.0.0.1:{server.port}/0", 5.0)
+        store = FeatureStore(redis)
+        await store.write_screens([event("ann")])
+        await asyncio.gather(*(store.read(["ann"]) for _ in range(2)))
+        server.kill()
+        server.start()
+        assert await asyncio.gather(*(store.read(["ann"]) for _ in range(2))) == [[UserFeatures(("home",))]] * 2
+        server.kill()
+        with pytest.raises(RedisConnectionError):
+            await store.read(["ann"])
+        await redis.aclose()
