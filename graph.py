@@ -11,6 +11,7 @@ from ray.serve import Application
 
 from deployments.cache import CacheConfig
 from deployments.gather import BreakerConfig
+from deployments.near import NearConfig
 from deployments.served import ServedLogConfig
 from deployments.stages import (
     IngressDeployment,
@@ -55,6 +56,8 @@ class AppArgs(BaseModel):
     preprocess: Placement = "deployment"
     cache: Placement = "deployment"
     """Whether a stage is a deployment of its own or runs in its caller's process."""
+    near: NearConfig = NearConfig()
+    """When the ingress gathers and preprocesses itself, though these stages are deployments."""
     links: bool = True
     """Whether stages that are deployments are called over Unix sockets where caller and replica share a node."""
     cache_limits: CacheConfig = CacheConfig()
@@ -105,6 +108,8 @@ def build(args: AppArgs) -> Application:
     classify = partial(classifier, args.registry, version, args.device, args.threads)
     classifiers = _stage("Classifier", classify, args)
     cached = partial(prediction_cache, classifiers, args.cache_limits, args.links)
+    apart = {"gather": gather, "preprocess": preprocess}
+    here = {name: build for name, build in apart.items() if args.near.hop_from and getattr(args, name) == "deployment"}
     ingress = serve.deployment(name="Ingress", max_ongoing_requests=4096)(IngressDeployment)
     return ingress.bind(
         gather=gather if args.gather == "inline" else _stage("FeatureGatherer", gather, args),
@@ -118,6 +123,9 @@ def build(args: AppArgs) -> Application:
         gather_timeout_ms=args.gather_timeout_ms,
         served=args.served_log,
         linked=args.links,
+        sparing=args.near,
+        here=here,
+        uncached=classifiers if args.near.past_cache and args.cache == "deployment" else None,
     )
 
 

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,6 +32,14 @@ class CacheConfig(BaseModel):
     ttl_s: float = Field(default=3600.0, gt=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Answers that did not come through the cache."""
+
+    answers: list[tuple[TokenBatch, Floats]]
+    """Token vectors, and their logits (n, outputs) float32."""
+
+
 class PredictionCache:
     """Answers token batches from memory, and asks `classify` once for each distinct text that it lacks."""
 
@@ -49,11 +58,13 @@ class PredictionCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    async def __call__(self, batch: TokenBatch) -> LogitBatch:
-        """(n) token vectors to (n, outputs) logits.
+    async def __call__(self, batch: TokenBatch | Learned) -> LogitBatch:
+        """(n) token vectors to (n, outputs) logits; none for what was learned elsewhere.
 
         Messages whose inference failed get rows of NaN; those found in memory are answered all the same.
         """
+        if isinstance(batch, Learned):
+            return self._learn(batch)
         if not self.config.enabled:
             return await self._pass_on(batch)
         rows = batch.rows()
@@ -99,6 +110,14 @@ class PredictionCache:
         """Forget everything; counters stay."""
         self._entries.clear()
         self.bytes = 0
+
+    def _learn(self, news: Learned) -> LogitBatch:
+        for tokens, rows in news.answers if self.config.enabled else ():
+            for token_ids, logits in zip(tokens.rows(), rows, strict=True):
+                key = (tokens.version, token_ids.tobytes())
+                if key not in self._entries:
+                    self._put(key, logits.copy())
+        return LogitBatch("", np.empty((0, 0), np.float32), np.zeros(0, np.bool_))
 
     async def _pass_on(self, batch: TokenBatch) -> LogitBatch:
         self.misses += len(batch.lengths)

@@ -63,9 +63,12 @@ class Flow:
             For each query, in order, an answer, or the `DependencyError` that prevented it.
         """
         started = time.perf_counter()
-        (features, gathered), (tokens, logits, spent) = await asyncio.gather(
-            self._features(queries), self._text_logits(queries, bundle.version)
-        )
+        gathering = asyncio.get_running_loop().create_task(self._features(queries))
+        try:
+            tokens, logits, spent = await self._text_logits(queries, bundle.version)  # takes longest: it goes first
+            features, gathered = await gathering
+        finally:
+            gathering.cancel()
         milliseconds = {"gather": gathered, **spent}
         if not logits.logits.size:
             return [DependencyError(logits.failure or "classifier: no answer")] * len(queries)

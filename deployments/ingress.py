@@ -56,6 +56,7 @@ class Ingress:
         bundle: the model that answers.
         redis: for publishing screen events and feedback.
         on_stop: runs once, after the last answer of a clean stop.
+        warm: further stages that must have answered before the ingress is ready.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Ingress:
         redis: Redis,
         batching: BatchingConfig | None = None,
         on_stop: Callable[[], None] | None = None,
+        warm: Flow | None = None,
     ) -> None:
         self.batching = batching or BatchingConfig()
         self.ready = False
         self.abstained = self.degraded = 0
         self.requests = RequestMeter()
         self._flow, self._bundle, self._on_stop = flow, bundle, on_stop
+        self._warm = [replace(warmed, record=None) for warmed in (warm, flow) if warmed is not None]
         self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
             self._answer,
             max_in_flight=self.batching.max_in_flight,
@@ -97,15 +100,15 @@ class Ingress:
                 await asyncio.sleep(pause_s)
 
     async def warm_up(self) -> None:
-        """Send a batch through every stage; ready when it comes back.
+        """Send a batch through every stage, wherever it may run; ready when it comes back.
 
         Raises:
             DependencyError: the classifier did not answer.
         """
-        unrecorded = replace(self._flow, record=None)
-        for answer in await unrecorded.answer([WARM_UP] * 2, self._bundle):
-            if isinstance(answer, Exception):
-                raise answer
+        for flow in self._warm:
+            for answer in await flow.answer([WARM_UP] * 2, self._bundle):
+                if isinstance(answer, Exception):
+                    raise answer
         self.ready = True
 
     def app(self, found: Callable[[str, ASGIApp], None] | None = None) -> ASGIApp:

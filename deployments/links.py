@@ -13,7 +13,7 @@ import time
 from contextvars import Context
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deployments.frames import CALL, CLOSING, RESULT, FrameProtocol, dumps, require_own
 
@@ -39,11 +39,21 @@ class Links:
     Args:
         folder: where replicas put their sockets.
         pattern: of the files' names, see `socket_name`.
+        prefer: which of several idle replicas gets a batch: always the same, whose memory is still in the processor's
+            caches. Callers that do not know of each other should prefer different ones.
     """
 
-    def __init__(self, folder: Path, pattern: str, refresh_s: float = REFRESH_S, most_calls: int = MOST_CALLS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pattern: str,
+        refresh_s: float = REFRESH_S,
+        most_calls: int = MOST_CALLS,
+        prefer: Literal["first", "last"] = "first",
+    ) -> None:
         self._folder, self._pattern = folder, pattern
         self._refresh_s, self._most_calls = refresh_s, most_calls
+        self._prefer = prefer
         self._links: dict[Path, Link] = {}
         self._due = 0.0
         self._refreshing: asyncio.Task[None] | None = None
@@ -53,7 +63,8 @@ class Links:
         if self._refreshing is None and time.monotonic() >= self._due:
             # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh_and_note(), context=Context())
-        best = min((link for link in self._links.values() if link.open), key=lambda link: link.calls, default=None)
+        links = self._links.values() if self._prefer == "first" else reversed(self._links.values())
+        best = min((link for link in links if link.open), key=lambda link: link.calls, default=None)
         return best if best is not None and best.calls < self._most_calls else None
 
     async def refresh(self) -> None:

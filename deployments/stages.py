@@ -9,14 +9,11 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray import get_runtime_context, serve
-from ray.exceptions import RayError, RayTaskError
-from ray.serve import Application
-from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray import serve
 from starlette.types import ASGIApp
 
 from deployments import edge
@@ -27,10 +24,11 @@ from deployments.flow import Flow
 from deployments.gather import BreakerConfig, CircuitBreaker, FeatureGatherer
 from deployments.ingress import BatchingConfig, Ingress
 from deployments.link_server import Call, LinkServer
-from deployments.links import LinkLost, Links, socket_name
+from deployments.links import socket_name
 from deployments.metrics import Exporter
-from deployments.protocol import DependencyError
-from deployments.request_meter import Metric
+from deployments.near import Near, NearConfig, near
+from deployments.past_cache import PastCache
+from deployments.placed import Placed, Remote, as_call, socket_folder
 from deployments.served import ServedLogConfig
 from features.store import FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 GC_THRESHOLDS = (20_000, 20, 20)
 """Messages on their way are no garbage: Python's 700 new objects would have it look at each of them several times."""
-Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
-"""A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
 
 def gatherer(redis_url: str, timeout_ms: float, store: StoreConfig, breaker: BreakerConfig) -> FeatureGatherer:
@@ -83,66 +79,6 @@ def served_log(config: ServedLogConfig) -> "ServedLog | None":
     from deployments.served_rows import rows
 
     return ServedLog(config, rows)
-
-
-def as_call(stage: Placed, linked: bool) -> Call:
-    """A placed stage as an async callable from batch to batch.
-
-    Args:
-        linked: whether replicas on this node are called through their sockets.
-    """
-    if isinstance(stage, Application):
-        raise TypeError("a stage is called before Ray Serve has deployed it")
-    return Remote(stage, linked) if isinstance(stage, DeploymentHandle) else stage()
-
-
-class Remote:
-    """A stage that is a deployment of its own: through a link where there is one, else through Ray's router.
-
-    Raises:
-        DependencyError: the replica died, is overloaded or is not there.
-    """
-
-    def __init__(self, handle: DeploymentHandle[Any], linked: bool) -> None:
-        # Batches are made of arrays and of classes that every replica can import: plain pickle, at half of the cost.
-        self._handle = handle.options(request_serialization="pickle", response_serialization="pickle")
-        pattern = socket_name(handle.app_name, handle.deployment_name)
-        self._links = Links(socket_folder(), pattern) if linked else None
-        self._linked = self._routed = 0
-        self._exporter: Exporter | None = None
-
-    def counts(self) -> dict[Metric, float]:
-        return {
-            ("stage_calls_total", "way", "link"): self._linked,
-            ("stage_calls_total", "way", "router"): self._routed,
-        }
-
-    async def __call__(self, batch: Any) -> Any:
-        if self._exporter is None:
-            self._exporter = Exporter(self)
-            self._exporter.start()
-        link = self._links.pick() if self._links else None
-        if link is not None:
-            try:
-                answer = await link.call(batch)
-            except LinkLost:
-                logger.info("%s: a replica has gone, calling again", self._handle.deployment_name)
-            else:
-                self._linked += 1
-                return answer
-        self._routed += 1
-        try:
-            return await self._handle.remote(batch)
-        except RayTaskError:
-            raise
-        except (RayError, RayServeException) as error:
-            raise DependencyError(f"{self._handle.deployment_name}: {type(error).__name__}") from error
-
-
-def socket_folder() -> Path:
-    """Where the replicas of this Ray session on this node have their sockets."""
-    context = get_runtime_context()
-    return Path(context.get_temp_dir(), context.get_session_name(), "links")
 
 
 class Stage:
@@ -209,14 +145,30 @@ class IngressDeployment:
         gather_timeout_ms: float,
         served: ServedLogConfig,
         linked: bool,
+        sparing: NearConfig,
+        here: Mapping[str, Callable[[], Call]],
+        uncached: Placed | None,
     ) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
-        self._stages = stages = (as_call(gather, linked), as_call(preprocess, linked), as_call(classify, linked))
+        cached = as_call(classify, linked)
+        apart = Flow(as_call(gather, linked), as_call(preprocess, linked), cached, desks, gather_timeout_ms / 1000)
         self._log = served_log(served)
-        flow = Flow(*stages, desks, gather_timeout_ms / 1000, self._log.record if self._log else None)
-        bundle = Registry(Path(registry)).load(version)
-        on_stop = self._log.close if self._log else None
-        self._ingress = Ingress(flow, bundle, connect(redis_url, publish_timeout_ms / 1000), on_stop=on_stop)
+        flow = replace(
+            apart,
+            gather=near(apart.gather, here.get("gather"), sparing),
+            preprocess=near(apart.preprocess, here.get("preprocess"), sparing),
+            classify=cached if uncached is None else PastCache(cached, as_call(uncached, linked, prefer="last")),
+            record=self._log.record if self._log else None,
+        )
+        built = [call for call in (flow.gather, flow.preprocess, flow.classify) if not isinstance(call, Remote)]
+        self._parts = [self._log, *built, *(call.here for call in built if isinstance(call, Near))]
+        self._ingress = Ingress(
+            flow,
+            Registry(Path(registry)).load(version),
+            connect(redis_url, publish_timeout_ms / 1000),
+            on_stop=self._log.close if self._log else None,
+            warm=apart,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
@@ -224,8 +176,7 @@ class IngressDeployment:
         self._ingress.configure(BatchingConfig(**user_config))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        inline = [stage for stage in self._stages if not isinstance(stage, Remote)]
-        for part in (self._ingress, self._ingress.requests, self._ingress.batcher, self._log, *inline):
+        for part in (self._ingress, self._ingress.requests, self._ingress.batcher, *self._parts):
             if part is not None:
                 Exporter(part).start()
         self._tasks.add(asyncio.get_running_loop().create_task(self._ingress.warm_until_ready()))

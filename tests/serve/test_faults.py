@@ -5,6 +5,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+import pytest
 from redis import Redis
 
 from tests.serve.conftest import Service
@@ -49,29 +50,31 @@ def test_a_killed_classifier_is_replaced(service: Service) -> None:
     assert seen.json()["product"]
 
 
-def test_a_killed_preprocessor_is_replaced(service: Service) -> None:
-    """Its link breaks with batches on their way: they are sent again, or fail clearly until it is back."""
-    with ThreadPoolExecutor(8) as pool:
+@pytest.mark.parametrize("deployment", ["Preprocessor", "FeatureGatherer"])
+def test_what_a_killed_stage_would_do_the_ingress_does(service: Service, deployment: str) -> None:
+    """No answer fails or lacks its features, in batches that would have gone there or not; then it is back."""
+    with ThreadPoolExecutor(40) as pool:
         asked = [
-            pool.submit(service.http.post, "/v1/predict", json={"user_id": f"u{i % 9}", "text": f"lost card {i}"})
-            for i in range(300)
+            pool.submit(service.http.post, "/v1/predict", json={"user_id": f"u{i % 9}", "text": f"{deployment} {i}"})
+            for i in range(400)
         ]
-        _kill("Preprocessor", service)
-        statuses = {answer.result().status_code for answer in asked}
-    assert statuses <= {200, 503, 504}
-    until(
-        lambda: service.http.post("/v1/predict", json={"user_id": "u1", "text": "another new text"}),
-        lambda answer: answer.status_code == 200,
-        timeout_s=120,
-    )
+        _kill(deployment, service)
+        answers = [answer.result() for answer in asked]
+    assert {answer.status_code for answer in answers} == {200}
+    assert all(answer.json()["degraded"] == [] for answer in answers)
+    until(lambda: _victims(deployment, service), bool, timeout_s=120)
 
 
 def _kill(deployment: str, service: Service) -> None:
     """SIGKILL every replica of a deployment."""
-    victims = [p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, deployment)]
+    victims = _victims(deployment, service)
     assert victims
     for victim in victims:
         victim.kill()
+
+
+def _victims(deployment: str, service: Service) -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, deployment)]
 
 
 def _named(process: psutil.Process, deployment: str) -> bool:

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from deployments.protocol import DependencyError, LogitBatch, ScreenEventAccepted, TokenBatch
+from deployments.ingress import Ingress
+from deployments.protocol import DependencyError, LogitBatch, ScreenEventAccepted, TextBatch, TokenBatch
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore
 from models.bundle import Bundle
 from models.classifier import TextClassifier
-from tests.unit.plain_graph import STAGES, Service, answered, classify_stage, refused, service
+from tests.unit.plain_graph import STAGES, Service, answered, classify_stage, flow, refused, service
 
 TEXT = "my card was declined at the shop"
 
@@ -140,6 +142,27 @@ async def test_the_warm_up_is_tried_until_every_stage_answers(
     await at.ingress.warm_until_ready(pause_s=0)
     assert (await at.http.get("/healthz/ready")).status_code == 200
     assert next(tries) == 4
+
+
+async def test_stages_that_stand_in_for_others_do_not_make_it_ready(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    """Deployments whose work the ingress could do must have answered, too."""
+    gone = True
+
+    async def elsewhere(batch: TextBatch) -> TokenBatch:
+        if gone:
+            raise DependencyError("Preprocessor: no replica yet")
+        return await near.preprocess(batch)
+
+    near = flow(bundle, classify_stage(bundle, classifier), redis)
+    ingress = Ingress(near, bundle, redis, warm=replace(near, preprocess=elsewhere))
+    with pytest.raises(DependencyError, match="no replica yet"):
+        await ingress.warm_up()
+    assert not ingress.ready
+    gone = False
+    await ingress.warm_up()
+    assert ingress.ready
 
 
 async def test_the_models_are_listed(at: Service, bundle: Bundle) -> None:

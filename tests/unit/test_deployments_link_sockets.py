@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from deployments.link_server import LONGEST_PATH, LinkServer
+from deployments.link_server import LONGEST_PATH, Call, LinkServer
 from deployments.links import Links
+from tests.unit.gate import Gate
 
 
 @pytest.fixture
@@ -58,3 +59,37 @@ async def test_the_longest_path_works(folder: Path) -> None:
     assert await link.call([1, 2]) == [1, 2]
     links.close()
     server.close()
+
+
+@pytest.mark.parametrize(("prefer", "idle", "beside"), [("first", "a", "b"), ("last", "c", "b")])
+async def test_callers_may_prefer_different_replicas(
+    folder: Path, prefer: Literal["first", "last"], idle: str, beside: str
+) -> None:
+    """Each caller starts at its own end while all are idle, and goes on from there."""
+    gate: Gate[str, str] = Gate()
+
+    def stage(replica: str) -> Call:
+        async def call(batch: str) -> str:
+            return await gate(batch + replica)
+
+        return call
+
+    servers = [LinkServer(stage(replica), folder / f"x.{replica}.sock") for replica in "abc"]
+    for server in servers:
+        await server.start()
+    links = Links(folder, "x.*.sock", prefer=prefer)
+    await links.refresh()
+    calls, under_way = [], []
+    for replica in (idle, beside):
+        link = links.pick()
+        assert link is not None
+        calls.append(asyncio.ensure_future(link.call("to ")))
+        held = await gate.next()
+        assert held.argument == f"to {replica}"
+        under_way.append(held)
+    for held in under_way:
+        held.answer.set_result("done")
+    assert await asyncio.gather(*calls) == ["done", "done"]
+    links.close()
+    for server in servers:
+        server.close()

@@ -1,0 +1,79 @@
+"""A stage twice: a deployment of its own for batches, and in the caller's process for what is not worth a hop.
+
+A hop costs two processes some tenths of a millisecond each, whether one message travels or fifty. Few short messages
+are gathered or tokenised in less than that. And a deployment that is gone, or does not answer in time, is no reason to
+keep customers waiting for what the caller can do itself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.link_server import Call
+from deployments.protocol import DependencyError, TextBatch
+from deployments.request_meter import Metric
+
+logger = logging.getLogger(__name__)
+SHORT = 256
+"""Characters for which a text counts as one message; a longer one counts as several."""
+
+
+class NearConfig(BaseModel):
+    """How the ingress spares small batches hops. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hop_from: int = Field(default=16, ge=0)
+    """Size of a batch, see `size`, from which it goes to the stage's own deployment. 0: nothing is done here."""
+    patience_ms: float = Field(default=120, gt=0)
+    """How long the deployment may take before the batch is done here."""
+    past_cache: bool = True
+    """Whether a few texts that are new go past the cache, see `PastCache`."""
+
+
+class Near:
+    """Does small batches `here` and sends others `there`; does those here, too, that `there` fails."""
+
+    def __init__(self, here: Call, there: Call, config: NearConfig) -> None:
+        self.here, self.there, self.config = here, there, config
+        self._small = self._instead = 0
+        self._failing = False
+
+    async def __call__(self, batch: Sequence[str] | TextBatch) -> Any:
+        if size(batch) < self.config.hop_from:
+            self._small += 1
+            return await self.here(batch)
+        try:
+            async with asyncio.timeout(self.config.patience_ms / 1000):
+                answer = await self.there(batch)
+        except (DependencyError, TimeoutError) as error:
+            if not self._failing:
+                logger.warning("%s: its deployment: %s; done here", type(self.here).__name__, type(error).__name__)
+            self._failing = True
+            self._instead += 1
+            return await self.here(batch)
+        if self._failing:
+            logger.warning("%s: its deployment answers again", type(self.here).__name__)
+            self._failing = False
+        return answer
+
+    def counts(self) -> dict[Metric, float]:
+        return {
+            ("stage_calls_total", "way", "here"): self._small,
+            ("stage_calls_total", "way", "instead"): self._instead,
+        }
+
+
+def near(there: Call, build: Callable[[], Call] | None, config: NearConfig) -> Call:
+    """A stage as it is, or, where it can be built here, a `Near` one."""
+    return there if build is None else Near(build(), there, config)
+
+
+def size(batch: Sequence[str] | TextBatch) -> int:
+    """Messages in a batch; of texts, a long one counts once for every `SHORT` characters that it has begun."""
+    if isinstance(batch, TextBatch):
+        return sum(len(text) // SHORT + 1 for text in batch.texts)
+    return len(batch)

@@ -1,0 +1,106 @@
+"""Small batches of texts that have not been asked for lately go past the cache, straight to a classifier.
+
+The cache cannot know them, and asking it costs a lone message as much time as a third of its inference. It learns of
+them a moment later, so that every replica of the ingress finds them there.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from dataclasses import replace
+
+from deployments.cache import Learned
+from deployments.classify import FEW_TOKENS
+from deployments.protocol import LogitBatch, TokenBatch
+from models.context import Floats
+
+logger = logging.getLogger(__name__)
+ENTRIES = 32_768
+LEARN_AFTER_S = 0.05
+"""How long answers wait for others before the cache is told of all of them."""
+MOST_TELLING = 4
+"""Messages to the cache on their way; beyond, what was learned is dropped."""
+
+
+class PastCache:
+    """The way of token batches to logits, through `cache` or past it.
+
+    What has come by is remembered as hashes of tokens, `entries` to twice as many: two generations stand for the order
+    of use, and the old one is forgotten when the young one is full. A text that is taken for known by mistake goes
+    through the cache, one that is taken for new costs an inference: neither changes an answer.
+
+    Args:
+        cache: answers token batches, and takes `Learned`.
+        classify: a classifier without a cache.
+    """
+
+    def __init__(
+        self,
+        cache: Callable[[TokenBatch | Learned], Awaitable[LogitBatch]],
+        classify: Callable[[TokenBatch], Awaitable[LogitBatch]],
+        few_tokens: int = FEW_TOKENS,
+        entries: int = ENTRIES,
+    ) -> None:
+        self.cache, self.classify = cache, classify
+        self._few_tokens, self._entries = few_tokens, entries
+        self._young: set[int] = set()
+        self._old: set[int] = set()
+        self._learned: list[tuple[TokenBatch, Floats]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+        self._passed = 0
+
+    async def __call__(self, batch: TokenBatch) -> LogitBatch:
+        """(n) token vectors to (n, outputs) logits."""
+        if self._note(batch) or len(batch.ids) > self._few_tokens:
+            if self._learned:
+                self._tell()
+                await asyncio.sleep(0)  # the news leaves first, and may be what this batch asks for
+            return await self.cache(batch)
+        started = time.perf_counter()
+        try:
+            answer = await self.classify(batch)
+        except Exception as error:
+            logger.info("straight to a classifier: %s; through the cache", type(error).__name__)
+            return await self.cache(batch)
+        self._learn(batch, answer.logits)
+        self._passed += len(batch.lengths)
+        spent = {"classify": (time.perf_counter() - started) * 1000, **answer.milliseconds}
+        return replace(answer, milliseconds=spent)
+
+    def counts(self) -> dict[str, float]:
+        return {"cache_passed_total": self._passed}
+
+    def _note(self, batch: TokenBatch) -> bool:
+        """Remember the texts; whether one of them was known."""
+        keys = [hash((batch.version, row.tobytes())) for row in batch.rows()]
+        known = any(key in self._young or key in self._old for key in keys)
+        if len(self._young) >= self._entries:
+            self._old, self._young = self._young, set()
+        self._young.update(keys)
+        return known
+
+    def _learn(self, batch: TokenBatch, logits: Floats) -> None:
+        self._learned.append((batch, logits))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LEARN_AFTER_S, self._tell)
+
+    def _tell(self) -> None:
+        """Send the cache what was learned, unless it does not keep up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        learned, self._learned = self._learned, []
+        if len(self._telling) < MOST_TELLING:
+            # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
+            task = asyncio.get_running_loop().create_task(self._send(Learned(learned)), context=Context())
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _send(self, news: Learned) -> None:
+        try:
+            await self.cache(news)
+        except Exception as error:
+            logger.info("the cache was not told of %d batches: %s", len(news.answers), type(error).__name__)

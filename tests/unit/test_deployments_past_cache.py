@@ -1,0 +1,136 @@
+"""New texts go past the cache, which learns of them; answers are the same on both ways."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.cache import CacheConfig, Learned, PredictionCache
+from deployments.past_cache import MOST_TELLING, PastCache
+from deployments.protocol import DependencyError, LogitBatch, TokenBatch
+from tests.unit.gate import Gate
+from tests.unit.tokens import Classifier, answer, logits, tokens
+
+ROWS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+class World:
+    """A cache and the way past it, each with a classifier of its own."""
+
+    def __init__(self, few_tokens: int = 4, entries: int = 100, config: CacheConfig | None = None) -> None:
+        self.behind, self.straight = Classifier(), Classifier()
+        self.cache = PredictionCache(self.behind, config)
+        self.past = PastCache(self.cache, self.straight, few_tokens, entries)
+
+
+async def test_a_new_text_goes_straight_and_is_then_found_in_the_cache() -> None:
+    world = World()
+    first = await world.past(tokens("v", [1, 2]))
+    second = await world.past(tokens("v", [1, 2]))
+    assert world.straight.batches == [[[1, 2]]]
+    assert world.behind.batches == []
+    assert [first.cached.tolist(), second.cached.tolist()] == [[False], [True]]
+    assert np.array_equal(first.logits, logits("v", [1, 2]))
+    assert np.array_equal(second.logits, first.logits)
+    assert set(first.milliseconds) == {"classify", "inference"}
+    assert world.past.counts() == {"cache_passed_total": 1}
+    assert world.cache.counts()["cache_misses_total"] == 0
+
+
+async def test_the_cache_learns_without_being_asked() -> None:
+    world = World()
+    await world.past(tokens("v", [1]))
+    await world.past(tokens("w", [1], [2]))
+    async with asyncio.timeout(10):
+        while len(world.cache) < 3:
+            await asyncio.to_thread(lambda: None)
+    found = await world.cache(tokens("w", [2], [1]))
+    assert found.cached.tolist() == [True, True]
+    assert np.array_equal(found.logits, logits("w", [2], [1]))
+
+
+async def test_many_tokens_and_known_texts_go_through_the_cache() -> None:
+    world = World(few_tokens=4)
+    await world.past(tokens("v", [1, 2, 3, 4, 5]))
+    await world.past(tokens("v", [1], [1, 2, 3, 4, 5]))
+    await world.past(tokens("v", [1]))
+    assert world.straight.batches == []
+    assert world.behind.batches == [[[1, 2, 3, 4, 5]], [[1]]]
+
+
+async def test_versions_do_not_know_of_each_other() -> None:
+    world = World()
+    await world.past(tokens("v", [1]))
+    other = await world.past(tokens("w", [1]))
+    assert np.array_equal(other.logits, logits("w", [1]))
+    assert len(world.straight.batches) == 2
+
+
+async def test_the_oldest_texts_are_forgotten() -> None:
+    world = World(entries=2)
+    for text in ([1], [2], [3], [1], [4], [5], [6], [2]):
+        await world.past(tokens("v", text))
+    assert world.straight.batches == [[[1]], [[2]], [[3]], [[4]], [[5]], [[6]], [[2]]]
+
+
+@given(st.lists(ROWS, max_size=8), st.integers(1, 6), st.integers(0, 8))
+async def test_every_answer_is_the_classifiers(batches: list[list[list[int]]], entries: int, few: int) -> None:
+    world = World(few_tokens=few, entries=entries)
+    for rows in batches:
+        answered = await world.past(tokens("v", *rows))
+        assert np.array_equal(answered.logits, logits("v", *rows))
+        assert answered.failure is None
+
+
+async def test_a_classifier_that_has_gone_is_asked_through_the_cache() -> None:
+    world = World()
+    world.straight.failure = DependencyError("Classifier: ActorDiedError")
+    answered = await world.past(tokens("v", [1]))
+    assert np.array_equal(answered.logits, logits("v", [1]))
+    assert world.past.counts() == {"cache_passed_total": 0}
+    world.behind.failure = DependencyError("Classifier: ActorDiedError")
+    refused = await world.past(tokens("v", [2]))
+    assert refused.failure == "Classifier: ActorDiedError"
+
+
+async def test_a_cache_that_is_switched_off_learns_nothing() -> None:
+    world = World(config=CacheConfig(enabled=False))
+    await world.past(tokens("v", [1]))
+    again = await world.past(tokens("v", [1]))
+    assert again.cached.tolist() == [False]
+    assert len(world.cache) == 0
+
+
+async def test_what_the_cache_knows_already_keeps_its_age() -> None:
+    now = 0.0
+    cache = PredictionCache(Classifier(), CacheConfig(ttl_s=10), lambda: now)
+    known = answer(tokens("v", [1]))
+    await cache(Learned([(tokens("v", [1]), known.logits)]))
+    now = 9.0
+    await cache(Learned([(tokens("v", [1]), known.logits + 1)]))
+    assert np.array_equal((await cache(tokens("v", [1]))).logits, known.logits)
+    now = 11.0
+    assert (await cache(tokens("v", [1]))).cached.tolist() == [False]
+
+
+async def test_a_cache_that_does_not_keep_up_is_told_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    """Known texts make the news leave at once; nothing takes them, until all that are on their way fail."""
+    gate: Gate[TokenBatch | Learned, LogitBatch] = Gate()
+    past = PastCache(gate, Classifier())
+    asked = []
+    for text in range(MOST_TELLING + 3):
+        await past(tokens("v", [text]))
+        asked.append(asyncio.ensure_future(past(tokens("v", [text]))))
+        await asyncio.sleep(0)
+    held = [await gate.next() for _ in range(MOST_TELLING + len(asked))]
+    await asyncio.sleep(0)
+    assert gate.empty
+    assert sum(isinstance(call.argument, Learned) for call in held) == MOST_TELLING
+    for call in held:
+        if isinstance(call.argument, Learned):
+            call.answer.set_exception(DependencyError("gone"))
+        else:
+            call.answer.set_result(answer(call.argument))
+    assert [found.failure for found in await asyncio.gather(*asked)] == [None] * len(asked)
