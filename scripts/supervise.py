@@ -22,7 +22,7 @@ from typing import Any
 from configuration import ConfigurationError, deploy, read, settle_here
 from local_redis import LocalRedis, RedisUnavailable, ping
 from ports import is_free
-from ray_environment import configure_ray, end_haproxy, scratch_folder
+from ray_environment import configure_ray, end_haproxy, end_helpers, scratch_folder
 from run_lock import AlreadyRunning, RunLock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,6 +132,8 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
             _metrics_export_port=arguments.metrics_port,
         )
         _catch_signals()
+        if not arguments.dashboard:
+            end_helpers()
         _pause(0)
         yield
     finally:

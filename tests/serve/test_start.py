@@ -8,8 +8,9 @@ import psutil
 import pytest
 from local_redis import LocalRedis
 from ports import free_port
+from ray_environment import HELPERS
 
-from tests.serve.conftest import command
+from tests.serve.conftest import Service, command
 
 
 def run(arguments: list[str], redis_url: str) -> "subprocess.CompletedProcess[str]":
@@ -83,3 +84,11 @@ def test_a_failed_start_leaves_no_process_and_no_lock(tmp_path: Path, port: int)
         for process in psutil.process_iter(["cmdline"])
         if any(str(tmp_path) in part for part in process.info["cmdline"] or ())
     ]
+
+
+def test_it_runs_without_the_helpers_of_ray_that_one_machine_does_not_need(service: Service) -> None:
+    """Each of them would take some 50 to 70 MiB."""
+    children = psutil.Process(service.process.pid).children(recursive=True)
+    running = {argument for child in children for argument in child.cmdline()}
+    assert any("gcs_server" in argument for argument in running)
+    assert not [argument for argument in running if argument.endswith(HELPERS)]
