@@ -16,8 +16,8 @@ from models.classifier import TextClassifier
 from models.context import Floats
 
 M = TypeVar("M")
-FEW_TOKENS = 48
-"""One to three short messages: some milliseconds for which the event loop may stand still."""
+FEW_TOKENS = 96
+"""Up to half a dozen short messages: some milliseconds for which the event loop may stand still."""
 
 
 class VersionTable(Generic[M]):

@@ -23,8 +23,8 @@ from deployments.protocol import (
 )
 from deployments.served import ServedBatch
 from models.bundle import Bundle
-from models.calibrate import out_of_scope_score
-from models.context import Floats, probabilities, softmax
+from models.calibrate import out_of_scope_share
+from models.context import Floats, softmax
 
 GENERAL_QUEUE = "general"
 logger = logging.getLogger(__name__)
@@ -76,10 +76,11 @@ class Flow:
         normalise = bundle.preprocessor.context
         contexts = [normalise(user.recent_screens, user.product_usage_60d) for user in features.users]
         context = bundle.context.logits(contexts)
-        p = probabilities(logits.logits, context, bundle.manifest.temperature)
+        words = softmax(logits.logits, bundle.manifest.temperature)
+        p = softmax(logits.logits + context, bundle.manifest.temperature)
         deciding = time.perf_counter()
         milliseconds["fuse"] = (deciding - fusing) * 1000
-        responses = self._decide(queries, bundle, features, logits, context, p)
+        responses = self._decide(queries, bundle, features, logits, context, words, p)
         milliseconds["decide"] = (time.perf_counter() - deciding) * 1000
         milliseconds["flow"] = (time.perf_counter() - started) * 1000
         if self.record is not None:
@@ -121,17 +122,17 @@ class Flow:
         features: FeatureBatch,
         logits: LogitBatch,
         context: Floats,
+        words: Floats,
         p: Floats,
     ) -> list[PredictResponse | Exception]:
         manifest = bundle.manifest
         labels, k = manifest.labels, len(manifest.labels)
-        strange = out_of_scope_score(logits.logits, k, manifest.temperature)
+        strange = out_of_scope_share(words, k)
         order = np.argsort(-p[:, :k], axis=1, kind="stable").tolist()
         sure = p[:, :k].max(axis=1) >= manifest.confidence_threshold
         routes = (sure & (strange <= manifest.out_of_scope_threshold)).tolist()
         failed, cached = np.isnan(logits.logits[:, 0]).tolist(), logits.cached.tolist()
-        words, shift = softmax(logits.logits, manifest.temperature), context / manifest.temperature
-        chance, said, added = (_rounded(values) for values in (p, words, shift))
+        chance, said, added = (_rounded(values) for values in (p, words, context / manifest.temperature))
         responses: list[PredictResponse | Exception] = []
         for i, query in enumerate(queries):
             if failed[i]:

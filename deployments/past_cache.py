@@ -12,11 +12,12 @@ from contextvars import Context
 from dataclasses import replace
 
 from deployments.cache import Learned
-from deployments.classify import FEW_TOKENS
 from deployments.protocol import LogitBatch, TokenBatch
 from models.context import Floats
 
 logger = logging.getLogger(__name__)
+FEW_TOKENS = 256
+"""A dozen short messages: for more, a hop more hardly counts."""
 ENTRIES = 32_768
 LEARN_AFTER_S = 0.05
 """How long answers wait for others before the cache is told of all of them."""

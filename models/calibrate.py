@@ -85,9 +85,14 @@ def out_of_scope_score(text_logits: Floats, products: int, temperature: float) -
     With a labelled out-of-scope column, its probability against that of the best product alone; otherwise the
     probability not given to the best product (Hendrycks & Gimpel, 2017).
     """
-    p = softmax(text_logits, temperature)
-    best = p[:, :products].max(axis=1)
-    return cast(Floats, p[:, products] / (p[:, products] + best) if p.shape[1] > products else 1 - best)
+    return out_of_scope_share(softmax(text_logits, temperature), products)
+
+
+def out_of_scope_share(words: Floats, products: int) -> Floats:
+    """The same from (n, outputs) probabilities by the words alone."""
+    best = words[:, :products].max(axis=1)
+    strange = words[:, products:]
+    return cast(Floats, strange[:, 0] / (strange[:, 0] + best) if strange.shape[1] else 1 - best)
 
 
 def auroc(positive: Floats, negative: Floats) -> float:

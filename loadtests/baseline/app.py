@@ -29,7 +29,7 @@ from redis.exceptions import RedisError
 from features.schema import UserFeatures
 from features.store import FeatureStore, connect
 from models.bundle import Bundle
-from models.calibrate import out_of_scope_score
+from models.calibrate import out_of_scope_share
 from models.context import Floats, probabilities, softmax
 from models.registry import Registry
 
@@ -118,8 +118,8 @@ class Service:
         screens, usage = user.recent_screens, user.product_usage_60d
         context = self._bundle.context.logits([self._bundle.preprocessor.context(screens, usage)])
         p = probabilities(logits, context, temperature)[0]
-        words, shift = softmax(logits, temperature)[0], context[0] / temperature
-        strange = out_of_scope_score(logits, len(labels), temperature)[0]
+        by_words, shift = softmax(logits, temperature), context[0] / temperature
+        words, strange = by_words[0], out_of_scope_share(by_words, len(labels))[0]
         columns = np.argsort(-p[: len(labels)], kind="stable")[: message.top_k].tolist()
         best = columns[0]
         sure = p[best] >= manifest.confidence_threshold and strange <= manifest.out_of_scope_threshold
