@@ -126,7 +126,7 @@ class PredictionCache:
         except Exception as error:
             n = len(batch.lengths)
             nothing, cached = np.empty((n, 0), dtype=np.float32), np.zeros(n, dtype=np.bool_)
-            return LogitBatch(batch.version, nothing, cached, failure=str(_failure(error)))
+            return LogitBatch(batch.version, nothing, cached, failure=str(as_dependency_error(error)))
 
     async def _fill(self, keys: list[Key], misses: TokenBatch) -> dict[str, float]:
         """One inference for all keys; whoever waits for them gets the row or the error."""
@@ -137,7 +137,7 @@ class PredictionCache:
             if len(answer.logits) != len(keys):
                 raise ValueError(f"{len(keys)} texts got {len(answer.logits)} rows of logits")
         except Exception as error:
-            self._settle(keys, _failure(error))
+            self._settle(keys, as_dependency_error(error))
             return {}
         except BaseException:
             self._settle(keys, DependencyError("classifier: cancelled"))
@@ -176,7 +176,7 @@ class PredictionCache:
         self.bytes -= _size(key, logits)
 
 
-def _failure(error: Exception) -> DependencyError:
+def as_dependency_error(error: Exception) -> DependencyError:
     """An error in words that a client may read: others' messages may name paths or hold a stack trace."""
     if type(error) is DependencyError:
         return error

@@ -8,6 +8,7 @@ stage has no side effects, so a call whose replica died is simply made again.
 
 import asyncio
 import logging
+import math
 import pickle
 import time
 from contextvars import Context
@@ -20,6 +21,8 @@ from deployments.frames import CALL, CLOSING, RESULT, FrameProtocol, dumps, requ
 logger = logging.getLogger(__name__)
 REFRESH_S = 1.0
 """How old the list of sockets may be."""
+RESTART_S = 15.0
+"""How long a replica that has gone is missed; if none is back by then, Ray's router must know where the others are."""
 MOST_CALLS = 2
 """Calls under way on one link, from one caller; the next goes through the handle, which knows all replicas."""
 
@@ -50,12 +53,14 @@ class Links:
         refresh_s: float = REFRESH_S,
         most_calls: int = MOST_CALLS,
         prefer: Literal["first", "last"] = "first",
+        restart_s: float = RESTART_S,
     ) -> None:
         self._folder, self._pattern = folder, pattern
         self._refresh_s, self._most_calls = refresh_s, most_calls
-        self._prefer = prefer
+        self._prefer, self._restart_s = prefer, restart_s
         self._links: dict[Path, Link] = {}
         self._due = 0.0
+        self._seen_open = -math.inf
         self._refreshing: asyncio.Task[None] | None = None
 
     def pick(self) -> "Link | None":
@@ -65,7 +70,16 @@ class Links:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh_and_note(), context=Context())
         links = self._links.values() if self._prefer == "first" else reversed(self._links.values())
         best = min((link for link in links if link.open), key=lambda link: link.calls, default=None)
+        if best is not None:
+            self._seen_open = time.monotonic()
         return best if best is not None and best.calls < self._most_calls else None
+
+    @property
+    def just_lost(self) -> bool:
+        """Whether there was a replica a moment ago and none is left: Ray is starting another one."""
+        if any(link.open for link in self._links.values()):
+            return False
+        return time.monotonic() - self._seen_open < self._restart_s
 
     async def refresh(self) -> None:
         """Connect to sockets that are new, forget links that are lost, delete sockets that nobody listens on.

@@ -1,7 +1,7 @@
 """Small batches of texts that have not been asked for lately go past the cache, straight to a classifier.
 
 The cache cannot know them, and asking it costs a lone message as much time as a third of its inference. It learns of
-them a moment later, so that every replica of the ingress finds them there.
+them a moment later, so that every replica of the ingress finds them there. All texts go that way while it is gone.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import replace
 
-from deployments.cache import Learned
-from deployments.protocol import LogitBatch, TokenBatch
+from deployments.cache import Learned, as_dependency_error
+from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
 
 logger = logging.getLogger(__name__)
-FEW_TOKENS = 256
-"""A dozen short messages: for more, a hop more hardly counts."""
+FEW_TOKENS = 128
+"""Half a dozen short messages: for more, a hop more hardly counts."""
 ENTRIES = 32_768
 LEARN_AFTER_S = 0.05
 """How long answers wait for others before the cache is told of all of them."""
@@ -55,17 +55,27 @@ class PastCache:
 
     async def __call__(self, batch: TokenBatch) -> LogitBatch:
         """(n) token vectors to (n, outputs) logits."""
-        if self._note(batch) or len(batch.ids) > self._few_tokens:
-            if self._learned:
-                self._tell()
-                await asyncio.sleep(0)  # the news leaves first, and may be what this batch asks for
-            return await self.cache(batch)
-        started = time.perf_counter()
+        if not self._note(batch) and len(batch.ids) <= self._few_tokens:
+            try:
+                return await self._straight(batch)
+            except Exception as error:
+                logger.info("straight to a classifier: %s; through the cache", type(error).__name__)
+                return await self.cache(batch)
+        if self._learned:
+            self._tell()
+            await asyncio.sleep(0)  # the news leaves first, and may be what this batch asks for
         try:
-            answer = await self.classify(batch)
-        except Exception as error:
-            logger.info("straight to a classifier: %s; through the cache", type(error).__name__)
             return await self.cache(batch)
+        except DependencyError as error:
+            logger.info("the cache: %s; straight to a classifier", error)
+        try:
+            return await self._straight(batch)
+        except Exception as error:
+            raise as_dependency_error(error) from error
+
+    async def _straight(self, batch: TokenBatch) -> LogitBatch:
+        started = time.perf_counter()
+        answer = await self.classify(batch)
         self._learn(batch, answer.logits)
         self._passed += len(batch.lengths)
         spent = {"classify": (time.perf_counter() - started) * 1000, **answer.milliseconds}

@@ -22,30 +22,40 @@ Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
 
-def as_call(stage: Placed, linked: bool, prefer: Literal["first", "last"] = "first") -> Call:
+def as_call(
+    stage: Placed, linked: bool, prefer: Literal["first", "last"] = "first", replaceable: bool = False
+) -> Call:
     """A placed stage as an async callable from batch to batch.
 
     Args:
         linked: whether replicas on this node are called through their sockets.
         prefer: see `Links`.
+        replaceable: see `Remote`.
     """
     if isinstance(stage, Application):
         raise TypeError("a stage is called before Ray Serve has deployed it")
-    return Remote(stage, linked, prefer) if isinstance(stage, DeploymentHandle) else stage()
+    return Remote(stage, linked, prefer, replaceable) if isinstance(stage, DeploymentHandle) else stage()
 
 
 class Remote:
     """A stage that is a deployment of its own: through a link where there is one, else through Ray's router.
 
+    Args:
+        replaceable: whether the caller can do without the stage: then a replica that has just gone is an error at
+            once, where Ray's router would wait until another one has started.
+
     Raises:
         DependencyError: the replica died, is overloaded or is not there.
     """
 
-    def __init__(self, handle: DeploymentHandle[Any], linked: bool, prefer: Literal["first", "last"]) -> None:
+    def __init__(
+        self, handle: DeploymentHandle[Any], linked: bool, prefer: Literal["first", "last"], replaceable: bool
+    ) -> None:
         # Batches are made of arrays and of classes that every replica can import: plain pickle, at half of the cost.
         self._handle = handle.options(request_serialization="pickle", response_serialization="pickle")
         pattern = socket_name(handle.app_name, handle.deployment_name)
         self._links = Links(socket_folder(), pattern, prefer=prefer) if linked else None
+        self._replaceable = replaceable
         self._linked = self._routed = 0
         self._exporter: Exporter | None = None
 
@@ -68,6 +78,8 @@ class Remote:
             else:
                 self._linked += 1
                 return answer
+        if self._replaceable and self._links and self._links.just_lost:
+            raise DependencyError(f"{self._handle.deployment_name}: its replica has gone")
         self._routed += 1
         try:
             return await self._handle.remote(batch)

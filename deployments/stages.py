@@ -150,8 +150,14 @@ class IngressDeployment:
         uncached: Placed | None,
     ) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
-        cached = as_call(classify, linked)
-        apart = Flow(as_call(gather, linked), as_call(preprocess, linked), cached, desks, gather_timeout_ms / 1000)
+        cached = as_call(classify, linked, replaceable=uncached is not None)
+        apart = Flow(
+            as_call(gather, linked, replaceable="gather" in here),
+            as_call(preprocess, linked, replaceable="preprocess" in here),
+            cached,
+            desks,
+            gather_timeout_ms / 1000,
+        )
         self._log = served_log(served)
         flow = replace(
             apart,

@@ -93,3 +93,25 @@ async def test_callers_may_prefer_different_replicas(
     links.close()
     for server in servers:
         server.close()
+
+
+async def test_a_replica_that_has_gone_is_missed_for_a_while(folder: Path) -> None:
+    server = LinkServer(echo, folder / "x.a.sock")
+    patient, brief = Links(folder, "x.*.sock"), Links(folder, "x.*.sock", restart_s=0)
+    for links in (patient, brief):
+        await links.refresh()
+        assert links.pick() is None
+        assert not links.just_lost, "there was none yet"
+    await server.start()
+    for links in (patient, brief):
+        await links.refresh()
+        link = links.pick()
+        assert link is not None
+        assert not links.just_lost
+    server.close()
+    async with asyncio.timeout(10):
+        while patient.pick() is not None or brief.pick() is not None:
+            await asyncio.to_thread(lambda: None)
+    assert (patient.just_lost, brief.just_lost) == (True, False)
+    for links in (patient, brief):
+        links.close()

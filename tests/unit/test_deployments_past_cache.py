@@ -95,6 +95,22 @@ async def test_a_classifier_that_has_gone_is_asked_through_the_cache() -> None:
     assert refused.failure == "Classifier: ActorDiedError"
 
 
+async def test_a_cache_that_has_gone_is_done_without() -> None:
+    straight = Classifier()
+
+    async def gone(batch: TokenBatch | Learned) -> LogitBatch:
+        raise DependencyError("PredictionCache: its replica has gone")
+
+    past = PastCache(gone, straight, few_tokens=2)
+    for rows in ([[1]], [[1]], [[1], [2], [3]]):
+        assert np.array_equal((await past(tokens("v", *rows))).logits, logits("v", *rows))
+    straight.failure = ZeroDivisionError("with a stack trace")
+    with pytest.raises(DependencyError, match=r"^classifier: ZeroDivisionError$"):
+        await past(tokens("v", [1]))
+    with pytest.raises(DependencyError, match="PredictionCache: its replica has gone"):
+        await past(tokens("v", [4]))
+
+
 async def test_a_cache_that_is_switched_off_learns_nothing() -> None:
     world = World(config=CacheConfig(enabled=False))
     await world.past(tokens("v", [1]))
