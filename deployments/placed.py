@@ -22,9 +22,7 @@ Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
 
-def as_call(
-    stage: Placed, linked: bool, prefer: Literal["first", "last"] = "first", replaceable: bool = False
-) -> Call:
+def as_call(stage: Placed, linked: bool, prefer: Literal["first", "last"] = "first", replaceable: bool = False) -> Call:
     """A placed stage as an async callable from batch to batch.
 
     Args:

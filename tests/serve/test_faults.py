@@ -52,10 +52,12 @@ def test_a_killed_classifier_is_replaced(service: Service) -> None:
 
 @pytest.mark.parametrize("deployment", ["Preprocessor", "FeatureGatherer", "PredictionCache"])
 def test_answers_go_on_without_a_killed_stage(service: Service, deployment: str) -> None:
-    """None fails or lacks its features, whether its text is new or not and its batch large or small; then it is back."""
+    """None fails or lacks its features, be its text new or known, its batch large or small; then the stage is back."""
     with ThreadPoolExecutor(40) as pool:
         asked = [
-            pool.submit(service.http.post, "/v1/predict", json={"user_id": f"u{i % 9}", "text": f"{deployment} {i % 99}"})
+            pool.submit(
+                service.http.post, "/v1/predict", json={"user_id": f"u{i % 9}", "text": f"{deployment} {i % 99}"}
+            )
             for i in range(400)
         ]
         _kill(deployment, service)

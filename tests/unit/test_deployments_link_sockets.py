@@ -100,13 +100,13 @@ async def test_a_replica_that_has_gone_is_missed_for_a_while(folder: Path) -> No
     patient, brief = Links(folder, "x.*.sock"), Links(folder, "x.*.sock", restart_s=0)
     for links in (patient, brief):
         await links.refresh()
-        assert links.pick() is None
         assert not links.just_lost, "there was none yet"
     await server.start()
     for links in (patient, brief):
         await links.refresh()
         link = links.pick()
         assert link is not None
+        assert await link.call("accepted") == "accepted"
         assert not links.just_lost
     server.close()
     async with asyncio.timeout(10):
