@@ -30,7 +30,8 @@ class PastCache:
 
     What has come by is remembered as hashes of tokens, `entries` to twice as many: two generations stand for the order
     of use, and the old one is forgotten when the young one is full. A text that is taken for known by mistake goes
-    through the cache, one that is taken for new costs an inference: neither changes an answer.
+    through the cache, one that is taken for new costs an inference: neither changes an answer. While a batch of this
+    caller's is on its way through the cache, others follow it: the cache knows which classifier it gave it to.
 
     Args:
         cache: answers token batches, and takes `Learned`.
@@ -43,35 +44,44 @@ class PastCache:
         classify: Callable[[TokenBatch], Awaitable[LogitBatch]],
         few_tokens: int = FEW_TOKENS,
         entries: int = ENTRIES,
+        learn_after_s: float = LEARN_AFTER_S,
     ) -> None:
         self.cache, self.classify = cache, classify
-        self._few_tokens, self._entries = few_tokens, entries
+        self._few_tokens, self._entries, self._learn_after_s = few_tokens, entries, learn_after_s
         self._young: set[int] = set()
         self._old: set[int] = set()
         self._learned: list[tuple[TokenBatch, Floats]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._telling: set[asyncio.Task[None]] = set()
-        self._passed = 0
+        self._passed = self._through = 0
 
     async def __call__(self, batch: TokenBatch) -> LogitBatch:
         """(n) token vectors to (n, outputs) logits."""
-        if not self._note(batch) and len(batch.ids) <= self._few_tokens:
+        known = self._note(batch)
+        if not known and not self._through and len(batch.ids) <= self._few_tokens:
             try:
                 return await self._straight(batch)
             except Exception as error:
                 logger.info("straight to a classifier: %s; through the cache", type(error).__name__)
-                return await self.cache(batch)
+                return await self._through_cache(batch)
         if self._learned:
             self._tell()
             await asyncio.sleep(0)  # the news leaves first, and may be what this batch asks for
         try:
-            return await self.cache(batch)
+            return await self._through_cache(batch)
         except DependencyError as error:
             logger.info("the cache: %s; straight to a classifier", error)
         try:
             return await self._straight(batch)
         except Exception as error:
             raise as_dependency_error(error) from error
+
+    async def _through_cache(self, batch: TokenBatch) -> LogitBatch:
+        self._through += 1
+        try:
+            return await self.cache(batch)
+        finally:
+            self._through -= 1
 
     async def _straight(self, batch: TokenBatch) -> LogitBatch:
         started = time.perf_counter()
@@ -96,7 +106,7 @@ class PastCache:
     def _learn(self, batch: TokenBatch, logits: Floats) -> None:
         self._learned.append((batch, logits))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LEARN_AFTER_S, self._tell)
+            self._timer = asyncio.get_running_loop().call_later(self._learn_after_s, self._tell)
 
     def _tell(self) -> None:
         """Send the cache what was learned, unless it does not keep up."""

@@ -60,6 +60,24 @@ async def test_many_tokens_and_known_texts_go_through_the_cache() -> None:
     assert world.behind.batches == [[[1, 2, 3, 4, 5]], [[1]]]
 
 
+async def test_new_texts_follow_a_batch_that_is_on_its_way_through_the_cache() -> None:
+    gate: Gate[TokenBatch | Learned, LogitBatch] = Gate()
+    straight = Classifier()
+    past = PastCache(gate, straight, few_tokens=2)
+    first = asyncio.ensure_future(past(tokens("v", [1, 2, 3])))
+    held = [await gate.next()]
+    second = asyncio.ensure_future(past(tokens("v", [4])))
+    held.append(await gate.next())
+    assert straight.batches == []
+    for call in held:
+        assert isinstance(call.argument, TokenBatch)
+        call.answer.set_result(answer(call.argument))
+    assert np.array_equal((await first).logits, logits("v", [1, 2, 3]))
+    assert np.array_equal((await second).logits, logits("v", [4]))
+    await past(tokens("v", [5]))
+    assert straight.batches == [[[5]]]
+
+
 async def test_versions_do_not_know_of_each_other() -> None:
     world = World()
     await world.past(tokens("v", [1]))
@@ -131,22 +149,28 @@ async def test_what_the_cache_knows_already_keeps_its_age() -> None:
     assert (await cache(tokens("v", [1]))).cached.tolist() == [False]
 
 
-async def test_a_cache_that_does_not_keep_up_is_told_no_more(caplog: pytest.LogCaptureFixture) -> None:
-    """Known texts make the news leave at once; nothing takes them, until all that are on their way fail."""
+async def test_a_cache_that_does_not_keep_up_is_told_no_more() -> None:
+    """Until what is on its way has failed or arrived; what nobody took is forgotten."""
     gate: Gate[TokenBatch | Learned, LogitBatch] = Gate()
-    past = PastCache(gate, Classifier())
-    asked = []
-    for text in range(MOST_TELLING + 3):
-        await past(tokens("v", [text]))
-        asked.append(asyncio.ensure_future(past(tokens("v", [text]))))
-        await asyncio.sleep(0)
-    held = [await gate.next() for _ in range(MOST_TELLING + len(asked))]
-    await asyncio.sleep(0)
+    past = PastCache(gate, Classifier(), learn_after_s=0)
+
+    async def turns() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def learn(texts: range) -> None:
+        for text in texts:
+            await past(tokens("v", [text]))
+            await turns()
+
+    await learn(range(MOST_TELLING + 3))
+    held = [await gate.next() for _ in range(MOST_TELLING)]
     assert gate.empty
-    assert sum(isinstance(call.argument, Learned) for call in held) == MOST_TELLING
-    for call in held:
-        if isinstance(call.argument, Learned):
-            call.answer.set_exception(DependencyError("gone"))
-        else:
-            call.answer.set_result(answer(call.argument))
-    assert [found.failure for found in await asyncio.gather(*asked)] == [None] * len(asked)
+    assert all(isinstance(call.argument, Learned) for call in held)
+    held.pop().answer.set_exception(DependencyError("gone"))
+    await turns()
+    await learn(range(10, 12))
+    told = (await gate.next()).argument
+    assert isinstance(told, Learned)
+    assert [row.tolist() for batch, _ in told.answers for row in batch.rows()] == [[10]]
+    assert gate.empty
