@@ -1,7 +1,7 @@
 """The prediction cache: text logits by (model version, tokens); bounded, expiring, single-flight.
 
 Only the words are cached, so a hit is as fresh as a miss: the context part is added afterwards. A failed
-inference is never stored, and equal texts in flight share one inference.
+inference is never stored, and equal texts that come through it share one inference.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ class PredictionCache:
         for tokens, rows in news.answers if self.config.enabled else ():
             for token_ids, logits in zip(tokens.rows(), rows, strict=True):
                 key = (tokens.version, token_ids.tobytes())
-                if key not in self._entries:
+                if not self._has(key):
                     self._put(key, logits.copy())
         return LogitBatch("", np.empty((0, 0), np.float32), np.zeros(0, np.bool_))
 
@@ -153,6 +153,10 @@ class PredictionCache:
             future.set_exception(failure)
             future.exception()
 
+    def _has(self, key: Key) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and entry[1] >= self._clock()
+
     def _get(self, key: Key) -> Floats | None:
         entry = self._entries.get(key)
         if entry is None:
@@ -165,6 +169,8 @@ class PredictionCache:
         return entry[0]
 
     def _put(self, key: Key, logits: Floats) -> None:
+        if key in self._entries:
+            self._remove(key)
         self._entries[key] = (logits, self._clock() + self.config.ttl_s)
         self.bytes += _size(key, logits)
         while self.bytes > self.config.max_bytes and self._entries:

@@ -56,7 +56,7 @@ class Ingress:
         bundle: the model that answers.
         redis: for publishing screen events and feedback.
         on_stop: runs once, after the last answer of a clean stop.
-        warm: further stages that must have answered before the ingress is ready.
+        warm: further stages to warm; those that an answer needs must have answered before the ingress is ready.
     """
 
     def __init__(

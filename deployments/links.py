@@ -60,7 +60,7 @@ class Links:
         self._prefer, self._restart_s = prefer, restart_s
         self._links: dict[Path, Link] = {}
         self._due = 0.0
-        self._seen_open = -math.inf
+        self._crashed_at = -math.inf
         self._refreshing: asyncio.Task[None] | None = None
 
     def pick(self) -> "Link | None":
@@ -70,16 +70,15 @@ class Links:
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh_and_note(), context=Context())
         links = self._links.values() if self._prefer == "first" else reversed(self._links.values())
         best = min((link for link in links if link.open), key=lambda link: link.calls, default=None)
-        if best is not None:
-            self._seen_open = time.monotonic()
         return best if best is not None and best.calls < self._most_calls else None
 
     @property
     def just_lost(self) -> bool:
-        """Whether there was a replica a moment ago and none is left: Ray is starting another one."""
+        """Whether the last replica has died a moment ago: Ray is starting another one."""
         if any(link.open for link in self._links.values()):
             return False
-        return time.monotonic() - self._seen_open < self._restart_s
+        crashed_at = max([self._crashed_at, *(link.crashed_at for link in self._links.values())])
+        return time.monotonic() - crashed_at < self._restart_s
 
     async def refresh(self) -> None:
         """Connect to sockets that are new, forget links that are lost, delete sockets that nobody listens on.
@@ -90,6 +89,7 @@ class Links:
         if not self._folder.is_dir():
             return
         require_own(self._folder)
+        self._crashed_at = max([self._crashed_at, *(link.crashed_at for link in self._links.values())])
         self._links = {path: link for path, link in self._links.items() if link.open}
         for path in sorted(self._folder.glob(self._pattern)):
             if path in self._links:
@@ -102,6 +102,7 @@ class Links:
                 continue
             else:
                 self._links[path] = link
+        self._links = dict(sorted(self._links.items()))  # first and last are the same for all callers
 
     def close(self) -> None:
         for link in self._links.values():
@@ -122,6 +123,8 @@ class Link(FrameProtocol):
     def __init__(self) -> None:
         super().__init__()
         self.open = True
+        self.crashed_at = -math.inf
+        """When the replica went without saying so; by `time.monotonic`."""
         self._next = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
 
@@ -162,6 +165,8 @@ class Link(FrameProtocol):
             future.set_exception(value)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.open:
+            self.crashed_at = time.monotonic()
         self.open = False
         for future in self._waiting.values():
             if not future.done():

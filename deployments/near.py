@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.gather import BreakerConfig, CircuitBreaker
 from deployments.link_server import Call
 from deployments.protocol import DependencyError, TextBatch
 from deployments.request_meter import Metric
@@ -27,38 +28,46 @@ class NearConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hop_from: int = Field(default=16, ge=0)
-    """Size of a batch, see `size`, from which it goes to the stage's own deployment. 0: nothing is done here."""
+    """Size of a batch, see `size`, from which it goes to the stage's own deployment. 0: nothing is ever done here."""
     patience_ms: float = Field(default=120, gt=0)
     """How long the deployment may take before the batch is done here."""
     past_cache: bool = True
-    """Whether a few texts that are new go past the cache, see `PastCache`."""
+    """Whether a few texts that are new go past the cache, see `PastCache`; an inline cache costs no hop anyway."""
 
 
 class Near:
-    """Does small batches `here` and sends others `there`; does those here, too, that `there` fails."""
+    """Does small batches `here` and sends others `there`; does those here, too, that `there` fails.
+
+    After a failure it tries `there` with one batch a second, so that a stage that hangs does not hold up each batch.
+    """
 
     def __init__(self, here: Call, there: Call, config: NearConfig) -> None:
         self.here, self.there, self.config = here, there, config
+        self._breaker = CircuitBreaker(BreakerConfig(failures=1))
         self._small = self._instead = 0
-        self._failing = False
 
     async def __call__(self, batch: Sequence[str] | TextBatch) -> Any:
         if size(batch) < self.config.hop_from:
             self._small += 1
             return await self.here(batch)
-        try:
-            async with asyncio.timeout(self.config.patience_ms / 1000):
-                answer = await self.there(batch)
-        except (DependencyError, TimeoutError) as error:
-            if not self._failing:
-                logger.warning("%s: its deployment: %s; done here", type(self.here).__name__, type(error).__name__)
-            self._failing = True
-            self._instead += 1
-            return await self.here(batch)
-        if self._failing:
-            logger.warning("%s: its deployment answers again", type(self.here).__name__)
-            self._failing = False
-        return answer
+        if self._breaker.allows():
+            try:
+                async with asyncio.timeout(self.config.patience_ms / 1000):
+                    answer = await self.there(batch)
+            except (DependencyError, TimeoutError) as error:
+                self._failed(error)
+            else:
+                if self._breaker.open:
+                    logger.warning("%s: its deployment answers again", type(self.here).__name__)
+                self._breaker.succeeded()
+                return answer
+        self._instead += 1
+        return await self.here(batch)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._breaker.open:
+            logger.warning("%s: its deployment: %s; done here", type(self.here).__name__, type(error).__name__)
+        self._breaker.failed()
 
     def counts(self) -> dict[Metric, float]:
         return {

@@ -1,7 +1,7 @@
-"""Small batches of texts that have not been asked for lately go past the cache, straight to a classifier.
+"""Small batches of texts that are new to this replica of the ingress go past the cache, straight to a classifier.
 
-The cache cannot know them, and asking it costs a lone message as much time as a third of its inference. It learns of
-them a moment later, so that every replica of the ingress finds them there. All texts go that way while it is gone.
+The cache hardly ever knows them, and asking it costs a lone message as much time as a third of its inference. It learns
+of them a moment later. All texts go that way while it does not answer.
 """
 
 import asyncio
@@ -12,13 +12,18 @@ from contextvars import Context
 from dataclasses import replace
 
 from deployments.cache import Learned, as_dependency_error
+from deployments.gather import BreakerConfig, CircuitBreaker
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
 
 logger = logging.getLogger(__name__)
 FEW_TOKENS = 128
 """Half a dozen short messages: for more, a hop more hardly counts."""
-ENTRIES = 32_768
+ENTRIES = 65_536
+PATIENCE_S = 2.0
+"""How long the cache may take, the inference of a full batch included: longer than clients wait, it hangs."""
+CACHE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
+"""One batch in ten seconds tries a cache that hangs, since it then holds up one of the batches in flight."""
 LEARN_AFTER_S = 0.05
 """How long answers wait for others before the cache is told of all of them."""
 MOST_TELLING = 4
@@ -45,9 +50,11 @@ class PastCache:
         few_tokens: int = FEW_TOKENS,
         entries: int = ENTRIES,
         learn_after_s: float = LEARN_AFTER_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.cache, self.classify = cache, classify
         self._few_tokens, self._entries, self._learn_after_s = few_tokens, entries, learn_after_s
+        self._patience_s, self._breaker = patience_s, CircuitBreaker(CACHE_BREAKER)
         self._young: set[int] = set()
         self._old: set[int] = set()
         self._learned: list[tuple[TokenBatch, Floats]] = []
@@ -56,32 +63,44 @@ class PastCache:
         self._passed = self._through = 0
 
     async def __call__(self, batch: TokenBatch) -> LogitBatch:
-        """(n) token vectors to (n, outputs) logits."""
-        known = self._note(batch)
-        if not known and not self._through and len(batch.ids) <= self._few_tokens:
-            try:
-                return await self._straight(batch)
-            except Exception as error:
-                logger.info("straight to a classifier: %s; through the cache", type(error).__name__)
-                return await self._through_cache(batch)
-        if self._learned:
-            self._tell()
-            await asyncio.sleep(0)  # the news leaves first, and may be what this batch asks for
+        """(n) token vectors to (n, outputs) logits.
+
+        Raises:
+            DependencyError: neither way leads to a classifier.
+        """
+        new = self._note(batch) and len(batch.ids) <= self._few_tokens
+        straight_first = new and (self._breaker.open or not self._through)
+        ways = [self._straight, self._through_cache] if straight_first else [self._through_cache, self._straight]
         try:
-            return await self._through_cache(batch)
-        except DependencyError as error:
-            logger.info("the cache: %s; straight to a classifier", error)
+            return await ways[0](batch)
+        except TimeoutError as error:  # nobody waits any more
+            raise as_dependency_error(error) from error
+        except Exception as error:
+            logger.info("%s: %s", ways[0].__name__, type(error).__name__)
         try:
-            return await self._straight(batch)
+            return await ways[1](batch)
         except Exception as error:
             raise as_dependency_error(error) from error
 
     async def _through_cache(self, batch: TokenBatch) -> LogitBatch:
+        if not self._breaker.allows():
+            raise DependencyError("the cache does not answer")
+        if self._learned:
+            self._tell()
+            await asyncio.sleep(0)  # the news leaves first, and may be what this batch asks for
         self._through += 1
         try:
-            return await self.cache(batch)
+            async with asyncio.timeout(self._patience_s):
+                answer = await self.cache(batch)
+        except Exception as error:
+            if not self._breaker.open:
+                logger.warning("the cache: %s; done without", type(error).__name__)
+            self._breaker.failed()
+            raise
         finally:
             self._through -= 1
+        self._breaker.succeeded()
+        return answer
 
     async def _straight(self, batch: TokenBatch) -> LogitBatch:
         started = time.perf_counter()
@@ -95,13 +114,13 @@ class PastCache:
         return {"cache_passed_total": self._passed}
 
     def _note(self, batch: TokenBatch) -> bool:
-        """Remember the texts; whether one of them was known."""
-        keys = [hash((batch.version, row.tobytes())) for row in batch.rows()]
-        known = any(key in self._young or key in self._old for key in keys)
+        """Remember the texts; whether all of them are new, and no two alike."""
+        keys = {hash((batch.version, row.tobytes())) for row in batch.rows()}
+        new = len(keys) == len(batch.lengths) and self._young.isdisjoint(keys) and self._old.isdisjoint(keys)
         if len(self._young) >= self._entries:
             self._old, self._young = self._young, set()
-        self._young.update(keys)
-        return known
+        self._young |= keys
+        return new
 
     def _learn(self, batch: TokenBatch, logits: Floats) -> None:
         self._learned.append((batch, logits))

@@ -39,8 +39,8 @@ class Remote:
     """A stage that is a deployment of its own: through a link where there is one, else through Ray's router.
 
     Args:
-        replaceable: whether the caller can do without the stage: then a replica that has just gone is an error at
-            once, where Ray's router would wait until another one has started.
+        replaceable: whether the caller can do without the stage, or must not wait for it: then it is an error at once
+            when the last replica has just died, where Ray's router would wait until another one has started.
 
     Raises:
         DependencyError: the replica died, is overloaded or is not there.
@@ -67,8 +67,7 @@ class Remote:
         if self._exporter is None:
             self._exporter = Exporter(self)
             self._exporter.start()
-        link = self._links.pick() if self._links else None
-        if link is not None:
+        while self._links and (link := self._links.pick()) is not None:
             try:
                 answer = await link.call(batch)
             except LinkLost:
@@ -77,7 +76,7 @@ class Remote:
                 self._linked += 1
                 return answer
         if self._replaceable and self._links and self._links.just_lost:
-            raise DependencyError(f"{self._handle.deployment_name}: its replica has gone")
+            raise DependencyError(f"{self._handle.deployment_name}: its replica has died")
         self._routed += 1
         try:
             return await self._handle.remote(batch)

@@ -68,7 +68,7 @@ def classifier(registry: str, version: str, device: Device, threads: int) -> Cla
 
 def prediction_cache(classify: Placed, limits: CacheConfig, linked: bool) -> PredictionCache:
     """The cache stage in front of the classifier replicas."""
-    return PredictionCache(as_call(classify, linked), limits)
+    return PredictionCache(as_call(classify, linked, replaceable=True), limits)
 
 
 def served_log(config: ServedLogConfig) -> "ServedLog | None":
@@ -163,7 +163,9 @@ class IngressDeployment:
             apart,
             gather=near(apart.gather, here.get("gather"), sparing),
             preprocess=near(apart.preprocess, here.get("preprocess"), sparing),
-            classify=cached if uncached is None else PastCache(cached, as_call(uncached, linked, prefer="last")),
+            classify=cached
+            if uncached is None
+            else PastCache(cached, as_call(uncached, linked, prefer="last", replaceable=True)),
             record=self._log.record if self._log else None,
         )
         built = [call for call in (flow.gather, flow.preprocess, flow.classify) if not isinstance(call, Remote)]

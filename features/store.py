@@ -10,7 +10,6 @@ Writing a screen twice, late or out of order leaves the same set, so ingestion m
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -95,8 +94,11 @@ class FeatureStore:
             redis.RedisError, OSError, TimeoutError: the store did not answer.
         """
         for _ in range(STALE_CONNECTIONS):
-            with suppress(RedisConnectionError):
+            try:
                 return await self._reading(users)
+            except RedisConnectionError as error:
+                if type(error) is not RedisConnectionError:  # a wrong password, say
+                    raise
         return await self._reading(users)
 
     async def _reading(self, users: Sequence[str]) -> Reading:

@@ -65,6 +65,7 @@ def test_answers_go_on_without_a_killed_stage(service: Service, deployment: str)
     assert {answer.status_code for answer in answers} == {200}
     assert all(answer.json()["degraded"] == [] for answer in answers)
     until(lambda: _victims(deployment, service), bool, timeout_s=120)
+    until(lambda: predict(service, "u1", f"after {deployment}")["cached"], bool, timeout_s=120)
 
 
 def _kill(deployment: str, service: Service) -> None:

@@ -1,13 +1,14 @@
 """Where links may listen: short paths, and folders that are this user's alone."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import pytest
 
+from deployments.frames import FrameProtocol
 from deployments.link_server import LONGEST_PATH, Call, LinkServer
 from deployments.links import Links
 from tests.unit.gate import Gate
@@ -95,23 +96,77 @@ async def test_callers_may_prefer_different_replicas(
         server.close()
 
 
-async def test_a_replica_that_has_gone_is_missed_for_a_while(folder: Path) -> None:
-    server = LinkServer(echo, folder / "x.a.sock")
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.to_thread(lambda: None)
+
+
+class Crashing(FrameProtocol):
+    """A replica that answers nothing and dies when it is told to."""
+
+    def received(self, call: int, kind: int, payload: bytes) -> None:
+        return
+
+    def crash(self) -> None:
+        assert self.transport is not None
+        self.transport.abort()
+
+
+async def test_a_replica_that_has_died_is_missed_for_a_while(folder: Path) -> None:
+    replicas: list[Crashing] = []
+
+    def accept() -> Crashing:
+        replicas.append(Crashing())
+        return replicas[-1]
+
     patient, brief = Links(folder, "x.*.sock"), Links(folder, "x.*.sock", restart_s=0)
+    server = await asyncio.get_running_loop().create_unix_server(accept, str(folder / "x.a.sock"))
     for links in (patient, brief):
-        await links.refresh()
         assert not links.just_lost, "there was none yet"
-    await server.start()
-    for links in (patient, brief):
         await links.refresh()
+        assert not links.just_lost
+    await until(lambda: len(replicas) == 2)
+    server.close()
+    for replica in replicas:
+        replica.crash()
+    await until(lambda: patient.pick() is brief.pick() is None)
+    assert (patient.just_lost, brief.just_lost) == (True, False)
+
+
+async def test_a_replica_that_says_good_bye_is_not_missed(folder: Path) -> None:
+    """Another one takes its place, and Ray's router knows it already."""
+    server, links = LinkServer(echo, folder / "x.a.sock"), Links(folder, "x.*.sock")
+    await server.start()
+    await links.refresh()
+    link = links.pick()
+    assert link is not None
+    assert await link.call("accepted") == "accepted"
+    server.close()
+    await until(lambda: links.pick() is None)
+    assert not links.just_lost
+    links.close()
+
+
+async def test_all_callers_order_replicas_alike_however_they_found_them(folder: Path) -> None:
+    early, late = (Links(folder, "x.*.sock", prefer="first") for _ in range(2))
+    servers = []
+    for replica in ("c", "a"):
+        servers.append(LinkServer(naming(replica), folder / f"x.{replica}.sock"))
+        await servers[-1].start()
+        await early.refresh()
+    await late.refresh()
+    for links in (early, late):
         link = links.pick()
         assert link is not None
-        assert await link.call("accepted") == "accepted"
-        assert not links.just_lost
-    server.close()
-    async with asyncio.timeout(10):
-        while patient.pick() is not None or brief.pick() is not None:
-            await asyncio.to_thread(lambda: None)
-    assert (patient.just_lost, brief.just_lost) == (True, False)
-    for links in (patient, brief):
+        assert await link.call("") == "a"
         links.close()
+    for server in servers:
+        server.close()
+
+
+def naming(replica: str) -> Call:
+    async def call(batch: str) -> str:
+        return replica
+
+    return call

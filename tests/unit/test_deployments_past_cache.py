@@ -125,8 +125,27 @@ async def test_a_cache_that_has_gone_is_done_without() -> None:
     straight.failure = ZeroDivisionError("with a stack trace")
     with pytest.raises(DependencyError, match=r"^classifier: ZeroDivisionError$"):
         await past(tokens("v", [1]))
-    with pytest.raises(DependencyError, match="PredictionCache: its replica has gone"):
+    with pytest.raises(DependencyError, match="the cache does not answer"):
         await past(tokens("v", [4]))
+
+
+async def test_a_cache_that_hangs_holds_up_one_batch_and_no_more() -> None:
+    gate: Gate[TokenBatch | Learned, LogitBatch] = Gate()
+    straight = Classifier()
+    past = PastCache(gate, straight, few_tokens=1, patience_s=0.01, learn_after_s=3600)
+    with pytest.raises(DependencyError, match="TimeoutError"):
+        await past(tokens("v", [1, 2]))
+    assert (await gate.next()).answer.cancelled()
+    for rows in ([[1, 2]], [[3]], [[3]]):
+        assert np.array_equal((await past(tokens("v", *rows))).logits, logits("v", *rows))
+    assert gate.empty
+    assert straight.batches == [[[1, 2]], [[3]], [[3]]]
+
+
+async def test_equal_texts_in_a_batch_share_an_inference() -> None:
+    world = World()
+    await world.past(tokens("v", [1], [1]))
+    assert (world.straight.batches, world.behind.batches) == ([], [[[1]]])
 
 
 async def test_a_cache_that_is_switched_off_learns_nothing() -> None:
@@ -147,6 +166,27 @@ async def test_what_the_cache_knows_already_keeps_its_age() -> None:
     assert np.array_equal((await cache(tokens("v", [1]))).logits, known.logits)
     now = 11.0
     assert (await cache(tokens("v", [1]))).cached.tolist() == [False]
+
+
+async def test_what_is_learned_while_it_is_inferred_counts_once() -> None:
+    gate: Gate[TokenBatch, LogitBatch] = Gate()
+    cache, twin = PredictionCache(gate), PredictionCache(Classifier())
+    asked = asyncio.ensure_future(cache(tokens("v", [1])))
+    held = await gate.next()
+    await cache(Learned([(tokens("v", [1]), logits("v", [1]))]))
+    held.answer.set_result(answer(held.argument))
+    await asked
+    await twin(tokens("v", [1]))
+    assert (cache.bytes, len(cache)) == (twin.bytes, 1)
+    cache.clear()
+
+
+async def test_what_has_expired_is_learned_anew() -> None:
+    times = iter([0.0, 11.0, 12.0, 13.0, 14.0])
+    cache = PredictionCache(Classifier(), CacheConfig(ttl_s=10), lambda: next(times))
+    for _ in range(2):
+        await cache(Learned([(tokens("v", [1]), logits("v", [1]))]))
+    assert (await cache(tokens("v", [1]))).cached.tolist() == [True]
 
 
 async def test_a_cache_that_does_not_keep_up_is_told_no_more() -> None:
