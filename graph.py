@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
+from deployments.breaker import BreakerConfig
 from deployments.cache import CacheConfig
-from deployments.gather import BreakerConfig
 from deployments.near import NearConfig
 from deployments.served import ServedLogConfig
 from deployments.stages import (

@@ -115,7 +115,7 @@ class PredictionCache:
         for tokens, rows in news.answers if self.config.enabled else ():
             for token_ids, logits in zip(tokens.rows(), rows, strict=True):
                 key = (tokens.version, token_ids.tobytes())
-                if not self._has(key):
+                if self._fresh(key) is None:
                     self._put(key, logits.copy())
         return LogitBatch("", np.empty((0, 0), np.float32), np.zeros(0, np.bool_))
 
@@ -153,20 +153,19 @@ class PredictionCache:
             future.set_exception(failure)
             future.exception()
 
-    def _has(self, key: Key) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and entry[1] >= self._clock()
-
     def _get(self, key: Key) -> Floats | None:
+        logits = self._fresh(key)
+        if logits is not None:
+            self._entries.move_to_end(key)
+            self.hits += 1
+        return logits
+
+    def _fresh(self, key: Key) -> Floats | None:
         entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if entry[1] < self._clock():
+        if entry is not None and entry[1] < self._clock():
             self._remove(key)
             return None
-        self._entries.move_to_end(key)
-        self.hits += 1
-        return entry[0]
+        return None if entry is None else entry[0]
 
     def _put(self, key: Key, logits: Floats) -> None:
         if key in self._entries:

@@ -24,7 +24,7 @@ from deployments.protocol import (
 from deployments.served import ServedBatch
 from models.bundle import Bundle
 from models.calibrate import out_of_scope_share
-from models.context import Floats, softmax
+from models.context import Floats, probabilities, softmax
 
 GENERAL_QUEUE = "general"
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Flow:
         contexts = [normalise(user.recent_screens, user.product_usage_60d) for user in features.users]
         context = bundle.context.logits(contexts)
         words = softmax(logits.logits, bundle.manifest.temperature)
-        p = softmax(logits.logits + context, bundle.manifest.temperature)
+        p = probabilities(logits.logits, context, bundle.manifest.temperature)
         deciding = time.perf_counter()
         milliseconds["fuse"] = (deciding - fusing) * 1000
         responses = self._decide(queries, bundle, features, logits, context, words, p)

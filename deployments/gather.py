@@ -2,57 +2,15 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
+from deployments.breaker import CircuitBreaker
 from deployments.protocol import FeatureBatch
 from features.store import FeatureStore
 
 logger = logging.getLogger(__name__)
-
-
-class BreakerConfig(BaseModel):
-    """When to stop asking a store that does not answer. Unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    failures: int = Field(default=3, ge=1)
-    """Consecutive failures after which the store is left alone."""
-    pause_s: float = Field(default=1.0, gt=0)
-    """How long it is left alone before one batch tries again."""
-
-
-class CircuitBreaker:
-    """Closed, then open after consecutive failures, then half-open: one caller tries (Nygard, 2007)."""
-
-    def __init__(self, config: BreakerConfig | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.config = config or BreakerConfig()
-        self._clock = clock
-        self._failures = 0
-        self._retry_at = 0.0
-
-    @property
-    def open(self) -> bool:
-        return self._failures >= self.config.failures
-
-    def allows(self) -> bool:
-        """Whether to make the call. While open, one caller in each `pause_s` is let through."""
-        if not self.open:
-            return True
-        if self._clock() < self._retry_at:
-            return False
-        self._retry_at = self._clock() + self.config.pause_s
-        return True
-
-    def succeeded(self) -> None:
-        self._failures = 0
-
-    def failed(self) -> None:
-        self._failures += 1
-        self._retry_at = self._clock() + self.config.pause_s
 
 
 class FeatureGatherer:
@@ -73,14 +31,11 @@ class FeatureGatherer:
                 reading = await self._store.reading(user_ids)
         except (RedisError, OSError, TimeoutError, ValueError) as error:
             self.failures += 1
-            was_open = self.breaker.open
-            self.breaker.failed()
-            if self.breaker.open and not was_open:
+            if self.breaker.failed():
                 logger.warning("feature store: %s; answering without it", type(error).__name__)
             return FeatureBatch.missing(len(user_ids))
-        if self.breaker.open:
+        if self.breaker.succeeded():
             logger.warning("feature store: answers again")
-        self.breaker.succeeded()
         return FeatureBatch(reading.users, (), reading.at_ms, reading.usage_run)
 
     def counts(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ import logging
 import math
 import pickle
 import time
+from collections.abc import Callable
 from contextvars import Context
 from hashlib import sha256
 from pathlib import Path
@@ -77,8 +78,7 @@ class Links:
         """Whether the last replica has died a moment ago: Ray is starting another one."""
         if any(link.open for link in self._links.values()):
             return False
-        crashed_at = max([self._crashed_at, *(link.crashed_at for link in self._links.values())])
-        return time.monotonic() - crashed_at < self._restart_s
+        return time.monotonic() - self._crashed_at < self._restart_s
 
     async def refresh(self) -> None:
         """Connect to sockets that are new, forget links that are lost, delete sockets that nobody listens on.
@@ -89,13 +89,12 @@ class Links:
         if not self._folder.is_dir():
             return
         require_own(self._folder)
-        self._crashed_at = max([self._crashed_at, *(link.crashed_at for link in self._links.values())])
         self._links = {path: link for path, link in self._links.items() if link.open}
         for path in sorted(self._folder.glob(self._pattern)):
             if path in self._links:
                 continue
             try:
-                _, link = await asyncio.get_running_loop().create_unix_connection(Link, str(path))
+                _, link = await asyncio.get_running_loop().create_unix_connection(self._link, str(path))
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
             except OSError:
@@ -108,6 +107,12 @@ class Links:
         for link in self._links.values():
             link.close()
 
+    def _link(self) -> "Link":
+        return Link(self._note_crash)
+
+    def _note_crash(self) -> None:
+        self._crashed_at = time.monotonic()
+
     async def _refresh_and_note(self) -> None:
         try:
             await self.refresh()
@@ -118,13 +123,12 @@ class Links:
 
 
 class Link(FrameProtocol):
-    """A connection to one replica."""
+    """A connection to one replica; `crashed` is called when that goes without saying so."""
 
-    def __init__(self) -> None:
+    def __init__(self, crashed: Callable[[], None]) -> None:
         super().__init__()
         self.open = True
-        self.crashed_at = -math.inf
-        """When the replica went without saying so; by `time.monotonic`."""
+        self._crashed = crashed
         self._next = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
 
@@ -166,7 +170,7 @@ class Link(FrameProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.open:
-            self.crashed_at = time.monotonic()
+            self._crashed()
         self.open = False
         for future in self._waiting.values():
             if not future.done():

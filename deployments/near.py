@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.gather import BreakerConfig, CircuitBreaker
+from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.link_server import Call
 from deployments.protocol import DependencyError, TextBatch
 from deployments.request_meter import Metric
@@ -55,19 +55,14 @@ class Near:
                 async with asyncio.timeout(self.config.patience_ms / 1000):
                     answer = await self.there(batch)
             except (DependencyError, TimeoutError) as error:
-                self._failed(error)
+                if self._breaker.failed():
+                    logger.warning("%s: its deployment: %s; done here", type(self.here).__name__, type(error).__name__)
             else:
-                if self._breaker.open:
+                if self._breaker.succeeded():
                     logger.warning("%s: its deployment answers again", type(self.here).__name__)
-                self._breaker.succeeded()
                 return answer
         self._instead += 1
         return await self.here(batch)
-
-    def _failed(self, error: Exception) -> None:
-        if not self._breaker.open:
-            logger.warning("%s: its deployment: %s; done here", type(self.here).__name__, type(error).__name__)
-        self._breaker.failed()
 
     def counts(self) -> dict[Metric, float]:
         return {

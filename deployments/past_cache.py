@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import replace
 
+from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.cache import Learned, as_dependency_error
-from deployments.gather import BreakerConfig, CircuitBreaker
+from deployments.generations import Generations
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
 
@@ -33,10 +34,9 @@ MOST_TELLING = 4
 class PastCache:
     """The way of token batches to logits, through `cache` or past it.
 
-    What has come by is remembered as hashes of tokens, `entries` to twice as many: two generations stand for the order
-    of use, and the old one is forgotten when the young one is full. A text that is taken for known by mistake goes
-    through the cache, one that is taken for new costs an inference: neither changes an answer. While a batch of this
-    caller's is on its way through the cache, others follow it: the cache knows which classifier it gave it to.
+    What has come by is remembered as hashes of tokens. A text that is taken for known by mistake goes through the
+    cache, one that is taken for new costs an inference: neither changes an answer. While a batch of this caller's is on
+    its way through the cache, others follow it: the cache knows which classifier it gave it to.
 
     Args:
         cache: answers token batches, and takes `Learned`.
@@ -53,10 +53,9 @@ class PastCache:
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.cache, self.classify = cache, classify
-        self._few_tokens, self._entries, self._learn_after_s = few_tokens, entries, learn_after_s
+        self._few_tokens, self._learn_after_s = few_tokens, learn_after_s
         self._patience_s, self._breaker = patience_s, CircuitBreaker(CACHE_BREAKER)
-        self._young: set[int] = set()
-        self._old: set[int] = set()
+        self._recent: Generations[int, bool] = Generations(entries)
         self._learned: list[tuple[TokenBatch, Floats]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._telling: set[asyncio.Task[None]] = set()
@@ -93,9 +92,8 @@ class PastCache:
             async with asyncio.timeout(self._patience_s):
                 answer = await self.cache(batch)
         except Exception as error:
-            if not self._breaker.open:
+            if self._breaker.failed():
                 logger.warning("the cache: %s; done without", type(error).__name__)
-            self._breaker.failed()
             raise
         finally:
             self._through -= 1
@@ -116,11 +114,10 @@ class PastCache:
     def _note(self, batch: TokenBatch) -> bool:
         """Remember the texts; whether all of them are new, and no two alike."""
         keys = {hash((batch.version, row.tobytes())) for row in batch.rows()}
-        new = len(keys) == len(batch.lengths) and self._young.isdisjoint(keys) and self._old.isdisjoint(keys)
-        if len(self._young) >= self._entries:
-            self._old, self._young = self._young, set()
-        self._young |= keys
-        return new
+        unknown = [key for key in keys if not self._recent.get(key)]
+        for key in unknown:
+            self._recent.put(key, True)
+        return len(unknown) == len(batch.lengths)
 
     def _learn(self, batch: TokenBatch, logits: Floats) -> None:
         self._learned.append((batch, logits))

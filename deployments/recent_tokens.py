@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from deployments.generations import Generations
 from features.preprocess import Ids, Preprocessor
 
 ENTRIES = 16_384
@@ -13,18 +14,15 @@ LONGEST = 256
 class RecentTokens:
     """A preprocessor's `tokens` with a memory of `entries` to twice as many texts, about 0.4 kB each.
 
-    Texts are known by their digest: what customers wrote, card numbers included, is not kept. Two generations stand
-    for the order of use: when the young one is full it becomes the old one, whose texts are forgotten unless they come
-    again. Not thread-safe.
+    Texts are known by their digest: what customers wrote, card numbers included, is not kept. Not thread-safe.
     """
 
     def __init__(self, preprocessor: Preprocessor, entries: int = ENTRIES, longest: int = LONGEST) -> None:
-        self._preprocessor, self._entries, self._longest = preprocessor, entries, longest
-        self._young: dict[bytes, Ids] = {}
-        self._old: dict[bytes, Ids] = {}
+        self._preprocessor, self._longest = preprocessor, longest
+        self._recent: Generations[bytes, Ids] = Generations(entries)
 
     def __len__(self) -> int:
-        return len(self._young.keys() | self._old.keys())
+        return len(self._recent)
 
     def tokens(self, texts: Sequence[str]) -> tuple[list[Ids], int]:
         """What `Preprocessor.tokens` gives for the texts, and how many of them came from memory.
@@ -32,27 +30,14 @@ class RecentTokens:
         The arrays are shared: do not write into them.
         """
         keys = [_digest(text) if len(text) <= self._longest else None for text in texts]
-        rows = [None if key is None else self._known(key) for key in keys]
+        rows = [None if key is None else self._recent.get(key) for key in keys]
         new = [i for i, row in enumerate(rows) if row is None]
         if new:
             for i, row in zip(new, self._preprocessor.tokens([texts[i] for i in new]), strict=True):
                 rows[i] = row
                 if (key := keys[i]) is not None:
-                    self._remember(key, row)
+                    self._recent.put(key, row)
         return [row for row in rows if row is not None], len(texts) - len(new)
-
-    def _known(self, key: bytes) -> Ids | None:
-        row = self._young.get(key)
-        if row is None:
-            row = self._old.get(key)
-            if row is not None:
-                self._remember(key, row)
-        return row
-
-    def _remember(self, key: bytes, row: Ids) -> None:
-        if len(self._young) >= self._entries:
-            self._old, self._young = self._young, {}
-        self._young[key] = row
 
 
 def _digest(text: str) -> bytes:

@@ -18,10 +18,11 @@ from starlette.types import ASGIApp
 
 from deployments import edge
 from deployments.autoscaling import Concurrency
+from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.cache import CacheConfig, PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Flow
-from deployments.gather import BreakerConfig, CircuitBreaker, FeatureGatherer
+from deployments.gather import FeatureGatherer
 from deployments.ingress import BatchingConfig, Ingress
 from deployments.link_server import Call, LinkServer
 from deployments.links import socket_name

@@ -9,10 +9,11 @@ import httpx
 import msgspec
 from redis.asyncio import Redis
 
+from deployments.breaker import CircuitBreaker
 from deployments.cache import PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Flow
-from deployments.gather import CircuitBreaker, FeatureGatherer
+from deployments.gather import FeatureGatherer
 from deployments.ingress import BatchingConfig, Ingress
 from deployments.protocol import ErrorBody, ErrorResponse, LogitBatch, PredictResponse, TokenBatch
 from features.store import FeatureStore

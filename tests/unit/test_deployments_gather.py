@@ -6,7 +6,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from deployments.gather import BreakerConfig, CircuitBreaker, FeatureGatherer
+from deployments.breaker import BreakerConfig, CircuitBreaker
+from deployments.gather import FeatureGatherer
 from deployments.protocol import FeatureBatch
 from features.schema import ScreenEvent, UserFeatures
 from features.store import FeatureStore, Reading, connect

@@ -1,4 +1,4 @@
-"""Where links may listen: short paths, and folders that are this user's alone."""
+"""Where links may listen, which of several replicas a caller prefers, and when one is missed."""
 
 import asyncio
 from collections.abc import Callable, Iterator
