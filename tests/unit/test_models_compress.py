@@ -15,7 +15,7 @@ from models.recipe import Recipe
 from models.stages import Stages
 from models.targets import text_targets
 from models.teacher import share_right
-from tests.unit.tiny import FILLERS, PRODUCTS, chats, logits, save_encoder
+from tests.unit.tiny import FILLERS, PRODUCTS, chats, fail, logits, save_encoder
 
 NAMES = sorted(PRODUCTS)
 UNLABELLED = ("an unlabelled message of the user",)
@@ -59,9 +59,7 @@ def test_networks_come_in_the_order_of_the_steps(made: Compressed) -> None:
 
 
 def test_every_network_answers_as_the_one_that_was_trained(made: Compressed, stages: Stages) -> None:
-    teachers = torch.load(stages.folder / "teachers.pt", weights_only=False)
-    student, _ = torch.load(stages.folder / "student.pt", weights_only=False)
-    pruned = torch.load(stages.folder / "pruned.pt", weights_only=False)
+    teachers, (student, _), pruned = (stages.run(name, fail) for name in ("teachers", "student", "pruned"))
     assert len(teachers) == 2
     assert [len(layer_stack(net.encoder)) for net in (teachers[0], student, pruned)] == [2, 1, 1]
     assert [(block.heads, block.neurons) for block in blocks(pruned.encoder)] == [(3, 24)]
@@ -82,14 +80,17 @@ def test_student_has_a_smaller_vocabulary_and_the_teacher_its_own(made: Compress
 
 
 def test_unlabelled_texts_are_in_the_transfer_set(made: Compressed, stages: Stages) -> None:
-    transfer = torch.load(stages.folder / "transfer.pt", weights_only=False)
+    transfer = stages.run("transfer", fail)
     assert transfer.texts[-1:] == list(UNLABELLED)
     assert len(transfer.texts) == 3 * len(TEXTS.train) + 1
 
 
 def test_finished_run_is_not_trained_again(made: Compressed, recipe: Recipe, stages: Stages) -> None:
     def state() -> dict[str, int]:
-        files = [*stages.folder.glob("*.pt"), *(made.networks[name] for name in ("teacher", "student", "pruned"))]
+        files = [
+            *stages.folder.parent.glob("*.pt"),
+            *(made.networks[name] for name in ("teacher", "student", "pruned")),
+        ]
         return {path.name: path.stat().st_mtime_ns for path in files}
 
     before, content = state(), made.served.read_bytes()
@@ -136,12 +137,11 @@ def test_a_network_is_trained_for_int8_where_that_loses_too_much(
 ) -> None:
     """With a tolerance below what can be lost, always; the better of both files is served."""
     asked = replace(recipe, int8_tolerance=-101.0)
+    before = set(stages.folder.parent.glob("*.pt"))
     own = Stages(stages.folder.parent, chats(48), asked)
-    for name in ("teachers", "transfer", "student", "pruned"):
-        (own.folder / f"{name}.pt").write_bytes((stages.folder / f"{name}.pt").read_bytes())
     found = compress(TEXTS, asked, own)
-    aware = torch.load(own.folder / "aware.pt", weights_only=False)
-    pruned = torch.load(own.folder / "pruned.pt", weights_only=False)
+    assert set(stages.folder.parent.glob("*.pt")) - before == {own.path("aware")}, "the other stages were taken over"
+    aware, pruned = own.run("aware", fail), own.run("pruned", fail)
     assert any(not torch.equal(aware.state_dict()[name], value) for name, value in pruned.state_dict().items())
     assert list(found.networks) == ["teacher", "student", "pruned", "int8"]
     rows, targets = TEXTS.validation(found.preprocessor)
@@ -149,4 +149,3 @@ def test_a_network_is_trained_for_int8_where_that_loses_too_much(
         name: share_right(TextClassifier(own.folder / name)(rows), targets) for name in ("int8.onnx", "int8_aware.onnx")
     }
     assert right[found.served.name] == max(right.values())
-    assert not (stages.folder / "aware.pt").exists()

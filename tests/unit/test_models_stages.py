@@ -11,8 +11,8 @@ import torch
 from models.data import Example
 from models.networks import TextNet
 from models.recipe import Recipe
-from models.stages import Stages
-from tests.unit.tiny import bert, chats, weights
+from models.stages import USES, Stages
+from tests.unit.tiny import bert, chats, fail, weights
 
 ROWS = chats(4)
 RECIPE = Recipe()
@@ -44,10 +44,26 @@ def test_finished_stage_is_not_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Recipe)])
-def test_every_option_of_the_recipe_makes_a_stage_of_its_own(tmp_path: Path, field: str) -> None:
+def test_an_option_makes_the_stages_anew_that_use_it_and_those_after_them(tmp_path: Path, field: str) -> None:
+    using = [name for name, used in USES.items() if field in used]
+    assert len(using) == (field not in ("quantization", "int8_tolerance", "precision"))
+    expected = list(USES)[list(USES).index(using[0]) :] if using else []
+    here = Stages(tmp_path, ROWS, RECIPE)
+    there = Stages(tmp_path, ROWS, replace(RECIPE, **{field: changed(getattr(RECIPE, field))}))
+    assert [name for name in USES if here.path(name) != there.path(name)] == expected
+    assert here.folder != there.folder
+
+
+def test_a_run_with_another_student_takes_over_the_teachers(tmp_path: Path) -> None:
     make = Count()
-    other = replace(RECIPE, **{field: changed(getattr(RECIPE, field))})
-    assert [Stages(tmp_path, ROWS, recipe).run("teachers", make) for recipe in (RECIPE, other, RECIPE)] == [1, 2, 1]
+    one, other = (Stages(tmp_path, ROWS, recipe) for recipe in (RECIPE, replace(RECIPE, student_layers=2)))
+    assert [stages.run(name, make) for stages in (one, other) for name in ("teachers", "student")] == [1, 2, 1, 3]
+    assert other.seconds().keys() == {"teachers", "student"}
+
+
+def test_unlabelled_texts_make_anew_what_they_teach(tmp_path: Path) -> None:
+    plain, more = Stages(tmp_path, ROWS, RECIPE), Stages(tmp_path, ROWS, RECIPE, unlabelled=["hm"])
+    assert [name for name in USES if plain.path(name) == more.path(name)] == ["teachers"]
 
 
 @pytest.mark.parametrize(
@@ -66,10 +82,6 @@ def test_other_data_make_a_stage_of_their_own(tmp_path: Path, rows: list[Example
     assert [Stages(tmp_path, some, RECIPE).run("teachers", make) for some in (ROWS, rows, ROWS)] == [1, 2, 1]
 
 
-def fail() -> int:
-    raise RuntimeError("out of memory")
-
-
 def unsaveable() -> Callable[[], int]:
     return lambda: 1
 
@@ -79,7 +91,7 @@ def test_stage_that_failed_is_made_anew(tmp_path: Path, make: Callable[[], Any])
     stages = Stages(tmp_path, ROWS, RECIPE)
     with pytest.raises((RuntimeError, AttributeError, TypeError)):
         stages.run("teachers", make)
-    assert not list(stages.folder.glob("*.pt"))
+    assert not list(tmp_path.glob("*.pt"))
     assert stages.seconds() == {}
     assert stages.run("teachers", lambda: 7) == 7
     assert Stages(tmp_path, ROWS, RECIPE).run("teachers", fail) == 7
@@ -96,5 +108,8 @@ def test_seconds_are_of_the_stages_that_were_made(tmp_path: Path) -> None:
     assert stages.seconds() == {}
     for name in ("teachers", "transfer", "teachers"):
         stages.run(name, Count())
-    assert set(Stages(tmp_path, ROWS, RECIPE).seconds()) == {"teachers", "transfer"}
+    again = Stages(tmp_path, ROWS, RECIPE)
+    again.run("teachers", Count())
+    assert again.seconds() == {"teachers": stages.seconds()["teachers"]}
+    assert set(stages.seconds()) == {"teachers", "transfer"}
     assert all(0 <= spent < 60 for spent in stages.seconds().values())

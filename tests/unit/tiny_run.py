@@ -43,7 +43,7 @@ class Trained:
 
     @property
     def run_folder(self) -> Path:
-        (folder,) = self.work.iterdir()
+        (folder,) = (path for path in self.work.iterdir() if path.is_dir())
         return folder
 
 
