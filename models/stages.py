@@ -1,12 +1,14 @@
 """Results of finished training stages, on disk, so that a run that was stopped goes on."""
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
+from tqdm import tqdm
 
 from features.drafts import replacing
 from models.data import Example, digest
@@ -63,6 +65,7 @@ class Stages:
         """
         path = self.path(name)
         if path.is_file():
+            tqdm.write(f"{name}: made before, taken from {path}", file=sys.stderr)
             stored = torch.load(path, weights_only=False)
         else:
             begun = time.monotonic()

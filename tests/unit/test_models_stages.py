@@ -54,11 +54,14 @@ def test_an_option_makes_the_stages_anew_that_use_it_and_those_after_them(tmp_pa
     assert here.folder != there.folder
 
 
-def test_a_run_with_another_student_takes_over_the_teachers(tmp_path: Path) -> None:
+def test_a_run_with_another_student_takes_over_the_teachers_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make = Count()
     one, other = (Stages(tmp_path, ROWS, recipe) for recipe in (RECIPE, replace(RECIPE, student_layers=2)))
     assert [stages.run(name, make) for stages in (one, other) for name in ("teachers", "student")] == [1, 2, 1, 3]
     assert other.seconds().keys() == {"teachers", "student"}
+    assert capsys.readouterr().err == f"teachers: made before, taken from {other.path('teachers')}\n"
 
 
 def test_unlabelled_texts_make_anew_what_they_teach(tmp_path: Path) -> None:
