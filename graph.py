@@ -117,6 +117,7 @@ def build(args: AppArgs) -> Application:
         classify=cached if args.cache == "inline" else _stage("PredictionCache", cached, args),
         registry=args.registry,
         version=version,
+        model=args.model,
         desks=args.desks,
         redis_url=args.redis_url,
         publish_timeout_ms=args.publish_timeout_ms,

@@ -56,6 +56,8 @@ class Ingress:
         bundle: the model that answers.
         redis: for publishing screen events and feedback.
         on_stop: runs once, after the last answer of a clean stop.
+        model: the name or version that the bundle was asked for by.
+        publish_timeout_s: for a screen event or a feedback to be written.
         warm: further stages to warm; those that an answer needs must have answered before the ingress is ready.
     """
 
@@ -67,12 +69,14 @@ class Ingress:
         batching: BatchingConfig | None = None,
         on_stop: Callable[[], None] | None = None,
         warm: Flow | None = None,
+        model: str = "production",
+        publish_timeout_s: float = 1.0,
     ) -> None:
         self.batching = batching or BatchingConfig()
         self.ready = False
         self.abstained = self.degraded = 0
         self.requests = RequestMeter()
-        self._flow, self._bundle, self._on_stop = flow, bundle, on_stop
+        self._flow, self._bundle, self._on_stop, self._model = flow, bundle, on_stop, model
         self._warm = [replace(warmed, record=None) for warmed in (warm, flow) if warmed is not None]
         self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
             self._answer,
@@ -81,7 +85,7 @@ class Ingress:
             max_queue=self.batching.max_queue,
         )
         self._predict = msgspec.json.Decoder(PredictRequest)
-        self._publisher = Publisher(redis, bundle.manifest.labels)
+        self._publisher = Publisher(redis, bundle.manifest.labels, publish_timeout_s)
 
     def configure(self, batching: BatchingConfig) -> None:
         """Change the batching limits while serving."""
@@ -168,7 +172,7 @@ class Ingress:
         """`GET /v1/models`"""
         manifest = self._bundle.manifest
         shown = manifest.model_dump(mode="json", include={"version", "labels", "fingerprint", "metrics"})
-        return JSONResponse({"models": [{"name": "production", **shown}]})
+        return JSONResponse({"models": [{"name": self._model, **shown}]})
 
     async def live(self, request: Request) -> Response:
         """`GET /healthz/live`"""

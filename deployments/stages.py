@@ -140,6 +140,7 @@ class IngressDeployment:
         classify: Placed,
         registry: str,
         version: str,
+        model: str,
         desks: Mapping[str, str],
         redis_url: str,
         publish_timeout_ms: float,
@@ -177,6 +178,8 @@ class IngressDeployment:
             connect(redis_url, publish_timeout_ms / 1000),
             on_stop=self._log.close if self._log else None,
             warm=apart,
+            model=model,
+            publish_timeout_s=publish_timeout_ms / 1000,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 

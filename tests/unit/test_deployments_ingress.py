@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from deployments.ingress import Ingress
 from deployments.protocol import DependencyError, LogitBatch, ScreenEventAccepted, TextBatch, TokenBatch
-from features.schema import SCREEN_STREAM, ScreenEvent
+from features.schema import FEEDBACK_STREAM, SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore
 from models.bundle import Bundle
 from models.classifier import TextClassifier
@@ -69,9 +69,10 @@ async def test_without_redis_the_answer_is_degraded(
     answer = answered(await at.predict(user_id="ann", text=TEXT))
     assert answer.degraded == ["recent_screens", "product_usage_60d"]
     assert (answer.features.recent_screens, answer.features.product_usage_60d) == ([], {})
-    error = refused(await at.http.post("/v1/events/screens", json={"user_id": "ann", "screen": "home"}), 503)
+    event = {"user_id": "ann", "screen": "home", "event_id": "e7"}
+    error = refused(await at.http.post("/v1/events/screens", json=event), 503)
     assert error.code == "unavailable"
-    assert "nothing was stored" in error.message
+    assert "send it again with event_id 'e7'" in error.message
 
 
 async def test_concurrent_requests_get_their_own_answers(at: Service) -> None:
@@ -82,6 +83,23 @@ async def test_concurrent_requests_get_their_own_answers(at: Service) -> None:
         answer = answered(response)
         assert (answer.request_id, len(answer.top)) == (f"r{i}", 1 + i % 4)
     assert at.ingress.batcher.batches < 40, "they travelled together"
+
+
+async def test_a_burst_of_screens_and_feedback_is_stored(at: Service, redis: Redis) -> None:
+    """Of more at once than redis-py opens connections for."""
+    event, feedback = {"user_id": "ann", "screen": "home"}, {"request_id": "r", "product": "loans"}
+    posts = [at.http.post("/v1/events/screens", json=event) for _ in range(300)]
+    posts += [at.http.post("/v1/feedback", json=feedback) for _ in range(300)]
+    assert {response.status_code for response in await asyncio.gather(*posts)} == {202}
+    assert await redis.xlen(SCREEN_STREAM) == await redis.xlen(FEEDBACK_STREAM) == 300
+
+
+@pytest.mark.parametrize("field", ["user_id", "screen", "event_id"])
+async def test_an_event_that_the_ingester_would_refuse_is_not_accepted(at: Service, redis: Redis, field: str) -> None:
+    event = {"user_id": "ann", "screen": "home", "event_id": "e1"} | {field: "caf\ufffd"}
+    error = refused(await at.http.post("/v1/events/screens", json=event), 422)
+    assert (error.code, error.field) == ("invalid_field", field)
+    assert await redis.exists(SCREEN_STREAM) == 0
 
 
 async def test_a_published_screen_is_on_the_stream(at: Service, redis: Redis) -> None:
