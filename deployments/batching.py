@@ -35,7 +35,8 @@ class NaturalBatcher(Generic[T, R]):
     """Calls `process` with batches of waiting items.
 
     Args:
-        process: n items to n results or errors, in order. Raising fails the whole batch.
+        process: n items to n results or errors, in order. Raising fails the whole batch. It is cancelled when the last
+            deadline in the batch has passed.
         max_in_flight: batches on their way at once.
         max_batch: items in one batch.
         max_queue: items that may wait.
@@ -119,10 +120,13 @@ class NaturalBatcher(Generic[T, R]):
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         results: Sequence[R | Exception] = [RuntimeError("the batch was cancelled")] * len(batch)
         try:
-            answered = await self._process([waiting.item for waiting in batch])
+            async with asyncio.timeout_at(max(waiting.deadline for waiting in batch)):
+                answered = await self._process([waiting.item for waiting in batch])
             if len(answered) != len(batch):
                 raise RuntimeError(f"{len(batch)} messages got {len(answered)} answers")
             results = answered
+        except TimeoutError:
+            results = [DeadlinePassed("no answer in time")] * len(batch)
         except Exception as error:
             results = [error] * len(batch)
         finally:

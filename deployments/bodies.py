@@ -1,5 +1,6 @@
 """Request bodies: within their limits, JSON, and of the type that a route takes."""
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
@@ -9,9 +10,11 @@ from deployments.errors import ApiError, invalid_json
 
 S = TypeVar("S")
 MAX_BODY = 64 * 1024
+PATIENCE_S = 10.0
+"""How long a body may take to arrive."""
 
 
-async def decode(scope: Scope, receive: Receive, decoder: msgspec.json.Decoder[S]) -> S:
+async def decode(scope: Scope, receive: Receive, decoder: msgspec.json.Decoder[S], patience_s: float = PATIENCE_S) -> S:
     """Read and decode a body within its limits.
 
     Raises:
@@ -22,7 +25,11 @@ async def decode(scope: Scope, receive: Receive, decoder: msgspec.json.Decoder[S
             _require_json(value)
         elif name == b"content-length" and value.isdigit() and int(value) > MAX_BODY:
             raise _too_large()
-    body = await _read(receive)
+    try:
+        async with asyncio.timeout(patience_s):
+            body = await _read(receive)
+    except TimeoutError:
+        raise ApiError(400, "body_timeout", f"the body did not arrive within {patience_s:g} s") from None
     try:
         return decoder.decode(body)
     except UnicodeDecodeError:

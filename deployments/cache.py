@@ -20,6 +20,8 @@ from models.context import Floats
 Key = tuple[str, bytes]
 _ENTRY_OVERHEAD = 400
 """About what Python spends on a key, an array and their places, in bytes."""
+PATIENCE_S = 1.2
+"""How long an inference may take before the texts that wait for it fail: less than callers wait for the cache."""
 
 
 class CacheConfig(BaseModel):
@@ -48,10 +50,11 @@ class PredictionCache:
         classify: Callable[[TokenBatch], Awaitable[LogitBatch]],
         config: CacheConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.config = config or CacheConfig()
         self.hits = self.misses = self.shared = self.evicted = self.bytes = 0
-        self._classify, self._clock = classify, clock
+        self._classify, self._clock, self._patience_s = classify, clock, patience_s
         self._entries: OrderedDict[Key, tuple[Floats, float]] = OrderedDict()
         self._in_flight: dict[Key, asyncio.Future[Floats]] = {}
 
@@ -133,7 +136,8 @@ class PredictionCache:
         started = time.perf_counter()
         self.misses += len(keys)
         try:
-            answer = await self._classify(misses)
+            async with asyncio.timeout(self._patience_s):
+                answer = await self._classify(misses)
             if len(answer.logits) != len(keys):
                 raise ValueError(f"{len(keys)} texts got {len(answer.logits)} rows of logits")
         except Exception as error:

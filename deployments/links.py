@@ -22,6 +22,8 @@ from deployments.frames import CALL, CLOSING, RESULT, FrameProtocol, dumps, requ
 logger = logging.getLogger(__name__)
 REFRESH_S = 1.0
 """How old the list of sockets may be."""
+STALL_S = 2.0
+"""A replica that owes answers and has given none for so long hangs: it gets no more calls until it gives one."""
 RESTART_S = 15.0
 """How long a replica that has gone is missed; if none is back by then, Ray's router must know where the others are."""
 MOST_CALLS = 2
@@ -55,10 +57,11 @@ class Links:
         most_calls: int = MOST_CALLS,
         prefer: Literal["first", "last"] = "first",
         restart_s: float = RESTART_S,
+        stall_s: float = STALL_S,
     ) -> None:
         self._folder, self._pattern = folder, pattern
         self._refresh_s, self._most_calls = refresh_s, most_calls
-        self._prefer, self._restart_s = prefer, restart_s
+        self._prefer, self._restart_s, self._stall_s = prefer, restart_s, stall_s
         self._links: dict[Path, Link] = {}
         self._due = 0.0
         self._crashed_at = -math.inf
@@ -70,14 +73,16 @@ class Links:
             # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh_and_note(), context=Context())
         links = self._links.values() if self._prefer == "first" else reversed(self._links.values())
-        best = min((link for link in links if link.open), key=lambda link: link.calls, default=None)
+        fit = (link for link in links if link.open and link.silent_s < self._stall_s)
+        best = min(fit, key=lambda link: link.calls, default=None)
         return best if best is not None and best.calls < self._most_calls else None
 
     @property
-    def just_lost(self) -> bool:
-        """Whether the last replica has died a moment ago: Ray is starting another one."""
-        if any(link.open for link in self._links.values()):
-            return False
+    def down(self) -> bool:
+        """Whether all replicas hang, or the last one has died a moment ago: Ray is starting another one."""
+        links = [link for link in self._links.values() if link.open]
+        if links:
+            return all(link.silent_s >= self._stall_s for link in links)
         return time.monotonic() - self._crashed_at < self._restart_s
 
     async def refresh(self) -> None:
@@ -131,11 +136,18 @@ class Link(FrameProtocol):
         self._crashed = crashed
         self._next = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._owed = 0
+        self._heard = 0.0
 
     @property
     def calls(self) -> int:
         """Calls under way."""
         return len(self._waiting)
+
+    @property
+    def silent_s(self) -> float:
+        """How long the replica has owed an answer, also to a caller who no longer waits, and given none."""
+        return time.monotonic() - self._heard if self._owed else 0.0
 
     async def call(self, batch: Any) -> Any:
         """The stage's answer.
@@ -151,14 +163,18 @@ class Link(FrameProtocol):
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             self.send(number, CALL, dumps(batch))
+            if not self._owed:
+                self._heard = time.monotonic()
+            self._owed += 1
             return await future
         finally:
             self._waiting.pop(number, None)
 
     def received(self, call: int, kind: int, payload: bytes) -> None:
         if kind == CLOSING:
-            self.open = False
+            self.open = False  # Ray's router knows who takes its place
             return
+        self._owed, self._heard = max(0, self._owed - 1), time.monotonic()
         future = self._waiting.get(call)
         if future is None or future.done():
             return

@@ -40,10 +40,10 @@ class Remote:
 
     Args:
         replaceable: whether the caller can do without the stage, or must not wait for it: then it is an error at once
-            when the last replica has just died, where Ray's router would wait until another one has started.
+            when the last replica has just died or hangs, where Ray's router would wait until there is another one.
 
     Raises:
-        DependencyError: the replica died, is overloaded or is not there.
+        DependencyError: the replica died, hangs, is overloaded or is not there.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class Remote:
             else:
                 self._linked += 1
                 return answer
-        if self._replaceable and self._links and self._links.just_lost:
-            raise DependencyError(f"{self._handle.deployment_name}: its replica has died")
+        if self._replaceable and self._links and self._links.down:
+            raise DependencyError(f"{self._handle.deployment_name}: its replica has died or hangs")
         self._routed += 1
         try:
             return await self._handle.remote(batch)

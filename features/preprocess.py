@@ -20,6 +20,8 @@ from tokenizers import Tokenizer
 Ids = npt.NDArray[np.int32]
 
 MASK = "#"
+END = 4000
+"""Characters of a normalised text at either end that are tokenised: all of a message that the API takes, and more."""
 _SPACES = re.compile(r"\s+")
 _LETTER_RUNS = re.compile(r"([^\W\d_])\1{2,}")
 _SYMBOL_RUNS = re.compile(r"([^\w\s])\1{3,}")
@@ -97,6 +99,14 @@ def _fold(text: str) -> str:
     return text
 
 
+def _ends(text: str) -> str:
+    """A text, or of one that holds far more than the longest token vector its beginning and its end.
+
+    Some characters become eighteen by decomposition, and each would be tokenised only to be dropped.
+    """
+    return text if len(text) <= 2 * END else f"{text[:END]} {text[-END:]}"
+
+
 class Preprocessor:
     """Text and context normalisation with tokenisation; pure, thread-safe, total on any string.
 
@@ -135,7 +145,7 @@ class Preprocessor:
         Returns:
             One int32 vector of 2 to `max_tokens` token ids for each text, special tokens included.
         """
-        encodings = self.tokenizer.encode_batch_fast([self.normalise(text) for text in texts])
+        encodings = self.tokenizer.encode_batch_fast([_ends(self.normalise(text)) for text in texts])
         return [self._truncate(np.asarray(encoding.ids, dtype=np.int32)) for encoding in encodings]
 
     def context(self, recent_screens: Sequence[str], product_usage_60d: Mapping[str, int]) -> ContextInput:

@@ -102,3 +102,24 @@ async def test_an_item_that_expires_on_its_way_leaves_the_others_alone() -> None
     held.answer.set_result(["one", "two"])
     assert await timely == "two"
     assert to.expired == 1
+
+
+async def test_a_batch_that_hangs_ends_with_its_last_deadline_and_makes_room() -> None:
+    hung: list[asyncio.Future[None]] = []
+
+    async def process(items: Sequence[str]) -> list[str]:
+        if items == ["known"]:
+            return ["answer"]
+        hung.append(asyncio.get_running_loop().create_future())
+        await hung[-1]
+        return []
+
+    queue: NaturalBatcher[str, str] = NaturalBatcher(process, max_in_flight=1)
+    new = asyncio.ensure_future(queue.submit("new", 0.01))
+    while not hung:
+        await asyncio.to_thread(lambda: None)
+    known = await queue.submit("known", FOREVER)
+    with pytest.raises(DeadlinePassed):
+        await new
+    assert (known, queue.in_flight) == ("answer", 0)
+    assert [future.cancelled() for future in hung] == [True]

@@ -153,3 +153,15 @@ async def test_an_inference_belongs_to_none_of_its_callers() -> None:
     caller.set("alice")
     await PredictionCache(classify)(tokens("v", [1]))
     assert seen == ["nobody"]
+
+
+async def test_texts_whose_inference_hangs_fail_and_may_be_asked_again() -> None:
+    classify: Gated = Gate()
+    cache = PredictionCache(classify, patience_s=0.01)
+    first = await cache(tokens("v", [1]))
+    assert first.failure == "classifier: TimeoutError"
+    assert (await classify.next()).answer.cancelled()
+    again = asyncio.ensure_future(cache(tokens("v", [1])))
+    held = await classify.next()
+    held.answer.set_result(answer(held.argument))
+    assert np.array_equal((await again).logits, logits("v", [1]))

@@ -5,8 +5,10 @@ from typing import cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from deployments.classify import ClassifyStage, PreprocessStage, VersionTable
+from deployments.classify import ClassifyStage, PreprocessStage, VersionTable, pieces
 from deployments.protocol import TextBatch, TokenBatch
 from features.preprocess import Ids
 from models.bundle import Bundle, BundleError
@@ -192,3 +194,26 @@ async def test_an_unknown_version_is_an_error_of_its_own() -> None:
     preprocess = PreprocessStage(lambda version: Registry().load(version).preprocessor)
     with pytest.raises(BundleError, match="no bundle 'atlantis'"):
         await preprocess(TextBatch("atlantis", ["hello"]))
+
+
+@given(st.lists(st.text(max_size=9), max_size=9), st.integers(0, 20))
+def test_pieces_hold_all_texts_in_order_and_few_characters_before_the_last(texts: list[str], characters: int) -> None:
+    cut = list(pieces(texts, characters))
+    assert [text for piece in cut for text in piece] == texts
+    assert all(len(piece) > 0 and sum(map(len, piece[:-1])) <= characters for piece in cut)
+
+
+async def test_texts_that_take_long_let_others_go_first() -> None:
+    bundle = Registry().load("production")
+    stage = PreprocessStage(lambda version: bundle.preprocessor)
+    order: list[str] = []
+
+    async def tokenise(name: str, texts: list[str]) -> list[Ids]:
+        tokens = await stage(TextBatch(bundle.version, texts))
+        order.append(name)
+        return tokens.rows()
+
+    long = ["\ufdfa" * 4000, "my card " * 100, "hi"]
+    made, _ = await asyncio.gather(tokenise("long", long), tokenise("short", ["hello"]))
+    assert order == ["short", "long"]
+    assert [row.tolist() for row in made] == [row.tolist() for row in bundle.preprocessor.tokens(long)]

@@ -1,5 +1,6 @@
 """Bodies, headers, paths and methods that a client may send, and how it is told which it may not."""
 
+import asyncio
 from collections.abc import AsyncIterator, MutableMapping
 from datetime import UTC
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployments.bodies import MAX_BODY
+from deployments.bodies import MAX_BODY, decode
+from deployments.errors import ApiError
+from deployments.protocol import PredictRequest
 from tests.unit.plain_graph import MESSAGE, PREDICT, SCREEN, SCREENS, Service, refused
 
 both = pytest.mark.parametrize(("path", "good", "success"), [(PREDICT, MESSAGE, 200), (SCREENS, SCREEN, 202)])
@@ -150,3 +153,11 @@ async def test_no_body_is_a_defect(at: Service, path: str, body: bytes) -> None:
     if response.status_code >= 300:
         assert response.status_code in (400, 422)
         refused(response, response.status_code)
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
+    never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    decoder = msgspec.json.Decoder(PredictRequest)
+    with pytest.raises(ApiError) as caught:
+        await decode({"headers": []}, lambda: never, decoder, patience_s=0.01)
+    assert (caught.value.status, caught.value.body.code) == (400, "body_timeout")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from deployments.frames import FrameProtocol
+from deployments.frames import RESULT, FrameProtocol, dumps
 from deployments.link_server import LONGEST_PATH, Call, LinkServer
 from deployments.links import Links
 from tests.unit.gate import Gate
@@ -123,15 +123,51 @@ async def test_a_replica_that_has_died_is_missed_for_a_while(folder: Path) -> No
     patient, brief = Links(folder, "x.*.sock"), Links(folder, "x.*.sock", restart_s=0)
     server = await asyncio.get_running_loop().create_unix_server(accept, str(folder / "x.a.sock"))
     for links in (patient, brief):
-        assert not links.just_lost, "there was none yet"
+        assert not links.down, "there was none yet"
         await links.refresh()
-        assert not links.just_lost
+        assert not links.down
     await until(lambda: len(replicas) == 2)
     server.close()
     for replica in replicas:
         replica.crash()
     await until(lambda: patient.pick() is brief.pick() is None)
-    assert (patient.just_lost, brief.just_lost) == (True, False)
+    assert (patient.down, brief.down) == (True, False)
+
+
+class Mute(FrameProtocol):
+    """A replica that takes calls, and answers them when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def received(self, call: int, kind: int, payload: bytes) -> None:
+        self.calls.append(call)
+
+    def wake(self) -> None:
+        for call in self.calls:
+            self.send(call, RESULT, dumps("late"))
+
+
+async def test_a_replica_that_hangs_gets_no_more_calls_until_it_answers(folder: Path) -> None:
+    mute = Mute()
+    server = await asyncio.get_running_loop().create_unix_server(lambda: mute, str(folder / "x.a.sock"))
+    links = Links(folder, "x.*.sock", stall_s=0.001)
+    await links.refresh()
+    link = links.pick()
+    assert link is not None
+    assert not links.down
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await link.call("nobody waits for this any more")
+    await until(lambda: links.down)
+    assert (link.open, link.calls, links.pick()) == (True, 0, None)
+    await until(lambda: mute.calls == [1])
+    mute.wake()
+    await until(lambda: links.pick() is link)
+    assert not links.down
+    server.close()
+    links.close()
 
 
 async def test_a_replica_that_says_good_bye_is_not_missed(folder: Path) -> None:
@@ -144,7 +180,7 @@ async def test_a_replica_that_says_good_bye_is_not_missed(folder: Path) -> None:
     assert await link.call("accepted") == "accepted"
     server.close()
     await until(lambda: links.pick() is None)
-    assert not links.just_lost
+    assert not links.down
     links.close()
 
 

@@ -143,3 +143,17 @@ def test_fingerprint_is_of_the_tokenizer_too() -> None:
 def test_settings_refuse_unknown_keys() -> None:
     with pytest.raises(ValidationError, match="max_token"):
         PreprocessConfig.model_validate({"max_token": 96})
+
+
+def test_of_a_text_that_decomposition_makes_huge_only_the_ends_are_tokenised() -> None:
+    seen: list[int] = []
+    pre = Preprocessor(PreprocessConfig(max_tokens=8), tokenizer("start", "end", "middle"))
+    text = "start " + "\ufdfa " * 4000 + "end"
+    rows = pre.tokens([text, "start " + "middle " * 3000 + "end"])
+    assert len(pre.normalise(text)) > 70_000
+    for row in rows:
+        known = [pre.tokenizer.id_to_token(token) for token in row]
+        seen.append(len(row))
+        assert known[:2] == ["[CLS]", "start"]
+        assert known[-2:] == ["end", "[SEP]"]
+    assert seen == [8, 8]
