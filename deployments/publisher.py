@@ -1,7 +1,7 @@
 """The routes that write: screen events and feedback, each onto its Redis stream before it is acknowledged."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ class Publisher:
         if event.at > now + MAX_AHEAD:
             raise ApiError(422, "invalid_field", "the moment lies in the future", "at")
         try:
-            stream_id = await self._in_turn(publish(self._redis, event))
+            stream_id = await self._in_turn(lambda: publish(self._redis, event))
         except (RedisError, OSError, TimeoutError) as error:
             message = (
                 f"the event stream is not available ({type(error).__name__}); send it again with event_id "
@@ -68,8 +68,11 @@ class Publisher:
         at = rfc3339(datetime.now(UTC))
         entry: dict[Any, Any] = {"request_id": body.request_id, "product": body.product, "at": at}
         try:
-            added = self._redis.xadd(FEEDBACK_STREAM, entry, maxlen=FEEDBACK_KEPT, approximate=True)
-            stream_id = str(await self._in_turn(added))
+            stream_id = str(
+                await self._in_turn(
+                    lambda: self._redis.xadd(FEEDBACK_STREAM, entry, maxlen=FEEDBACK_KEPT, approximate=True)
+                )
+            )
         except (RedisError, OSError, TimeoutError) as error:
             message = f"feedback cannot be stored ({type(error).__name__})"
             raise ApiError(503, "unavailable", message, retry_after_s=1) from None
@@ -77,6 +80,6 @@ class Publisher:
         accepted = msgspec.json.encode(FeedbackAccepted(body.request_id, stream_id, known))
         return Response(accepted, 202, media_type="application/json")
 
-    async def _in_turn(self, write: Awaitable[T]) -> T:
+    async def _in_turn(self, write: Callable[[], Awaitable[T]]) -> T:
         async with asyncio.timeout(self._timeout_s), self._turns:
-            return await write
+            return await write()
