@@ -48,14 +48,17 @@ def day_files(log: Path) -> dict[date, list[Path]]:
     """The Parquet files of each day, in order, without those whose names begin with `.` or `_`.
 
     Raises:
-        LogError: there is no such folder, it holds no day, or a folder `day=…` is not a date.
+        LogError: there is no such folder, it holds no day, or a folder `day=…` is not a date or holds folders.
     """
     if not log.is_dir():
         raise LogError(f"{log}: no such folder")
     days: dict[date, list[Path]] = {}
     for folder in sorted(log.glob(f"{_PREFIX}*")):
         day = _day_of(folder)
-        days[day] = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith((".", "_")))
+        shown = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "_"))]
+        if deeper := [path for path in shown if path.is_dir()]:
+            raise LogError(f"{deeper[0]}: a folder, where the day's Parquet files should be")
+        days[day] = [path for path in shown if path.suffix == ".parquet"]
     if not days:
         raise LogError(f"{log}: holds no folder {_PREFIX}YYYY-MM-DD")
     return days

@@ -3,9 +3,9 @@
 Feedback comes from the Redis stream `events:feedback` or from a file, entries `request_id, product, at`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from features.served_log import served_files
 from features.training_rows import TrainingRow, write_rows
 
 _PAGE = 1000
+_CLOCK_SLACK = timedelta(minutes=1)
 _COLUMNS = ("request_id", "answered_at", "user_id", "recent_screens", "product_usage_60d", "degraded", "text")
 
 
@@ -94,7 +95,7 @@ def feedback_set(feedback: Collected, log: Path, out: Path, chats: Path | None =
         LogError, LabelledError: what cannot be read, and why.
     """
     texts = _texts(chats) if chats else {}
-    served = dict(_served(log, feedback.newest))
+    served = _served(log, feedback.newest)
     labelled = [_row(row, feedback.newest[name], texts) for name, row in served.items()]
     rows = sorted((row for row in labelled if row is not None), key=lambda row: (row.at, row.request_id))
     kept = {row.request_id for row in rows}
@@ -114,11 +115,16 @@ def _texts(chats: Path) -> dict[str, str]:
     return {chat.request_id: chat.text for _, chat in read_rows(chats, _Message) if chat.request_id}
 
 
-def _served(log: Path, wanted: Mapping[str, Feedback]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _served(log: Path, wanted: Mapping[str, Feedback]) -> dict[str, dict[str, Any]]:
+    """The answer that each feedback is about: as request ids may come twice, the last one before it."""
     names = pl.Series(list(wanted), dtype=pl.String).implode()
+    found: dict[str, dict[str, Any]] = {}
     for _, frame in served_files(log, _COLUMNS):
         for row in frame.filter(pl.col("request_id").is_in(names)).iter_rows(named=True):
-            yield row["request_id"], row
+            name, at = row["request_id"], row["answered_at"]
+            if at <= wanted[name].at + _CLOCK_SLACK and (name not in found or at >= found[name]["answered_at"]):
+                found[name] = row
+    return found
 
 
 def _row(served: Mapping[str, Any], feedback: Feedback, texts: Mapping[str, str]) -> TrainingRow | None:

@@ -4,12 +4,16 @@ Redis calls this mass insertion; it costs a fraction of packing each command in 
 every key may live elsewhere, is written through the client's own pipeline instead.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
 from features.partials import BUCKETS
@@ -66,9 +70,9 @@ class UsageWriter:
         return users
 
     def publish(self, run: str) -> None:
-        """Make a run the one that readers see, atomically."""
+        """Make a run the one that readers see, atomically; it expires with its values."""
         with self._client() as redis:
-            redis.set(RUN_KEY, run)
+            redis.set(RUN_KEY, run, ex=self.ttl_s)
             for bucket in range(BUCKETS):
                 redis.delete(self._mark(run, bucket))
 
@@ -98,16 +102,21 @@ class UsageWriter:
             pipe.execute()
         return users.height
 
-    def _client(self) -> Any:
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
         one_server = self.redis_url.replace("+cluster://", "://", 1)
         client = Redis if one_server == self.redis_url else RedisCluster
-        return client.from_url(
-            one_server,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=True,
-        )
+        try:
+            with client.from_url(
+                one_server,
+                socket_timeout=TIMEOUT_S,
+                socket_connect_timeout=TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                decode_responses=True,
+            ) as redis:
+                yield redis
+        except RedisClusterException as error:  # which is no RedisError
+            raise RedisConnectionError(str(error)) from error
 
     def _mark(self, run: str, bucket: int) -> str:
         """Says that a bucket was written; lives half as long as its values, so that a resumed run has fresh ones."""

@@ -30,6 +30,12 @@ class TestDayFiles:
         found = {str(day): [file.name for file in files] for day, files in day_files(tmp_path).items()}
         assert list(found.items()) == [("2026-10-01", ["c.parquet"]), ("2026-10-02", ["a.parquet", "b.parquet"])]
 
+    def test_a_day_that_is_partitioned_further_is_refused(self, tmp_path: Path) -> None:
+        """Its events would count as none at all."""
+        (tmp_path / "day=2026-10-01" / "hour=03").mkdir(parents=True)
+        with pytest.raises(LogError, match="hour=03: a folder, where the day's Parquet files should be"):
+            day_files(tmp_path)
+
     def test_a_day_may_be_empty(self, tmp_path: Path) -> None:
         (tmp_path / "day=2026-10-01").mkdir()
         assert day_files(tmp_path) == {DAY: []}

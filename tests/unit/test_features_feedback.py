@@ -28,7 +28,7 @@ def request(number: int, text: str | None = "hi") -> Row:
 
 
 def said(number: int, product: str, after_s: float = 0) -> Feedback:
-    return Feedback(f"r{number}", product, NOON + timedelta(seconds=after_s))
+    return Feedback(f"r{number}", product, NOON + timedelta(hours=number, seconds=after_s))
 
 
 def written(path: Path) -> list[dict[str, Any]]:
@@ -36,6 +36,22 @@ def written(path: Path) -> list[dict[str, Any]]:
 
 
 class TestSet:
+    def test_feedback_is_on_the_last_answer_before_it_where_a_request_id_comes_twice(self, tmp_path: Path) -> None:
+        rows = [
+            request(3, "mine"),
+            request(2, "older") | {"request_id": "r3"},
+            request(9, "later") | {"request_id": "r3"},
+        ]
+        log = write_log(tmp_path / "log", rows)
+        summary = feedback_set(collect([said(3, "loans", 60)]), log, tmp_path / "set.jsonl")
+        assert [row["text"] for row in written(tmp_path / "set.jsonl")] == ["mine"]
+        early = feedback_set(
+            collect([said(1, "loans")]),
+            write_log(tmp_path / "l2", [request(3) | {"request_id": "r1"}]),
+            tmp_path / "s2.jsonl",
+        )
+        assert (summary["unknown_requests"], early["unknown_requests"], early["rows"]) == (0, 1, 0)
+
     def test_rows_are_as_served_with_the_newest_label(self, tmp_path: Path) -> None:
         log = write_log(tmp_path / "log", [request(20), request(3, "ho"), request(5)])
         feedback = collect([said(20, "loans", 5), said(3, "security"), said(20, "insurance", 4), said(3, "transfers")])
@@ -73,7 +89,7 @@ class TestSet:
 
     def test_of_a_request_id_that_came_twice_the_later_answer_counts(self, tmp_path: Path) -> None:
         log = write_log(tmp_path / "log", [request(1, "old"), request(30, "new") | {"request_id": "r1"}])
-        summary = feedback_set(collect([said(1, "loans")]), log, tmp_path / "set.jsonl")
+        summary = feedback_set(collect([said(1, "loans", 40 * 3600)]), log, tmp_path / "set.jsonl")
         assert (summary["rows"], written(tmp_path / "set.jsonl")[0]["text"]) == (1, "new")
 
 
@@ -98,7 +114,7 @@ class TestSources:
 
     def test_a_file_is_read_and_what_does_not_fit_is_named(self, tmp_path: Path) -> None:
         file = tmp_path / "feedback.jsonl"
-        file.write_text('{"request_id": "r1", "product": "loans", "at": "2026-03-02T12:00:00Z"}\n')
+        file.write_text('{"request_id": "r1", "product": "loans", "at": "2026-03-02T13:00:00Z"}\n')
         assert feedback_in_file(file) == Collected({"r1": said(1, "loans")}, 1)
         file.write_text(file.read_text() + '{"request_id": "r1", "product": "", "at": "2026-03-02T12:00:00Z"}\n')
         with pytest.raises(LabelledError, match=r"feedback.jsonl:2: .*product"):
