@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -152,7 +152,10 @@ def write_bundle(
     training: Mapping[str, Any],
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Bundle:
-    """Copy the parts into `registry/<version>` and write the manifest; complete or not there at all."""
+    """Copy the parts into `registry/<version>` and write the manifest; complete or not there at all.
+
+    A bundle of the same content that is there and intact stays as it is, its figures included.
+    """
     manifest = Manifest(
         version="",
         labels=tuple(labels),
@@ -168,15 +171,29 @@ def write_bundle(
     )
     manifest = manifest.model_copy(update={"version": content_version(manifest)})
     target = registry / manifest.version
-    staging = registry / f".{manifest.version}.{os.getpid()}"
-    staging.mkdir(parents=True)
-    for name in PARTS:
-        shutil.copyfile(parts[name], staging / name)
-    write_manifest(staging, manifest)
-    if target.exists():
-        shutil.rmtree(target)
-    staging.replace(target)
+    registry.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{manifest.version}.", dir=registry) as scratch:
+        staging = Path(scratch, "bundle")
+        staging.mkdir()
+        for name in PARTS:
+            shutil.copyfile(parts[name], staging / name)
+        write_manifest(staging, manifest)
+        if not _is_intact(target):
+            shutil.rmtree(target, ignore_errors=True)
+            try:
+                staging.replace(target)
+            except OSError:  # another run has just written the same
+                if not _is_intact(target):
+                    raise
     return Bundle(target)
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        intact_manifest(path)
+    except BundleError:
+        return False
+    return True
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

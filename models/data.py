@@ -13,6 +13,7 @@ from models.duplicates import clusters
 
 OUT_OF_SCOPE = "out_of_scope"
 CORPUS = Path(__file__).parent / "corpus"
+SUFFIXES = (".csv", ".jsonl", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class DataError(ValueError):
 
 def load_validation(path: Path) -> list[Example]:
     """The validation rows that a file brings along; only CLINC150's layout has any, others give none."""
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         return []
     return [_example(row, where, None) for where, row in _clinc_rows(path, ("val", "oos_val"))]
 
@@ -70,7 +71,9 @@ def load(path: Path, default_product: str | None = None) -> list[Example]:
         return [example for file in files for example in load(file, default_product)]
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    if path.suffix == ".json":
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}, or a folder")
+    if path.suffix.lower() == ".json":
         rows = _clinc_rows(path, ("train", "oos_train"))
     else:
         rows = ((f"{path}:{number}", row) for number, row in _rows(path))
@@ -115,8 +118,12 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     content, number = path.read_bytes(), 1
     try:
         file = io.StringIO(content.decode("utf-8-sig"), newline="")
-        if path.suffix == ".csv":
-            for number, row in enumerate(csv.DictReader(file), 2):
+        if path.suffix.lower() == ".csv":
+            reader = csv.DictReader(file, strict=True)
+            for row in reader:
+                number = reader.line_num
+                if None in row:
+                    raise DataError(f"{path}:{number}: more fields than the header has; quote texts that hold commas")
                 yield number, row
             return
         for number, line in enumerate(file, 1):
@@ -159,9 +166,9 @@ def _example(row: dict[str, Any], where: str, default_product: str | None) -> Ex
     if not isinstance(text, str):
         raise DataError(f"{where}: column 'text' is missing or not a string; columns: {sorted(map(str, row))}")
     product = row.get("product") or row.get("category") or default_product
-    if not isinstance(product, str):
+    if not isinstance(product, str) or not product.strip():
         raise DataError(f"{where}: no 'product' or 'category'; columns: {sorted(map(str, row))}")
-    product = OUT_OF_SCOPE if product == "oos" else product
+    product = OUT_OF_SCOPE if product.strip() == "oos" else product.strip()
     column = "recent_screens"
     try:
         screens = _screens(row.get(column))

@@ -38,6 +38,9 @@ def similar_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> Iterato
 
 def clusters(texts: Sequence[str], threshold: float = THRESHOLD) -> list[int]:
     """The cluster of each message: connected components of near-duplicates, named by their first index."""
+    first: dict[frozenset[str], int] = {}
+    alike = [first.setdefault(word_set(text), i) for i, text in enumerate(texts)]
+    distinct = list(first.values())
     parent = list(range(len(texts)))
 
     def root(i: int) -> int:
@@ -46,7 +49,7 @@ def clusters(texts: Sequence[str], threshold: float = THRESHOLD) -> list[int]:
             i = parent[i]
         return i
 
-    for i, j in similar_pairs(texts, threshold):
-        low, high = sorted((root(i), root(j)))
+    for i, j in similar_pairs([texts[i] for i in distinct], threshold):
+        low, high = sorted((root(distinct[i]), root(distinct[j])))
         parent[high] = low
-    return [root(i) for i in range(len(texts))]
+    return [root(i) for i in alike]

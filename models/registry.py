@@ -65,8 +65,9 @@ class Registry:
         return [path.parent for path in sorted(self.folder.glob("[!.]*/manifest.json"))]
 
     def names(self) -> dict[str, str]:
-        """Each name and the version that it points at."""
-        return {p.stem: str(_read(p).version) for p in sorted(self.folder.glob("[!.]*.json"))}
+        """Each name and the version that it points at; JSON files of other content are none of ours."""
+        files = [path for path in sorted(self.folder.glob("[!.]*.json")) if _may_be_name(path)]
+        return {path.stem: str(_read(path).version) for path in files}
 
     def promote(
         self,
@@ -103,7 +104,8 @@ class Registry:
                 f"copy it to {home}"
             )
         while True:
-            present = self.names().get(name)
+            pointer = self.folder / f"{name}.json"
+            present = _read(pointer).version if pointer.is_file() else None
             if not force and present not in (None, bundle.version):
                 self._refuse_worse(bundle, name, self.folder / str(present), tolerance, examples)
             if self._replace(name, present, bundle.version):
@@ -162,5 +164,14 @@ def _read(pointer: Path) -> Pointer:
         return Pointer.model_validate_json(pointer.read_bytes())
     except ValidationError as error:
         raise BundleError(
-            f"{pointer}: damaged: {error.errors()[0]['msg']}; delete it and promote a version again"
+            f"{pointer}: damaged: {error.errors()[0]['msg']}; move it away and promote a version again"
         ) from None
+
+
+def _may_be_name(path: Path) -> bool:
+    """Whether a file is a pointer, be it a damaged one, and not some object of the user's, such as training data."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return True
+    return not isinstance(content, dict) or bool(Pointer.model_fields.keys() & content.keys())

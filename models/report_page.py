@@ -50,6 +50,7 @@ def points(sections: Mapping[str, str]) -> list[tuple[str, str, float, float]]:
         for line in text.splitlines():
             cells = line.strip("| ").split(" | ")
             name = _NAMES.get(cells[0])
-            if name is not None and name not in COMPARISONS and cells[_MILLISECONDS] != "-":
+            timed = name is not None and len(cells) > _ACCURACY and "-" not in (cells[_MILLISECONDS], cells[_ACCURACY])
+            if timed and name is not None and name not in COMPARISONS:
                 found.append((name, run, float(cells[_ACCURACY]), float(cells[_MILLISECONDS])))
     return found

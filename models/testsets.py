@@ -11,14 +11,14 @@ HOLDOUT = CORPUS / "holdout"
 
 
 def by_kind(rows: Sequence[Example], seed: int = 0) -> dict[str, list[Example]]:
-    """Rows as `clear` (out-of-scope ones included), `ambiguous` (those with a context) and `misleading`.
+    """Rows as `clear` (out-of-scope ones included), `ambiguous` (all with a context) and `misleading`.
 
     The last are the clear ones, each with a context that settled another product somewhere else in the rows.
     """
     pool, rng = ContextPool(rows), random.Random(seed)
     clear = [row for row in rows if not row.has_context and row.product != OUT_OF_SCOPE]
     sets = {
-        "clear": clear + [row for row in rows if row.product == OUT_OF_SCOPE],
+        "clear": clear + [row for row in rows if row.product == OUT_OF_SCOPE and not row.has_context],
         "ambiguous": [row for row in rows if row.has_context],
         "misleading": [pool.misleading(row, rng) for row in clear] if pool else [],
     }

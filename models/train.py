@@ -6,11 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
+
 from models.bundle import Bundle, write_bundle, write_manifest
 from models.classifier import TextClassifier
 from models.compress import Texts, compress
 from models.contexts import ContextPool
-from models.data import CORPUS, DataError, Example, Split, digest, labels, split
+from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, digest, labels, split
 from models.evaluate import evaluate
 from models.fit import fit
 from models.joint import joint_accuracy
@@ -51,6 +53,8 @@ def train(
     if recipe.quantization not in QUANTIZATIONS:
         raise DataError(f"quantization {recipe.quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
     names, width = labels(examples), outputs(examples)
+    require_known(parts, names, width)
+    libraries = library_versions()
     texts = Texts(
         *text_targets(parts.train, names, width), *text_targets(parts.validation, names, width), tuple(unlabelled)
     )
@@ -69,7 +73,8 @@ def train(
         labels=names, out_of_scope=width > len(names), preprocessor=compressed.preprocessor,
         temperature=fitted.temperature, confidence_threshold=fitted.confidence_threshold,
         out_of_scope_threshold=fitted.out_of_scope_threshold,
-        training=provenance(examples, recipe, data, sum(stages.seconds().values()), fitted.calibration),
+        training=provenance(examples, recipe, data, sum(stages.seconds().values()), fitted.calibration)
+        | {"libraries": libraries},
     )  # fmt: skip
     bundle = with_metrics(bundle, sets := test_sets(parts, data))
     joint = {}
@@ -101,7 +106,6 @@ def provenance(
     examples: Sequence[Example], recipe: Recipe, data: Path, seconds: float, calibration: dict[str, Any]
 ) -> dict[str, Any]:
     """What a manifest says about how the bundle came to be; no path of this machine."""
-    libraries = ("torch", "transformers", "onnxruntime", "onnx", "tokenizers", "numpy")
     told = replace(recipe, encoder=Path(recipe.encoder).name, student=Path(recipe.student).name)
     return {
         "data": data.name,
@@ -110,5 +114,24 @@ def provenance(
         "recipe": asdict(told),
         "seconds": round(seconds),
         "calibration": calibration,
-        "libraries": {name: importlib.metadata.version(name) for name in libraries},
     }
+
+
+def library_versions() -> dict[str, str]:
+    """Of what has a hand in training; ONNX Runtime goes by several package names."""
+    names = ("torch", "transformers", "onnx", "tokenizers", "numpy")
+    return {name: importlib.metadata.version(name) for name in names} | {"onnxruntime": onnxruntime.__version__}
+
+
+def require_known(parts: Split, names: Sequence[str], width: int) -> None:
+    """Find out before hours of training that the validation rows cannot be used.
+
+    Raises:
+        DataError: labels that the training rows lack, or no row that is about a product.
+    """
+    known = {*names} | ({OUT_OF_SCOPE} if width > len(names) else set())
+    held = {row.product for row in parts.validation}
+    if unknown := sorted(held - known):
+        raise DataError(f"validation rows have labels that no training row has: {', '.join(unknown)}")
+    if held == {OUT_OF_SCOPE}:
+        raise DataError("every validation row is out of scope: give a larger --validation share, or --validation-data")

@@ -7,8 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.bundle import PARTS, Bundle, BundleError, content_version, read_manifest, write_bundle
+from models.bundle import PARTS, Bundle, BundleError, content_version, read_manifest, write_bundle, write_manifest
 from tests.unit.bundle_copies import copied, variant
+
+
+def written_again(bundle: Bundle, registry: Path) -> Bundle:
+    """What training writes when it comes to the same."""
+    manifest = bundle.manifest
+    return write_bundle(
+        registry,
+        {part: bundle.path / part for part in PARTS},
+        labels=manifest.labels,
+        out_of_scope=manifest.out_of_scope,
+        preprocessor=bundle.preprocessor,
+        temperature=manifest.temperature,
+        confidence_threshold=manifest.confidence_threshold,
+        out_of_scope_threshold=manifest.out_of_scope_threshold,
+        training={"rows": 3},
+    )
 
 
 def test_a_copy_is_the_same_bundle(bundle: Bundle, tmp_path: Path) -> None:
@@ -115,24 +131,25 @@ def test_version_is_of_what_changes_an_answer(bundle: Bundle) -> None:
 
 
 def test_written_bundle_is_complete_and_reads_back(bundle: Bundle, tmp_path: Path) -> None:
-    manifest = bundle.manifest
     for _ in range(2):
-        written = write_bundle(
-            tmp_path,
-            {part: bundle.path / part for part in PARTS},
-            labels=manifest.labels,
-            out_of_scope=manifest.out_of_scope,
-            preprocessor=bundle.preprocessor,
-            temperature=manifest.temperature,
-            confidence_threshold=manifest.confidence_threshold,
-            out_of_scope_threshold=manifest.out_of_scope_threshold,
-            training={"rows": 3},
-        )
+        written = written_again(bundle, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [bundle.version]
         assert written.version == bundle.version
         assert written.manifest.training == {"rows": 3}
     rows = bundle.preprocessor.tokens(["my card was declined"])
     assert np.array_equal(written.classifier()(rows), bundle.classifier()(rows))
+
+
+def test_a_bundle_that_is_written_again_keeps_its_figures_and_a_damaged_one_is_mended(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    path = written_again(bundle, tmp_path).path
+    write_manifest(path, read_manifest(path).model_copy(update={"metrics": {"clear": {"accuracy": 0.5}}}))
+    assert written_again(bundle, tmp_path).manifest.metrics == {"clear": {"accuracy": 0.5}}
+    (path / "text.onnx").write_bytes(b"cut short")
+    mended = written_again(bundle, tmp_path)
+    assert mended.classifier().outputs == bundle.manifest.outputs
+    assert mended.manifest.metrics == {}
 
 
 def test_default_bundle_is_small_enough_to_commit(bundle: Bundle) -> None:

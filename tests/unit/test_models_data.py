@@ -27,6 +27,26 @@ def test_csv_texts_may_hold_newlines_commas_and_quotes(tmp_path: Path) -> None:
     ]
 
 
+def test_blanks_round_a_label_do_not_make_another_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "chats.csv", "text,product\nhi,loans\nho, loans \nhm, oos\n")
+    assert {example.product for example in load(path)} == {"loans", OUT_OF_SCOPE}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text,product\nhi, my card is gone,credit_card\n", "a.csv:2: more fields than the header has"),
+        ("a.csv", 'text,product\n"it"s gone",loans\n', "a.csv:2: not CSV"),
+        ("a.csv", 'text,product\n"two\nlines",loans\nhi,loans,more\n', "a.csv:4: more fields"),
+        ("a.csv", "text,product\nhi,  \n", "a.csv:2: no 'product'"),
+        ("a.tsv", "text\tproduct\n", r"a.tsv: expected a file that ends in .csv, .jsonl, .json"),
+    ],
+)
+def test_what_would_become_a_label_by_mistake_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(write(tmp_path, name, content))
+
+
 def test_two_columns_of_banking77(tmp_path: Path) -> None:
     path = write(tmp_path, "train.csv", "text,category\nWhere is my card?,card_arrival\n")
     assert load(path) == [Example("Where is my card?", "card_arrival")]

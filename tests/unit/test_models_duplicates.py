@@ -54,3 +54,9 @@ def test_chain_of_neighbours_is_one_cluster() -> None:
     chain = ["a b c d", "b c d e", "c d e f", "x y z"]
     assert list(similar_pairs(chain)) == [(0, 1), (1, 2)]
     assert clusters(chain) == [0, 0, 0, 3]
+
+
+def test_thousands_of_equal_messages_take_no_longer_than_one() -> None:
+    """In pairs they would be two hundred million."""
+    messages = ["hi", "my card is gone"] * 10_000
+    assert set(clusters(messages)) == {0, 1}

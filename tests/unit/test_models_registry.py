@@ -152,6 +152,12 @@ def test_concurrent_promotions_leave_a_valid_pointer(registry: Registry, bundle:
     assert sorted(path.name for path in registry.folder.iterdir()) == sorted([".lock", "production.json", *versions])
 
 
+def test_training_data_beside_the_bundles_is_no_name(registry: Registry) -> None:
+    before = registry.names()
+    (registry.folder / "clinc.json").write_text('{"train": [["hi", "greeting"]]}')
+    assert registry.names() == before
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 3, "history": []}', '{"version": "a"}'])
 def test_a_damaged_name_says_so(registry: Registry, content: str) -> None:
     (registry.folder / "production.json").write_text(content)

@@ -102,11 +102,11 @@ def test_command_trains_on_a_small_csv(csv: Path, first: str) -> None:
 
 
 def test_same_command_goes_on_from_finished_stages(csv: Path, first: str, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (csv.parent / "work").glob("*/*.pt")}
+    before = {path: path.stat().st_mtime_ns for path in (csv.parent / "work").glob("*.pt")}
     assert main(command(csv)) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert answer["version"] == first
-    assert {path: path.stat().st_mtime_ns for path in (csv.parent / "work").glob("*/*.pt")} == before
+    assert {path: path.stat().st_mtime_ns for path in (csv.parent / "work").glob("*.pt")} == before != {}
 
 
 def test_unlabelled_texts_that_come_later_make_stages_of_their_own(csv: Path, first: str) -> None:
@@ -133,6 +133,27 @@ def test_unknown_quantization_is_refused_before_anything_is_trained(csv: Path, t
     with pytest.raises(DataError, match="'int4': expected one of dynamic, static, fp16, none"):
         train(chats(30), recipe, tmp_path / "bundles", tmp_path / "work", csv)
     assert not list((tmp_path).rglob("*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ([Example("hm", "zebras"), Example("hi", PRODUCTS[0])], "no training row has: zebras"),
+        ([Example("hm", OUT_OF_SCOPE), Example("hi", PRODUCTS[0])], "no training row has: out_of_scope"),
+    ],
+)
+def test_validation_labels_that_training_lacks_are_refused_before_anything_is_trained(
+    csv: Path, tmp_path: Path, held: list[Example], message: str
+) -> None:
+    recipe = Recipe(encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher")
+    with pytest.raises(DataError, match=message):
+        train(chats(30), recipe, tmp_path, data=csv, validation=held)
+
+
+def test_validation_rows_without_a_product_are_refused_before_anything_is_trained(csv: Path, tmp_path: Path) -> None:
+    recipe = Recipe(encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher")
+    with pytest.raises(DataError, match="every validation row is out of scope"):
+        train([*chats(30), *strange_chats(9)], recipe, tmp_path, data=csv, validation=strange_chats(3))
 
 
 def test_given_validation_rows_take_no_share_of_the_others(csv: Path) -> None:
