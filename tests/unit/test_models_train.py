@@ -138,8 +138,8 @@ def test_unknown_quantization_is_refused_before_anything_is_trained(csv: Path, t
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ([Example("hm", "zebras"), Example("hi", PRODUCTS[0])], "no training row has: zebras"),
-        ([Example("hm", OUT_OF_SCOPE), Example("hi", PRODUCTS[0])], "no training row has: out_of_scope"),
+        ([Example("hm", "zebras"), Example("hi", NAMES[0])], "no training row has: zebras"),
+        ([Example("hm", OUT_OF_SCOPE), Example("hi", NAMES[0])], "no training row has: out_of_scope"),
     ],
 )
 def test_validation_labels_that_training_lacks_are_refused_before_anything_is_trained(
