@@ -11,12 +11,13 @@ from models.data import CORPUS, OUT_OF_SCOPE, load, split
 from models.duplicates import similar_pairs
 
 HOLDOUT = CORPUS / "holdout"
+OTHERS = CORPUS / "other_authors"
 TAXONOMY = json.loads(Path(__file__).with_name("taxonomy.json").read_text())
 TOPICS: dict[str, list[str]] = TAXONOMY["topics"]
 SCREENS: dict[str, str | None] = TAXONOMY["screens"]
 PRODUCTS = sorted(TOPICS)
 FILES = sorted(CORPUS.rglob("*.jsonl"))
-AMBIGUOUS = [CORPUS / "ambiguous.jsonl", HOLDOUT / "ambiguous.jsonl"]
+AMBIGUOUS = [folder / "ambiguous.jsonl" for folder in (CORPUS, HOLDOUT, OTHERS)]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def test_labels_screens_and_usage_exist(path: Path) -> None:
         assert min(example.product_usage_60d.values(), default=0) >= 0
 
 
-@pytest.mark.parametrize("path", AMBIGUOUS, ids=["training", "holdout"])
+@pytest.mark.parametrize("path", AMBIGUOUS, ids=["training", "holdout", "other authors"])
 def test_every_ambiguous_message_is_about_several_products_and_settled_by_its_context(path: Path) -> None:
     products = defaultdict(set)
     for example in load(path):
@@ -81,14 +82,16 @@ def test_no_near_duplicate_straddles_the_split() -> None:
     assert {e.product for e in parts.test} == {*PRODUCTS, OUT_OF_SCOPE}
 
 
-def test_holdout_shares_no_near_duplicate_with_training_rows() -> None:
-    training, held = ({e.text: None for e in load(folder)} for folder in (CORPUS, HOLDOUT))
+@pytest.mark.parametrize("folder", [HOLDOUT, OTHERS], ids=["holdout", "other authors"])
+def test_holdouts_share_no_near_duplicate_with_training_rows(folder: Path) -> None:
+    training, held = ({e.text: None for e in load(rows)} for rows in (CORPUS, folder))
     texts = [*training, *held]
     crossing = [(i, j) for i, j in similar_pairs(texts, 0.6) if i < len(training) <= j]
     assert [(texts[i], texts[j]) for i, j in crossing] == []
 
 
-def test_holdout_covers_every_product_and_what_lies_outside() -> None:
-    assert {e.product for e in load(HOLDOUT / "clear.jsonl")} == set(PRODUCTS)
-    assert {e.product for e in load(HOLDOUT / "ambiguous.jsonl")} == set(PRODUCTS)
-    assert {e.product for e in load(HOLDOUT / "out_of_scope.jsonl")} == {OUT_OF_SCOPE}
+@pytest.mark.parametrize("folder", [HOLDOUT, OTHERS], ids=["holdout", "other authors"])
+def test_holdouts_cover_every_product_and_what_lies_outside(folder: Path) -> None:
+    assert {e.product for e in load(folder / "clear.jsonl")} == set(PRODUCTS)
+    assert {e.product for e in load(folder / "ambiguous.jsonl")} == set(PRODUCTS)
+    assert {e.product for e in load(folder / "out_of_scope.jsonl")} == {OUT_OF_SCOPE}
