@@ -18,7 +18,6 @@ from models.context import Floats
 M = TypeVar("M")
 FEW_TOKENS = 96
 """Up to half a dozen short messages: some milliseconds for which the event loop may stand still."""
-
 PIECE = 4096
 """Characters tokenised at once: all of a batch of short messages. The worst text takes 30 ms for as many."""
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 FEW_TOKENS = 128
 """Half a dozen short messages: for more, a hop more hardly counts."""
 ENTRIES = 65_536
-PATIENCE_S = 1.5
+PATIENCE_S = 1.8
 """How long the cache may take, the inference of a full batch included: about as long as clients wait."""
 CACHE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a cache that hangs, since it then holds up one of the batches in flight."""
