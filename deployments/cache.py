@@ -20,8 +20,8 @@ from models.context import Floats
 Key = tuple[str, bytes]
 _ENTRY_OVERHEAD = 400
 """About what Python spends on a key, an array and their places, in bytes."""
-PATIENCE_S = 1.5
-"""How long an inference may take before the texts that wait for it fail: less than callers wait for the cache."""
+PATIENCE_S = 4.0
+"""After which an inference will never come: callers have given up long before, and the texts may be asked anew."""
 
 
 class CacheConfig(BaseModel):
