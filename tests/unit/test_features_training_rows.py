@@ -14,7 +14,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 rows = st.builds(
     TrainingRow,
     text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
-    product=names.filter(lambda name: name != "oos"),
+    product=names.map(str.strip).filter(lambda name: name not in ("", "oos")),
     recent_screens=st.lists(names, max_size=5),
     product_usage_60d=st.dictionaries(names, st.integers(1, 10**6), max_size=3),
     user_id=names,
