@@ -80,7 +80,10 @@ def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) 
     ) as process:
         wait_until_ready(process)
         metrics = f"http://127.0.0.1:{arguments[arguments.index('--metrics-port') + 1]}/metrics"
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
+        kept = httpx.Limits(
+            keepalive_expiry=None
+        )  # httpx may close an idle connection that another thread has just taken
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, limits=kept) as http:
             yield Service(http, metrics, redis_server, process, folder / "served")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 0

@@ -4,7 +4,6 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import psutil
 import pytest
 from redis import Redis
@@ -54,11 +53,11 @@ def test_a_killed_classifier_is_replaced(service: Service) -> None:
 @pytest.mark.parametrize("deployment", ["Preprocessor", "FeatureGatherer", "PredictionCache"])
 def test_answers_go_on_without_a_killed_stage(service: Service, deployment: str) -> None:
     """None fails or lacks its features, be its text new or known, its batch large or small; then the stage is back."""
-    kept = httpx.Limits(keepalive_expiry=None)  # httpx may close an idle connection that another thread has just taken
-    http = httpx.Client(base_url=service.http.base_url, timeout=service.http.timeout, limits=kept)
-    with http, ThreadPoolExecutor(40) as pool:
+    with ThreadPoolExecutor(40) as pool:
         asked = [
-            pool.submit(http.post, "/v1/predict", json={"user_id": f"u{i % 9}", "text": f"{deployment} {i % 99}"})
+            pool.submit(
+                service.http.post, "/v1/predict", json={"user_id": f"u{i % 9}", "text": f"{deployment} {i % 99}"}
+            )
             for i in range(400)
         ]
         _kill(deployment, service)
