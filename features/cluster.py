@@ -16,6 +16,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException
 
 
+@contextmanager
+def as_connection_errors() -> Generator[None]:
+    """Raise redis-py's errors of a cluster, which are no `RedisError`, as connection errors."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise RedisConnectionError(str(error)) from error
+
+
 class ClusterClient(RedisCluster):
     """Learns the nodes in a task of its own, and again after a call that failed or was given up.
 
@@ -53,11 +62,10 @@ class ClusterClient(RedisCluster):
     def watched(self) -> Generator[None]:
         """Learn the nodes anew before the next call if this one is not answered, or not in time."""
         try:
-            yield
-        except (*RedisCluster.ERRORS_ALLOW_RETRY, RedisClusterException, asyncio.CancelledError) as error:
+            with as_connection_errors():
+                yield
+        except (*RedisCluster.ERRORS_ALLOW_RETRY, asyncio.CancelledError):
             self._initialize = True
-            if isinstance(error, RedisClusterException):
-                raise RedisConnectionError(str(error)) from error
             raise
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import polars as pl
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException
 from redis.retry import Retry
 
+from features.cluster import as_connection_errors
 from features.partials import BUCKETS
 from features.snapshot import RUN_KEY, usage_key
 from features.store import StoreConfig
@@ -106,17 +105,17 @@ class UsageWriter:
     def _client(self) -> Iterator[Any]:
         one_server = self.redis_url.replace("+cluster://", "://", 1)
         client = Redis if one_server == self.redis_url else RedisCluster
-        try:
-            with client.from_url(
+        with (
+            as_connection_errors(),
+            client.from_url(
                 one_server,
                 socket_timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=True,
-            ) as redis:
-                yield redis
-        except RedisClusterException as error:  # which is no RedisError
-            raise RedisConnectionError(str(error)) from error
+            ) as redis,
+        ):
+            yield redis
 
     def _mark(self, run: str, bucket: int) -> str:
         """Says that a bucket was written; lives half as long as its values, so that a resumed run has fresh ones."""

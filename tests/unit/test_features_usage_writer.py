@@ -88,7 +88,8 @@ class TestWrite:
 
     def test_values_expire(self, writer: UsageWriter, server: Redis) -> None:
         writer.write(RUN, 0, frame({"u1": {"a": 1}}))
-        assert 990 < server.ttl(f"usage:{RUN}:u1") <= 1000
+        writer.publish(RUN)
+        assert all(990 < server.ttl(key) <= 1000 for key in (f"usage:{RUN}:u1", RUN_KEY))
 
     def test_nothing_shows_before_it_is_published(self, writer: UsageWriter) -> None:
         writer.write("before", 0, frame({"u1": {"a": 1}, "u2": {"a": 1}}))
@@ -118,6 +119,10 @@ class TestWrite:
         for attempt in (writer.ping, lambda: writer.begin(RUN), lambda: writer.publish(RUN)):
             with pytest.raises(RedisConnectionError):
                 attempt()
+
+    def test_a_cluster_that_is_not_there_is_the_same_error(self) -> None:
+        with pytest.raises(RedisConnectionError):
+            UsageWriter("redis+cluster://127.0.0.1:1/0").ping()
 
     def test_a_password_is_used_and_a_wrong_one_refused(self, tmp_path: Path) -> None:
         with RedisProcess(tmp_path, password="s3cret") as server:
