@@ -15,7 +15,7 @@ from deployments.bodies import decode
 from deployments.errors import ApiError
 from deployments.identifiers import new_identifier
 from deployments.protocol import FeedbackAccepted, FeedbackRequest, ScreenEventAccepted, ScreenEventRequest
-from features.schema import FEEDBACK_STREAM, MAX_AHEAD, ScreenEvent, rfc3339
+from features.schema import FEEDBACK_STREAM, MAX_AHEAD, ScreenEvent, rfc3339, undecodable
 from features.stream import publish
 
 T = TypeVar("T")
@@ -23,7 +23,6 @@ AT_ONCE = 64
 """Writes under way; others wait, since redis-py refuses more than 100 connections instead of sharing them."""
 FEEDBACK_KEPT = 1_000_000
 """Entries of the feedback stream, about 150 MB; older ones go."""
-_REPLACEMENT = "\ufffd"
 
 
 class Publisher:
@@ -44,13 +43,12 @@ class Publisher:
     async def screens(self, request: Request) -> Response:
         """`POST /v1/events/screens`"""
         body = await decode(request.scope, request.receive, self._screen)
-        for field in ("user_id", "screen", "event_id"):
-            if _REPLACEMENT in (getattr(body, field) or ""):
-                raise ApiError(422, "invalid_field", "holds U+FFFD, which stands for bytes that were lost", field)
         now = datetime.now(UTC)
         event = ScreenEvent(body.event_id or new_identifier(), body.user_id, body.screen, body.at or now)
         if event.at > now + MAX_AHEAD:
             raise ApiError(422, "invalid_field", "the moment lies in the future", "at")
+        if (field := undecodable(event.fields())) is not None:
+            raise ApiError(422, "invalid_field", "holds U+FFFD, which stands for bytes that were lost", field)
         try:
             stream_id = await self._in_turn(lambda: publish(self._redis, event))
         except (RedisError, OSError, TimeoutError) as error:

@@ -34,15 +34,19 @@ class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {"event_id": self.event_id, "user_id": self.user_id, "screen": self.screen, "at": at}
 
 
+def undecodable(fields: Mapping[str, str]) -> str | None:
+    """The first field that holds U+FFFD, which a decoder puts in the place of bytes that are no UTF-8."""
+    return next((name for name, value in fields.items() if _UNDECODABLE in value), None)
+
+
 def screen_event(fields: Mapping[str, str], now: datetime) -> ScreenEvent:
     """Parse a stream entry.
 
     Raises:
         ValueError: naming the field that is missing, unknown, ill-formed, or more than five minutes ahead.
     """
-    for name, value in fields.items():
-        if _UNDECODABLE in value:
-            raise ValueError(f"{name}: not UTF-8")
+    if (name := undecodable(fields)) is not None:
+        raise ValueError(f"{name}: not UTF-8")
     try:
         event = msgspec.convert(dict(fields), ScreenEvent)
     except msgspec.ValidationError as error:
