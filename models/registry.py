@@ -104,8 +104,7 @@ class Registry:
                 f"copy it to {home}"
             )
         while True:
-            pointer = self.folder / f"{name}.json"
-            present = _read(pointer).version if pointer.is_file() else None
+            present = self._pointer(name).version
             if not force and present not in (None, bundle.version):
                 self._refuse_worse(bundle, name, self.folder / str(present), tolerance, examples)
             if self._replace(name, present, bundle.version):
@@ -124,31 +123,34 @@ class Registry:
     def _replace(self, name: str, present: str | None, version: str) -> bool:
         """Point a name at a version, unless it no longer points at `present`; returns whether it now does."""
         with self._lock():
-            pointer = self.folder / f"{name}.json"
-            old = _read(pointer) if pointer.is_file() else Pointer(version=None, history=())
+            old = self._pointer(name)
             if old.version == version:
                 return True
             if old.version != present:
                 return False
             history = [v for v in [*old.history, present] if v][-_HISTORY:]
-            self._write(pointer, version, history)
+            self._write(name, version, history)
         return True
 
     def rollback(self, name: str = "production") -> str:
         """Point a name back at the version before; returns that version."""
         with self._lock():
-            pointer = self.folder / f"{name}.json"
-            if not pointer.is_file():
+            if not (self.folder / f"{name}.json").is_file():
                 raise BundleError(f"no name {name!r} in {self.folder}")
-            history = [*_read(pointer).history]
+            history = [*self._pointer(name).history]
             if not history:
                 raise BundleError(f"{name!r} has no version before the present one")
             version = Bundle(self.folder / history[-1]).version
-            self._write(pointer, version, history[:-1])
+            self._write(name, version, history[:-1])
         return version
 
-    def _write(self, pointer: Path, version: str, history: list[str]) -> None:
-        with replacing(pointer) as draft:
+    def _pointer(self, name: str) -> Pointer:
+        """Where a name points; one that is not there points nowhere."""
+        path = self.folder / f"{name}.json"
+        return _read(path) if path.is_file() else Pointer(version=None, history=())
+
+    def _write(self, name: str, version: str, history: list[str]) -> None:
+        with replacing(self.folder / f"{name}.json") as draft:
             draft.write_text(json.dumps({"version": version, "history": history}) + "\n")
 
     @contextmanager

@@ -50,7 +50,8 @@ def points(sections: Mapping[str, str]) -> list[tuple[str, str, float, float]]:
         for line in text.splitlines():
             cells = line.strip("| ").split(" | ")
             name = _NAMES.get(cells[0])
-            timed = name is not None and len(cells) > _ACCURACY and "-" not in (cells[_MILLISECONDS], cells[_ACCURACY])
-            if timed and name is not None and name not in COMPARISONS:
+            if name is None or name in COMPARISONS or len(cells) <= _ACCURACY:
+                continue
+            if "-" not in (cells[_MILLISECONDS], cells[_ACCURACY]):
                 found.append((name, run, float(cells[_ACCURACY]), float(cells[_MILLISECONDS])))
     return found

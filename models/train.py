@@ -54,7 +54,6 @@ def train(
         raise DataError(f"quantization {recipe.quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
     names, width = labels(examples), outputs(examples)
     require_known(parts, names, width)
-    libraries = library_versions()
     texts = Texts(
         *text_targets(parts.train, names, width), *text_targets(parts.validation, names, width), tuple(unlabelled)
     )
@@ -73,8 +72,7 @@ def train(
         labels=names, out_of_scope=width > len(names), preprocessor=compressed.preprocessor,
         temperature=fitted.temperature, confidence_threshold=fitted.confidence_threshold,
         out_of_scope_threshold=fitted.out_of_scope_threshold,
-        training=provenance(examples, recipe, data, sum(stages.seconds().values()), fitted.calibration)
-        | {"libraries": libraries},
+        training=provenance(examples, recipe, data, sum(stages.seconds().values()), fitted.calibration),
     )  # fmt: skip
     bundle = with_metrics(bundle, sets := test_sets(parts, data))
     joint = {}
@@ -114,6 +112,7 @@ def provenance(
         "recipe": asdict(told),
         "seconds": round(seconds),
         "calibration": calibration,
+        "libraries": library_versions(),
     }
 
 

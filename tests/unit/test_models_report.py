@@ -117,6 +117,12 @@ def test_points_are_the_timed_networks_that_may_be_served(record: dict[str, Any]
     assert points(write_report(tmp_path / "runs", page)) == wanted
 
 
+def test_a_network_without_an_accuracy_is_no_point(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    bare = record | {"networks": {name: kept | {"sets": {}} for name, kept in record["networks"].items()}}
+    store(tmp_path / "runs" / "tiny.json", "tiny", bare, "cpu", timed("teacher", "int8"))
+    assert points(write_report(tmp_path / "runs", page)) == []
+
+
 def test_runs_that_only_the_page_knows_stay(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
     for name in ("a", "c"):
         store(tmp_path / "runs" / f"{name}.json", name, record, "cpu", timed("int8"))
