@@ -12,7 +12,7 @@ import polars as pl
 from features.labelled import OUT_OF_SCOPE, Labelled, read_labelled
 from features.preprocess import ContextInput, Ids, Preprocessor
 from features.served_log import served_rows
-from features.shifts import Shift, screen_shift, shift_of_names, shift_of_numbers, usage_shifts
+from features.shifts import Shift, screen_shift, share_shift, shift_of_names, shift_of_numbers, usage_shifts
 
 _COLUMNS = (
     "answered_at",
@@ -43,6 +43,8 @@ class Drift:
     """Share of the requests that went to the general queue."""
     degraded_rate: float
     """Share of the requests that were answered without features."""
+    feature_rates: dict[str, float]
+    """Share of the requests that have screens, and usage, and of the training rows; those degraded have none."""
     out_of_range: dict[str, int]
     """Requests with a value that no training row has: longer or shorter, more uses, another screen or product."""
     other_preprocessing: int
@@ -55,6 +57,7 @@ class Drift:
             "training_unknown_token_rate": self.training_unknown_token_rate,
             "abstention_rate": self.abstention_rate,
             "degraded_rate": self.degraded_rate,
+            **self.feature_rates,
         }
 
     def summary(self) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def drift(log: Path, data: Path, preprocessor: Preprocessor, last_days: int | No
     lengths = np.array([len(row) for row in ids])
     contexts = [preprocessor.context(row.screens, row.usage) for row in training]
     read = [_context(row, preprocessor) for row in known.iter_rows(named=True)]
+    before, now = _having(contexts), _having(read)
     products = Counter(row.label for row in training if row.label != OUT_OF_SCOPE)
     answers = Counter(served["product"].to_list())
     screens, strange_screens = screen_shift(contexts, read)
@@ -104,11 +108,17 @@ def drift(log: Path, data: Path, preprocessor: Preprocessor, last_days: int | No
             shift_of_names("product", products, answers),
             screens,
             *usage,
+            *(share_shift(name, (before[name], len(training)), (now[name], served.height)) for name in now),
         ],
         unknown_token_rate=_rate(same["unknown_tokens"].to_numpy().sum(), tokens.sum()),
         training_unknown_token_rate=_rate(_count_unknown(ids, preprocessor), lengths.sum()),
         abstention_rate=served.filter(pl.col("action") == "general_queue").height / served.height,
         degraded_rate=(served.height - known.height) / served.height,
+        feature_rates={
+            f"{prefix}{name}_rate": having[name] / rows
+            for name in now
+            for prefix, having, rows in (("", now, served.height), ("training_", before, len(training)))
+        },
         out_of_range={
             "tokens": int(((tokens < lengths.min()) | (tokens > lengths.max())).sum()),
             "product": sum(count for name, count in answers.items() if name not in products),
@@ -127,6 +137,13 @@ def _tokens(rows: Sequence[Labelled], preprocessor: Preprocessor) -> list[Ids]:
 def _context(row: Mapping[str, Any], preprocessor: Preprocessor) -> ContextInput:
     usage = {pair["product"]: pair["uses"] for pair in row["product_usage_60d"]}
     return preprocessor.context(row["recent_screens"], usage)
+
+
+def _having(contexts: Sequence[ContextInput]) -> dict[str, int]:
+    return {
+        "with_screens": sum(bool(context.recent_screens) for context in contexts),
+        "with_usage": sum(bool(context.product_usage_60d) for context in contexts),
+    }
 
 
 def _count_unknown(ids: Sequence[Ids], preprocessor: Preprocessor) -> int:

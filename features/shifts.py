@@ -13,7 +13,7 @@ from features.psi import Numbers, by_chance, edges, histogram, psi, reading
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How far one feature has moved, between rows that have it."""
+    """How far one feature has moved, between rows that have it; or how far the share of rows that have it."""
 
     feature: str
     psi: float | None
@@ -55,6 +55,16 @@ def shift_of_names(
     expected = np.array([*(training[name] for name in names), 0], np.float64)
     actual = np.array([*(served.get(name, 0) for name in names), others], np.float64)
     return shift(feature, expected, actual, *(rows or (int(expected.sum()), int(actual.sum()))))
+
+
+def share_shift(feature: str, training: tuple[int, int], served: tuple[int, int]) -> Shift:
+    """Between the shares of rows that have a feature at all; not compared where no training row has it.
+
+    Args:
+        training, served: how many rows have it, and how many there are.
+    """
+    expected, actual = (np.array([having, rows - having], np.float64) for having, rows in (training, served))
+    return shift(feature, expected if training[0] else np.zeros(2), actual, training[1], served[1])
 
 
 def screen_shift(training: Sequence[ContextInput], served: Sequence[ContextInput]) -> tuple[Shift, int]:

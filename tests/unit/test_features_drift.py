@@ -79,6 +79,8 @@ class TestShifts:
         "product_usage_60d:loans",
         "product_usage_60d:security",
         "product_usage_60d:transfers",
+        "with_screens",
+        "with_usage",
     )
 
     def test_a_log_like_the_training_data_is_stable(self, compare: Compare) -> None:
@@ -94,7 +96,9 @@ class TestShifts:
             ({"text": "hi there"}, ["tokens"]),
             ({"product": "loans"}, ["product"]),
             ({"recent_screens": ["security_pin", "security_pin"]}, ["recent_screens"]),
-            ({"product_usage_60d": {"loans": 12, "security": 6, "transfers": 3}}, list(features[3:])),
+            ({"product_usage_60d": {"loans": 12, "security": 6, "transfers": 3}}, list(features[3:6])),
+            ({"recent_screens": []}, ["with_screens"]),
+            ({"product_usage_60d": {}}, ["with_usage"]),
         ],
     )
     def test_a_planted_one_is_named(self, compare: Compare, fixed: dict[str, Any], shifted: list[str]) -> None:
@@ -107,8 +111,39 @@ class TestShifts:
 
     def test_of_no_rows_are_told(self, compare: Compare) -> None:
         found = compare([served(i, recent_screens=[], product_usage_60d={}) for i in range(300)])
-        assert {name for name, said in readings(found).items() if said == "no rows"} == set(self.features[2:])
+        assert {name for name, said in readings(found).items() if said == "no rows"} == set(self.features[2:6])
         assert found.summary()["psi"]["recent_screens"] is None
+
+    @pytest.mark.parametrize(
+        ("fixed", "missing"),
+        [
+            ({"recent_screens": []}, ["with_screens"]),
+            ({"product_usage_60d": []}, ["with_usage"]),
+            ({"degraded": ["recent_screens", "product_usage_60d"]}, ["with_screens", "with_usage"]),
+        ],
+    )
+    def test_a_feature_that_no_request_has_any_more_is_a_large_one(
+        self, compare: Compare, tmp_path: Path, fixed: Row, missing: list[str]
+    ) -> None:
+        found = compare([served(i) | fixed for i in range(1500)])
+        summary = found.summary()
+        assert summary["shifted"] == missing
+        write_metrics(tmp_path / "drift.prom", found, 0)
+        table, metrics = "\n".join(drift_table(found)), (tmp_path / "drift.prom").read_text()
+        for name in missing:
+            assert readings(found)[name] == "large shift"
+            assert (summary[f"{name}_rate"], summary[f"training_{name}_rate"] > 0.7) == (0, True)
+            assert re.search(rf"^{name} .*large shift +2,050 +1,500$", table, re.MULTILINE)
+            assert f"{name.replace('_', ' ')} rate ".ljust(40) + "   0.00%" in table
+            assert float(metrics.partition(f'switchboard_drift_psi{{feature="{name}"}} ')[2].split()[0]) > 1
+            assert f"switchboard_drift_{name}_rate 0.0\n" in metrics
+
+    def test_a_feature_that_training_never_had_is_not_compared(self, tmp_path: Path) -> None:
+        data = tmp_path / "data.csv"
+        data.write_text("text,category\nmy card was declined,security\n")
+        found = drift(write_log(tmp_path / "log", [served(i) for i in range(300)]), data, PREPROCESSOR)
+        assert {readings(found)[name] for name in ("with_screens", "with_usage")} == {"no rows"}
+        assert found.out_of_range["recent_screens"] > 200
 
     def test_screens_are_compared_as_the_model_sees_them(self, compare: Compare) -> None:
         rows = [served(i) for i in range(1500)]
