@@ -29,15 +29,14 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 
     Raises:
         ConnectionError: no cluster answers at the address.
+        ChildProcessError: Ray did not start, as on a machine that is too busy.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address:
-        ray.init(address, runtime_env={"env_vars": _ONE_THREAD}, **quiet)
-    else:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        os.environ.update(_ONE_THREAD)  # workers inherit it, and so need no environment of their own
-        ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
+    try:
+        _start(address, cpus)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # Ray has no narrower type for it
+        raise ChildProcessError(f"Ray did not start: {[*str(error).splitlines(), ''][0]}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
@@ -48,6 +47,17 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()  # Ray does not wait for its processes, which Python would complain of some time later
+
+
+def _start(address: str | None, cpus: int | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        ray.init(address, runtime_env={"env_vars": _ONE_THREAD}, **quiet)
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.update(_ONE_THREAD)  # workers inherit it, and so need no environment of their own
+        ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
 
 
 def map_items(
