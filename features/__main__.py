@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 
+from pydantic import ValidationError
 from redis.exceptions import RedisError, ResponseError
 
 from features import demo
-from features.batch_commands import MissingExtra, add_commands
-from features.store import FeatureStore, StoreConfig, connect
+from features.batch_commands import MissingExtra, add_commands, store_of, store_options
+from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 
 
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         return _failed(f"Redis refused a command: {error}")
     except (RedisError, TimeoutError) as error:
         return _failed(f"Redis does not answer: {error}")
+    except ValidationError as error:
+        return _failed("; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in error.errors()))
     except (ValueError, OSError, MissingExtra) as error:
         return _failed(str(error))
     return 0
@@ -39,7 +42,7 @@ def _failed(reason: str) -> int:
 async def _ingest(arguments: argparse.Namespace) -> None:
     config = IngesterConfig(batch=arguments.batch)
     redis = connect(arguments.redis_url, config.block_ms / 1000 + 2)
-    ingester = ScreenIngester(redis, FeatureStore(redis, StoreConfig()), config)
+    ingester = ScreenIngester(redis, FeatureStore(redis, store_of(arguments)), config)
     task = asyncio.ensure_future(ingester.run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     ingest = commands.add_parser("ingest", help="screen events from the stream into the feature store")
     ingest.set_defaults(run=_ingest)
     ingest.add_argument("--batch", type=int, default=500, help="entries read at once")
+    store_options(ingest)
     seed = commands.add_parser("seed", help="made-up product usage for users u1, u2, …")
     seed.set_defaults(run=_seed)
     seed.add_argument("--users", type=int, default=300)

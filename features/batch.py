@@ -61,6 +61,20 @@ def window_of(run: str) -> Window | None:
     return Window(date.fromisoformat(match[1]), int(match[2])) if match else None
 
 
+class OlderRun(ValueError):
+    """Readers see the run of a later day; the message names both."""
+
+
+def refuse_older(window: Window, present: str | None) -> None:
+    """Raise `OlderRun` if the run that readers see is of a later day than a window; other runs have no day."""
+    newer = window_of(present or "")
+    if newer and newer.as_of > window.as_of:
+        raise OlderRun(
+            f"readers see {present}, which is newer than a run as of {window.as_of}: "
+            "--allow-older publishes the older one nevertheless"
+        )
+
+
 def materialize(
     events: Path,
     window: Window,
@@ -68,6 +82,7 @@ def materialize(
     partials: Partials | None = None,
     *,
     publish: bool = True,
+    allow_older: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Aggregate the window and write it; Ray must have been started.
@@ -76,6 +91,7 @@ def materialize(
         events: the usage log, day-partitioned Parquet: event_id, user_id, product, at.
         partials: where daily aggregates are kept; default: beside the log, `<log>.partials`.
         publish: whether readers shall see the run.
+        allow_older: whether they shall see it even if they see that of a later day.
 
     Returns:
         The run, and counts: days read and reused, events, malformed and duplicate rows, users, buckets that a killed
@@ -83,6 +99,7 @@ def materialize(
 
     Raises:
         LogError: the log has no day of the window, a file is damaged, or a column does not fit.
+        OlderRun: readers see the run of a later day, by now. What was written expires.
         redis.RedisError: Redis does not take the values; nothing is visible then.
     """
     partials = partials or partials_of(events)
@@ -93,7 +110,10 @@ def materialize(
     done = writer.begin(run)
     users = _write_buckets(partials, made, run, done, writer, progress)
     if publish:
-        writer.publish(run)
+        if allow_older:
+            writer.publish(run)
+        else:
+            writer.publish(run, lambda present: refuse_older(window, present))
     finished = time.perf_counter()
     malformed = sum(partial.malformed for partial in made)
     return {

@@ -62,7 +62,7 @@ def bench(
         LogError: the log has less than two days, or cannot be read.
         redis.RedisError: Redis does not take the values.
     """
-    UsageWriter(redis_url).ping()
+    UsageWriter(redis_url).present()
     os.environ.update(RAY_worker_niceness="0")  # by default workers yield to plain polars, and to Redis
     started = time.perf_counter()
     with session(cpus=cpus):

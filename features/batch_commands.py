@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from features.store import StoreConfig
+
 if TYPE_CHECKING:
     from features.partials import Partials
 
@@ -34,6 +36,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     partials_option(materialize)
     materialize.add_argument("--ttl-days", type=positive, default=3, help="how long the values live in Redis")
     materialize.add_argument("--no-publish", action="store_true", help="write the run, but do not show it to readers")
+    materialize.add_argument("--allow-older", action="store_true", help="show it even where readers see a newer one")
     ray_options(materialize)
     redis_url(materialize)
 
@@ -64,6 +67,18 @@ def partials_of(arguments: argparse.Namespace) -> "Partials | None":
     return Partials(arguments.partials) if arguments.partials else None
 
 
+def store_options(command: argparse.ArgumentParser) -> None:
+    """The store's limits for screens, which the service and the ingesters have too."""
+    for option, default in StoreConfig().model_dump(include={"max_screens", "screen_window_s"}).items():
+        name = option.replace("_", "-")
+        command.add_argument(f"--{name}", type=positive, default=default, help=f"`store.{option}` of the service")
+
+
+def store_of(arguments: argparse.Namespace) -> StoreConfig:
+    """The store's limits that were asked for."""
+    return StoreConfig(max_screens=arguments.max_screens, screen_window_s=arguments.screen_window_s)
+
+
 def ray_options(command: argparse.ArgumentParser) -> None:
     """Where Ray runs."""
     command.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
@@ -72,18 +87,19 @@ def ray_options(command: argparse.ArgumentParser) -> None:
 
 def _materialize(arguments: argparse.Namespace) -> None:
     require_extra()
-    from features.batch import Window, materialize
+    from features.batch import Window, materialize, refuse_older
     from features.event_log import day_files
     from features.ray_session import session
     from features.usage_writer import UsageWriter
 
     writer = UsageWriter(arguments.redis_url, arguments.ttl_days * 86_400)
     day_files(arguments.events)
-    writer.ping()
-    window = Window(arguments.as_of, arguments.window_days)
+    window, present = Window(arguments.as_of, arguments.window_days), writer.present()
+    options = {"publish": not arguments.no_publish, "allow_older": arguments.allow_older}
+    if options["publish"] and not options["allow_older"]:
+        refuse_older(window, present)
     with session(arguments.ray_address, arguments.cpus):
-        publish = not arguments.no_publish
-        summary = materialize(arguments.events, window, writer, partials_of(arguments), publish=publish)
+        summary = materialize(arguments.events, window, writer, partials_of(arguments), **options)
     if summary["days_missing"]:
         print(f"notice: the log lacks {summary['days_missing']} of {window.days} days", file=sys.stderr)
     show(summary)

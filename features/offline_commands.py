@@ -9,7 +9,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.batch_commands import partials_of, partials_option, positive, ray_options, require_extra, show
+from features.batch_commands import (
+    partials_of,
+    partials_option,
+    positive,
+    ray_options,
+    require_extra,
+    show,
+    store_of,
+    store_options,
+)
 
 if TYPE_CHECKING:
     from features.skew import Report
@@ -60,6 +69,7 @@ def _logs(command: argparse.ArgumentParser, required: bool) -> None:
     command.add_argument("--events", type=Path, required=required, help="usage log: Parquet under day=YYYY-MM-DD/")
     command.add_argument("--screens", type=Path, required=required, help="screen log: Parquet under day=YYYY-MM-DD/")
     partials_option(command)
+    store_options(command)
 
 
 def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
@@ -81,9 +91,14 @@ def _training_set(arguments: argparse.Namespace) -> None:
     day_files(arguments.events)
     preprocessor = bundled_preprocessor(arguments.bundle)
     logs = (arguments.chats, arguments.events, arguments.screens)
-    options = {"run_delay": timedelta(hours=arguments.run_delay_hours), "window_days": arguments.window_days}
+    options: dict[str, Any] = {
+        "run_delay": timedelta(hours=arguments.run_delay_hours),
+        "window_days": arguments.window_days,
+        "partials": partials_of(arguments),
+        "config": store_of(arguments),
+    }
     with session(arguments.ray_address, arguments.cpus):
-        show(training_set(*logs, arguments.out, preprocessor, partials=partials_of(arguments), **options))
+        show(training_set(*logs, arguments.out, preprocessor, **options))
 
 
 def _feedback_set(arguments: argparse.Namespace) -> None:
@@ -120,6 +135,7 @@ def _skew(arguments: argparse.Namespace) -> None:
             examples=arguments.examples,
             sample=arguments.sample,
             partials=partials_of(arguments),
+            config=store_of(arguments),
         )
     conclude(report)
 

@@ -41,6 +41,11 @@ class Partial:
     """Of the aggregated content, in any order."""
 
 
+def within(made: Iterable[Partial], first: date, last: date) -> list[Partial]:
+    """Those of the days from `first` to `last`, both included."""
+    return [partial for partial in made if str(first) <= partial.day <= str(last)]
+
+
 def bucket(user_id: pl.Expr, buckets: int = BUCKETS) -> pl.Expr:
     """The bucket of a user: the same in every process with the same version of polars."""
     return (user_id.hash(0) % buckets).cast(pl.UInt16)
@@ -110,17 +115,17 @@ class Partials:
             raise LogError(f"{path}: damaged ({error}): delete it and run again") from None
         raise LogError(f"{path}: was replaced, since the day's events changed meanwhile: run again")
 
-    def read(self, number: int, days: Iterable[date]) -> pl.DataFrame:
-        """One bucket of some days: user_id, product (categorical), uses, day. Days without a partial have no rows."""
-        batches, made = [], []
-        for day in days:
-            if self.path(day).exists():
-                with pa.memory_map(str(self.path(day))) as file, pa.ipc.open_file(file) as reader:
-                    batches.append(reader.get_batch(number).replace_schema_metadata(None))
-                made.append(day)
+    def read(self, number: int, made: Sequence[Partial]) -> pl.DataFrame:
+        """One bucket of some days: user_id, product (categorical), uses, day.
+
+        Raises:
+            LogError: a partial has another content by now, or is damaged.
+        """
+        batches = [self.batch(number, partial.day, partial.digest) for partial in made]
         frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, SCHEMA)))
+        days = np.array([partial.day for partial in made], "datetime64[D]")
         rows = [batch.num_rows for batch in batches]
-        return frame.with_columns(pl.Series("day", np.repeat(np.array(made, "datetime64[D]"), rows), pl.Date))
+        return frame.with_columns(pl.Series("day", np.repeat(days, rows), pl.Date))
 
     def _set_aside(self, day: date, rejected: pl.DataFrame) -> None:
         target = self.quarantine(day)

@@ -7,7 +7,7 @@ Ray Data maps over days and over buckets, polars works on each; nothing is shuff
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 import ray
 
-from features.event_log import dates, day_files
-from features.partials import BUCKETS, Partials, bucket
+from features.event_log import day_files
+from features.partials import BUCKETS, Partial, Partials, bucket, within
 from features.ray_session import map_items
 from features.screen_history import recent_screens, screens_around
 from features.store import StoreConfig
@@ -48,15 +48,21 @@ def screens_at(
     return {row: screens for frame in found for row, screens in frame.iter_rows()}
 
 
-def usage_at(readings: pl.DataFrame, partials: Partials, *, progress: bool = True) -> dict[int, dict[str, int]]:
+def usage_at(
+    readings: pl.DataFrame, partials: Partials, made: Sequence[Partial], *, progress: bool = True
+) -> dict[int, dict[str, int]]:
     """The product usage that each reading finds; Ray must have been started.
 
     Args:
         readings: row (unique integers), user_id, and the window of the run that was read: as_of, days.
-        partials: with the partials of every day of these windows, as `batch.aggregate_days` makes them.
+        made: the partials of the days that count, as `batch.aggregate_days` gives them for `materialize` too. Others
+            that lie in the folder, of days that the log no longer has, do not count.
 
     Returns:
         By row; rows without uses are left out.
+
+    Raises:
+        LogError: a partial has another content by now, or is damaged.
     """
     windows = readings.select("user_id", "as_of", "days").unique()
     parts = windows.with_columns(bucket(pl.col("user_id"), BUCKETS).alias("bucket")).partition_by(
@@ -64,7 +70,7 @@ def usage_at(readings: pl.DataFrame, partials: Partials, *, progress: bool = Tru
     )
 
     def kernel(number: int, part: pl.DataFrame) -> pl.DataFrame:
-        uses = uses_before(part, partials.read(number, _days_of(part)))
+        uses = uses_before(part, partials.read(number, within(made, *_days_of(part))))
         return uses.group_by("user_id", "as_of", "days").agg(pl.col("product").cast(pl.String), "uses")
 
     numbered = {int(number): part for (number,), part in parts.items()}
@@ -123,9 +129,10 @@ def _total_before(pairs: pl.DataFrame, sums: pl.DataFrame, day: pl.Expr, name: s
     return joined.drop("end", "day").rename({"total": name}).with_columns(pl.col(name).fill_null(0))
 
 
-def _days_of(windows: pl.DataFrame) -> list[date]:
+def _days_of(windows: pl.DataFrame) -> tuple[date, date]:
+    """The first and the last day of all windows."""
     first = pl.col("as_of") - _days("days")
-    return dates(*windows.select(first=first.min(), last=pl.col("as_of").max() - timedelta(days=1)).row(0))
+    return windows.select(first=first.min(), last=pl.col("as_of").max() - timedelta(days=1)).row(0)
 
 
 def _days(column: str) -> pl.Expr:

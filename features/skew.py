@@ -16,7 +16,7 @@ import polars as pl
 from tqdm import tqdm
 
 from features.batch import Window, aggregate_days, partials_of, run_id, window_of
-from features.partials import Partial, Partials
+from features.partials import Partials, within
 from features.point_in_time import MOMENT, usage_at
 from features.preprocess import Preprocessor
 from features.screen_skew import differing_screens
@@ -164,7 +164,7 @@ def _usage(
         return usage, []
     windows = runs.values()
     last, first = max(window.as_of for window in windows), min(window.first for window in windows)
-    days, _ = aggregate_days(events, Window(last, (last - first).days), partials, progress)
+    made, _ = aggregate_days(events, Window(last, (last - first).days), partials, progress)
     as_of = {run: window.as_of for run, window in runs.items()}
     length = {run: window.days for run, window in runs.items()}
     readings = served.filter(pl.col("usage_run").is_in(list(runs))).select(
@@ -173,12 +173,9 @@ def _usage(
         as_of=pl.col("usage_run").replace_strict(as_of, return_dtype=pl.Date),
         days=pl.col("usage_run").replace_strict(length, return_dtype=pl.Int64),
     )
-    usage |= {row: {} for row in readings["row"]} | usage_at(readings, partials, progress=progress)
-    return usage, [run for run, window in runs.items() if run_id(window, _within(window, days)) != run]
-
-
-def _within(window: Window, days: Sequence[Partial]) -> list[Partial]:
-    return [partial for partial in days if str(window.first) <= partial.day <= str(window.last)]
+    usage |= {row: {} for row in readings["row"]} | usage_at(readings, partials, made, progress=progress)
+    changed = [run for run, window in runs.items() if run_id(window, within(made, window.first, window.last)) != run]
+    return usage, changed
 
 
 def _preprocessed(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Preprocessor]) -> list[dict[str, Any]]:

@@ -38,7 +38,8 @@ class StoreConfig(BaseModel):
     screen_window_s: int = Field(default=1800, ge=1)
     """Screens older than this are no longer recent; a user's set expires five minutes later."""
     usage_ttl_s: int = Field(default=3 * 86400, ge=60)
-    """How long the hashes of a usage run live."""
+    """How long usage lives that is written through a `FeatureStore`; readers have no use for it, and `materialize`
+    has `--ttl-days`."""
 
 
 def connect(url: str, timeout_s: float, **options: Any) -> Redis:

@@ -14,6 +14,7 @@ from features.partials import Partials
 from features.point_in_time import MOMENT, screens_at, usage_at
 from features.preprocess import Preprocessor
 from features.schema import rfc3339
+from features.store import StoreConfig
 from features.training_rows import TrainingRow, write_rows
 
 RUN_DELAY = timedelta(hours=3)
@@ -30,6 +31,7 @@ def training_set(
     run_delay: timedelta = RUN_DELAY,
     window_days: int = 60,
     partials: Partials | None = None,
+    config: StoreConfig | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Join chats with the features as of their moments, and write them; Ray must have been started.
@@ -42,6 +44,7 @@ def training_set(
         preprocessor: normalises the features, as it does in serving.
         run_delay: how long after a day began the run that knows the day before is there.
         partials: where daily aggregates are kept; default: beside the log, `<log>.partials`.
+        config: the store's limits where the model will serve.
 
     Returns:
         Counts: rows, of these with screens and with usage; days of usage read, missing; malformed rows of the log.
@@ -57,8 +60,8 @@ def training_set(
     runs = sorted(set(readings["as_of"]))
     window = Window(runs[-1], (runs[-1] - runs[0]).days + window_days)
     days, reused = aggregate_days(events, window, partials, progress)
-    seen = screens_at(readings, screens, progress=progress)
-    used = usage_at(readings, partials, progress=progress)
+    seen = screens_at(readings, screens, config, progress=progress)
+    used = usage_at(readings, partials, days, progress=progress)
     rows = write_rows(out, _rows(messages, seen, used, preprocessor))
     return {
         "out": str(out),

@@ -4,7 +4,7 @@ Redis calls this mass insertion; it costs a fraction of packing each command in 
 every key may live elsewhere, is written through the client's own pipeline instead.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,8 @@ from features.snapshot import RUN_KEY, usage_key
 from features.store import StoreConfig
 
 TIMEOUT_S = 10.0
+Check = Callable[[str | None], None]
+"""Takes the run that readers see, and raises if another must not replace it."""
 _USERS_AT_ONCE = 5_000
 
 
@@ -35,10 +37,11 @@ class UsageWriter:
     redis_url: str
     ttl_s: int = StoreConfig().usage_ttl_s
 
-    def ping(self) -> None:
-        """Fail now rather than after the aggregation, if the server does not answer."""
+    def present(self) -> str | None:
+        """The run that readers see."""
         with self._client() as redis:
-            redis.ping()
+            run: str | None = redis.get(RUN_KEY)
+        return run
 
     def begin(self, run: str) -> dict[int, int]:
         """What a killed attempt at the same run has written: its buckets, and the number of users of each.
@@ -68,10 +71,20 @@ class UsageWriter:
             redis.set(self._mark(run, bucket), users, ex=max(1, self.ttl_s // 2))
         return users
 
-    def publish(self, run: str) -> None:
-        """Make a run the one that readers see, atomically; it expires with its values."""
+    def publish(self, run: str, check: Check = lambda present: None) -> None:
+        """Make a run the one that readers see, atomically; it expires with its values.
+
+        Args:
+            check: is given the run that would be replaced; what it raises is raised here, and nothing has changed.
+        """
+
+        def flip(pipe: Any) -> None:
+            check(pipe.get(RUN_KEY))
+            pipe.multi()
+            pipe.set(RUN_KEY, run, ex=self.ttl_s)
+
         with self._client() as redis:
-            redis.set(RUN_KEY, run, ex=self.ttl_s)
+            redis.transaction(flip, RUN_KEY)
             for bucket in range(BUCKETS):
                 redis.delete(self._mark(run, bucket))
 

@@ -65,5 +65,5 @@ def as_dict(frames: Iterable[pl.DataFrame]) -> Uses:
     return found
 
 
-def all_buckets(partials: Partials, day: date) -> Uses:
-    return as_dict(partials.read(number, [day]) for number in range(BUCKETS))
+def all_buckets(partials: Partials, *made: Partial) -> Uses:
+    return as_dict(partials.read(number, made) for number in range(BUCKETS))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from local_redis import LocalRedis
 from redis import Redis
 
-from features.batch import Window, run_id, window_of
+from features.batch import OlderRun, Window, refuse_older, run_id, window_of
 from features.partials import BUCKETS, Partial, Partials
 from features.usage_writer import UsageWriter
 from features.window_sums import window_sums
@@ -55,6 +55,19 @@ class TestRunId:
     @pytest.mark.parametrize("run", ["demo", "", "2026-11-25-60d-0123abc", "2026-11-25-60d-0123abcde", "2026-11-25"])
     def test_other_runs_have_no_window(self, run: str) -> None:
         assert window_of(run) is None
+
+
+class TestOlder:
+    @pytest.mark.parametrize("present", ["2026-11-26-60d-0123abcd", "2027-01-01-1d-0123abcd"])
+    def test_a_window_is_older_than_a_run_of_a_later_day(self, present: str) -> None:
+        with pytest.raises(OlderRun, match=rf"{present}, .* as of {AS_OF}: .*--allow-older"):
+            refuse_older(Window(AS_OF), present)
+
+    @pytest.mark.parametrize(
+        "present", [None, "", "demo", "2026-11-25-60d-0123abcd", "2026-11-25-30d-89abcdef", "2026-11-24-60d-0123abcd"]
+    )
+    def test_and_not_than_one_of_the_same_day_or_of_no_day(self, present: str | None) -> None:
+        refuse_older(Window(AS_OF), present)
 
 
 class TestPipeline:

@@ -1,11 +1,24 @@
 """`python -m features`: one JSON line at the end, one line of error."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Any
 
 import pytest
 from local_redis import LocalRedis
+from redis import Redis
 
 from features.__main__ import main
+from features.schema import SCREEN_STREAM, ScreenEvent
+from features.screens import key
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.usefixtures("redis")
@@ -20,6 +33,32 @@ def test_a_store_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixture[
     assert output.out == ""
     assert output.err.startswith("error: Redis does not answer")
     assert output.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("redis")
+def test_ingest_keeps_what_it_is_told_to(redis_server: LocalRedis) -> None:
+    command = [sys.executable, "-m", "features", "ingest", "--redis-url", redis_server.url]
+    limits = ["--max-screens", "2", "--screen-window-s", "60"]
+    with Redis.from_url(redis_server.url) as client:
+        for number in range(3):
+            event: dict[Any, Any] = ScreenEvent(f"e{number}", "ana", "home", datetime.now(UTC)).fields()
+            client.xadd(SCREEN_STREAM, event)
+        with subprocess.Popen([*command, *limits], cwd=ROOT, stdout=DEVNULL) as process:
+            try:
+                while process.poll() is None and not client.exists(key("ana")):
+                    time.sleep(0.01)
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=20)
+            finally:
+                process.kill()
+        assert (client.zcard(key("ana")), 300 < client.ttl(key("ana")) <= 360) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--batch=0", "--max-screens=51"])
+def test_a_limit_that_cannot_be_is_one_line(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ingest", option]) == 2
+    name = option.removeprefix("--").partition("=")[0].replace("-", "_")
+    assert capsys.readouterr().err.startswith(f"error: {name}: Input should be ")
 
 
 @pytest.mark.parametrize("command", ["ingest", "seed"])

@@ -41,37 +41,36 @@ class TestContent:
         write(folder / "usage", DAY, uses)
         partials = Partials(folder / "partials")
         (partial,) = build(folder / "usage", partials)
-        assert all_buckets(partials, DAY) == counted([uses])
+        assert all_buckets(partials, partial) == counted([uses])
         assert (partial.rows, partial.malformed, partial.duplicates) == (len(uses), 0, 0)
 
     def test_a_user_is_in_one_bucket_on_all_days(self, log: Path, partials: Partials) -> None:
         days = [DAY, DAY.replace(day=2)]
         for day in days:
             write(log, day, [(f"u{number}", "a") for number in range(500)])
-        build(log, partials)
-        found = [[set(partials.read(number, [day])["user_id"]) for number in range(BUCKETS)] for day in days]
+        made = build(log, partials)
+        found = [[set(partials.read(number, [day])["user_id"]) for number in range(BUCKETS)] for day in made]
         assert found[0] == found[1]
         assert sum(map(len, found[0])) == 500
         assert all(found[0])
 
-    def test_reading_several_days_tells_them_apart_and_skips_those_without(self, log: Path, partials: Partials) -> None:
-        later, none = DAY.replace(day=3), DAY.replace(day=2)
+    def test_reading_several_days_tells_them_apart(self, log: Path, partials: Partials) -> None:
+        later = DAY.replace(day=3)
         write(log, later, [("u2", "c")])
-        build(log, partials)
-        frame = pl.concat([partials.read(number, [DAY, none, later]) for number in range(BUCKETS)])
+        made = build(log, partials)
+        frame = pl.concat([partials.read(number, made) for number in range(BUCKETS)])
         assert sorted(frame.cast({"product": pl.String}).rows()) == [
             ("u1", "a", 2, DAY), ("u2", "b", 1, DAY), ("u2", "c", 1, later),
         ]  # fmt: skip
 
     def test_a_day_may_have_as_many_products_as_it_likes(self, log: Path, partials: Partials) -> None:
         write(log, DAY, uses := [("u", f"p{number}") for number in range(40_000)])
-        build(log, partials)
-        assert all_buckets(partials, DAY) == counted([uses])
+        assert all_buckets(partials, *build(log, partials)) == counted([uses])
 
     def test_a_day_without_events_has_an_empty_partial(self, log: Path, partials: Partials) -> None:
-        (partial,) = [partials.build(DAY, [])]
+        partial = partials.build(DAY, [])
         assert partial.rows == 0
-        assert all_buckets(partials, DAY) == {}
+        assert all_buckets(partials, partial) == {}
         assert as_dict(partials.read(number, []) for number in range(BUCKETS)) == {}
 
 
@@ -101,7 +100,7 @@ class TestIdentity:
     def test_another_process_finds_the_same_buckets_and_digests(self, log: Path, partials: Partials) -> None:
         write(log, DAY, [(f"u{number}", f"p{number % 7}") for number in range(200)])
         mine = build(log, partials)
-        buckets = [partials.path(DAY).read_bytes(), all_buckets(partials, DAY)]
+        buckets = [partials.path(DAY).read_bytes(), all_buckets(partials, *mine)]
         code = (
             "import sys; from pathlib import Path; from features.partials import Partials;"
             "from tests.unit.event_logs import build; build(Path(sys.argv[1]), Partials(Path(sys.argv[2])))"
@@ -112,8 +111,8 @@ class TestIdentity:
         files = day_files(log)[DAY]
         assert other.known(DAY, files) == partials.known(DAY, files) == mine[0]
         for number in range(BUCKETS):
-            assert as_dict([other.read(number, [DAY])]) == as_dict([partials.read(number, [DAY])])
-        assert buckets[1] == all_buckets(other, DAY)
+            assert as_dict([other.read(number, mine)]) == as_dict([partials.read(number, mine)])
+        assert buckets[1] == all_buckets(other, *mine)
 
 
 class TestKeeping:
@@ -156,13 +155,13 @@ class TestKeeping:
         assert partials.known(DAY, day_files(log)[DAY]) is None
 
     def test_a_failed_attempt_leaves_what_was_there(self, log: Path, partials: Partials) -> None:
-        build(log, partials)
+        made = build(log, partials)
         before = sorted(path.name for path in partials.folder.rglob("*"))
         (log / f"day={DAY}" / "part-00001.parquet").write_bytes(b"no Parquet")
         with pytest.raises(LogError, match=r"part-00001\.parquet"):
             build(log, partials)
         assert sorted(path.name for path in partials.folder.rglob("*")) == before
-        assert all_buckets(partials, DAY) == counted([USES])
+        assert all_buckets(partials, *made) == counted([USES])
 
 
 class TestQuarantine:
@@ -170,7 +169,7 @@ class TestQuarantine:
         write(log, DAY, table(USES, user_id=pa.array(["u1", None, ""])))
         (partial,) = build(log, partials)
         assert (partial.rows, partial.malformed) == (1, 2)
-        assert all_buckets(partials, DAY) == {"u1": {"a": 1}}
+        assert all_buckets(partials, partial) == {"u1": {"a": 1}}
         rows = pl.read_parquet(partials.quarantine(DAY), hive_partitioning=False)
         reason = "user_id: missing, or not 1 to 128 characters"
         assert rows.rows() == [
@@ -197,8 +196,9 @@ class TestBatch:
         (before,) = build(log, partials)
         write(log, DAY, USES[:1])
         build(log, partials)
-        with pytest.raises(LogError, match=r"day=2026-10-01\.arrow: was replaced, .*: run again"):
-            partials.batch(0, str(DAY), before.digest)
+        for read in (lambda: partials.batch(0, str(DAY), before.digest), lambda: partials.read(0, [before])):
+            with pytest.raises(LogError, match=r"day=2026-10-01\.arrow: was replaced, .*: run again"):
+                read()
 
     def test_a_missing_or_damaged_file_is_named(self, log: Path, partials: Partials) -> None:
         write(log, DAY, [(f"u{number}", "a") for number in range(5_000)])

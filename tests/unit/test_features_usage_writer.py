@@ -43,6 +43,12 @@ def frame(uses: Uses) -> pl.DataFrame:
     return pl.DataFrame(rows, schema, orient="row")
 
 
+def refuse_any(present: str | None) -> None:
+    """Publish only where readers see no run."""
+    if present is not None:
+        raise ValueError(present)
+
+
 def read(url: str, *users: str) -> list[dict[str, int]]:
     """What readers see of these users."""
 
@@ -115,14 +121,14 @@ class TestWrite:
     def test_a_redis_that_is_not_there_is_an_error_at_once(self, tmp_path: Path) -> None:
         with RedisProcess(tmp_path) as server:
             writer = UsageWriter(f"redis://127.0.0.1:{server.port}/0")
-            writer.ping()
-        for attempt in (writer.ping, lambda: writer.begin(RUN), lambda: writer.publish(RUN)):
+            assert writer.present() is None
+        for attempt in (writer.present, lambda: writer.begin(RUN), lambda: writer.publish(RUN)):
             with pytest.raises(RedisConnectionError):
                 attempt()
 
     def test_a_cluster_that_is_not_there_is_the_same_error(self) -> None:
         with pytest.raises(RedisConnectionError):
-            UsageWriter("redis+cluster://127.0.0.1:1/0").ping()
+            UsageWriter("redis+cluster://127.0.0.1:1/0").present()
 
     def test_a_password_is_used_and_a_wrong_one_refused(self, tmp_path: Path) -> None:
         with RedisProcess(tmp_path, password="s3cret") as server:
@@ -131,7 +137,31 @@ class TestWrite:
             UsageWriter(url).publish(RUN)
             assert read(url, "u1") == [{"a": 1}]
             with pytest.raises(RedisConnectionError):
-                UsageWriter(url.replace("s3cret", "guess")).ping()
+                UsageWriter(url.replace("s3cret", "guess")).present()
+
+
+class TestPublish:
+    def test_over_a_run_that_is_refused_changes_nothing(self, writer: UsageWriter) -> None:
+        writer.publish("there")
+        writer.write(RUN, 3, frame({"u1": {"a": 1}}))
+        with pytest.raises(ValueError, match="there"):
+            writer.publish(RUN, refuse_any)
+        assert writer.present() == "there"
+        assert writer.begin(RUN) == {3: 1}
+
+    def test_a_run_that_comes_between_the_check_and_the_flip_is_checked_as_well(
+        self, writer: UsageWriter, server: Redis
+    ) -> None:
+        checked = []
+
+        def check(present: str | None) -> None:
+            checked.append(present)
+            refuse_any(present)
+            server.set(RUN_KEY, "later")
+
+        with pytest.raises(ValueError, match="later"):
+            writer.publish(RUN, check)
+        assert (checked, writer.present()) == ([None, "later"], "later")
 
 
 class TestResume:
@@ -176,13 +206,13 @@ class TestCluster:
         ):
             join([a, b])
             writer = UsageWriter(f"redis+cluster://127.0.0.1:{a.port}", 1000)
-            writer.ping()
             uses = {f"u{number} {{x}}: \r\n€": {"a": number + 1, "b c": 1} for number in range(50)}
             uses |= {f"u{number}": {"a": number + 1} for number in range(50)}
             assert writer.write(RUN, 5, frame(uses)) == len(uses)
             assert writer.begin(RUN) == {5: len(uses)}
             assert read(writer.redis_url, "u1") == [{}]
-            writer.publish(RUN)
+            writer.publish(RUN, refuse_any)
+            assert writer.present() == RUN
             assert read(writer.redis_url, *uses) == list(uses.values())
             sizes = []
             for node in (a, b):
