@@ -6,7 +6,7 @@ the rest (WordPiece vocabularies list frequent pieces first) up to a budget.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +22,18 @@ def prune_vocabulary(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> t
         size: the number of pieces to aim for; exceeded when the texts alone need more.
 
     Returns:
-        The pruned tokenizer, and the old id of each new id: `new_table = old_table[old_ids]`. A tokenizer of
-        another kind, or one that is small enough, comes back as it is.
+        The pruned tokenizer, and the old id of each new id: `new_table = old_table[old_ids]`; added tokens that are
+        no pieces come last. A tokenizer of another kind, or one that is small enough, comes back as it is.
     """
     state = json.loads(tokenizer.to_str())
     vocabulary: dict[str, int] = state["model"].get("vocab") if state["model"]["type"] == "WordPiece" else {}
     if not vocabulary or len(vocabulary) <= size:
         return tokenizer, np.arange(tokenizer.get_vocab_size())
-    kept = _kept(vocabulary, {token["id"] for token in state["added_tokens"]}, tokenizer, texts, size)
-    new_id = {old: new for new, old in enumerate(kept)}
     piece = {old: text for text, old in vocabulary.items()}
-    state["model"]["vocab"] = {piece[old]: new for old, new in new_id.items()}
+    added = {token["id"] for token in state["added_tokens"]}
+    kept = sorted(_kept(vocabulary, added, tokenizer, texts, size), key=lambda old: (old not in piece, old))
+    new_id = {old: new for new, old in enumerate(kept)}
+    state["model"]["vocab"] = {piece[old]: new for old, new in new_id.items() if old in piece}
     for token in state["added_tokens"]:
         token["id"] = new_id[token["id"]]
     for special in (state["post_processor"] or {}).get("special_tokens", {}).values():
@@ -47,7 +48,7 @@ def prune_vocabulary(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> t
 
 def _kept(
     vocabulary: dict[str, int], special: set[int], tokenizer: Tokenizer, texts: Iterable[str], size: int
-) -> Sequence[int]:
+) -> set[int]:
     kept = set(special)
     kept.update(old for text, old in vocabulary.items() if len(text.removeprefix("##")) == 1)
     for encoding in tokenizer.encode_batch(list(texts)):
@@ -57,4 +58,4 @@ def _kept(
             break
         if text.removeprefix("##").isascii() and not text.startswith("[unused"):
             kept.add(old)
-    return sorted(kept)
+    return kept

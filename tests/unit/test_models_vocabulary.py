@@ -88,6 +88,22 @@ def test_texts_that_need_more_pieces_get_them() -> None:
     assert old_ids[small.encode(TRAINING[0]).ids].tolist() == OLD.encode(TRAINING[0]).ids
 
 
+def test_added_tokens_that_are_no_pieces_stay(tmp_path: Path) -> None:
+    more = whole()
+    more.add_special_tokens(["[BANK]"])
+    more.add_tokens(["pixkey", "boletopay"])
+    texts = ["my pixkey is gone", "[BANK] boletopay", *TRAINING[:50]]
+    small, old_ids = prune_vocabulary(more, texts, 1000)
+    small.save(str(tmp_path / "tokenizer.json"))
+    before = more.get_vocab()
+    for pruned in (small, Tokenizer.from_file(str(tmp_path / "tokenizer.json"))):
+        assert pruned.get_vocab_size() == len(old_ids) < 5000
+        assert sorted(pruned.get_vocab().values()) == list(range(len(old_ids)))
+        assert all(before[piece] == old_ids[i] for piece, i in pruned.get_vocab().items())
+        for text in texts:
+            assert old_ids[pruned.encode(text).ids].tolist() == more.encode(text).ids
+
+
 @pytest.mark.parametrize("tokenizer", [OLD, Tokenizer(BPE({"a": 0, "b": 1}, []))], ids=["small enough", "other kind"])
 def test_what_cannot_be_pruned_comes_back_as_it_is(tokenizer: Tokenizer) -> None:
     same, old_ids = prune_vocabulary(tokenizer, ["a"], tokenizer.get_vocab_size())
