@@ -3,21 +3,22 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
-
-from models.bundle import Bundle, BundleError, read_manifest
+from models import options
+from models.bundle import BundleError, read_manifest
 from models.classifier import is_int8
-from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, digest, load, load_validation, split
-from models.gates import TOLERANCE
-from models.recipe import Recipe
-from models.registry import DEFAULT, Registry
+from models.data import OUT_OF_SCOPE, DataError, Example, load, load_validation
+from models.recipe import OptionError, Range, Recipe
+from models.registry import Registry
 from models.report import store, write_report
 from models.report_page import points
 
-RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
+Command = Callable[[argparse.Namespace], None]
+Options = Callable[[argparse.ArgumentParser], None]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (BundleError, DataError, OSError) as error:
+    except (BundleError, DataError, OptionError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -36,10 +37,10 @@ def _train(arguments: argparse.Namespace) -> None:
         from models.train import train
     except ModuleNotFoundError as error:
         raise BundleError(f"training needs the extra [train]: {error}") from None
+    recipe = Recipe(**{f.name: getattr(arguments, f.name) for f in fields(Recipe)})
     examples = _rows(arguments)
     held = load(arguments.validation_data) if arguments.validation_data else load_validation(arguments.data)
     unlabelled = load(arguments.unlabelled, OUT_OF_SCOPE) if arguments.unlabelled else []
-    recipe = Recipe(**{f.name: getattr(arguments, f.name) for f in fields(Recipe)})
     bundle = train(
         examples, recipe, arguments.out, arguments.work, arguments.data, held, [row.text for row in unlabelled]
     )
@@ -56,45 +57,33 @@ def _rows(arguments: argparse.Namespace) -> list[Example]:
     return examples
 
 
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from models.judge import judge
+def _require_data(arguments: argparse.Namespace) -> None:
+    if arguments.out_of_scope and not arguments.data:
+        raise OptionError("--out-of-scope needs --data, rows about products to measure on with it")
 
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from models.judge import judge, reproduce
+
+    _require_data(arguments)
     bundle = Registry(arguments.registry).load(arguments.bundle)
     if arguments.data is None:
-        _reproduce(bundle)
-        return
-    report, text = judge(bundle, _rows(arguments), bundle.classifier(), arguments.plots)
+        report, text = reproduce(bundle, arguments.plots)
+    else:
+        report, text = judge(bundle, _rows(arguments), bundle.classifier(), arguments.plots)
     print(text, end="\n\n")
     print(json.dumps({"version": bundle.version, **report}))
 
 
-def _reproduce(bundle: Bundle) -> None:
-    """Measure a bundle of the own corpus on its test sets again, as its manifest tells."""
-    from models.evaluate import evaluate
-    from models.testsets import test_sets
-
-    examples = load(CORPUS)
-    if bundle.manifest.training.get("data_sha256") != digest(examples):
-        raise DataError(f"bundle {bundle.version} was trained on other data than {CORPUS}: name a file with --data")
-    sets = test_sets(split(examples), CORPUS)
-    figures = {name: evaluate(bundle, rows) for name, rows in tqdm(sets.items(), unit="set", leave=False)}
-    for name, report in figures.items():
-        told = bundle.manifest.metrics.get(name)
-        same = "as in the manifest" if report == told else f"the manifest says {(told or {}).get('accuracy')}"
-        print(f"{name:>20}  n {report['n']:>4}  accuracy {report['accuracy']:.4f}  {same}")
-    print(json.dumps({"version": bundle.version, **figures}))
-
-
 def _bench(arguments: argparse.Namespace) -> None:
-    from models.bench import bench, candidates, machine, run_folder
+    from models.bench import bench, candidates, machine
 
     if arguments.save and not arguments.run_folder:
-        raise BundleError("--save needs --run, the folder of a training run")
-    if arguments.run_folder:
-        run, paths = run_folder(arguments.run_folder)
-    else:
-        bundles = [Registry(arguments.registry).load(reference) for reference in arguments.bundle or ["production"]]
-        run, paths = {}, {bundle.version: bundle.path / "text.onnx" for bundle in bundles}
+        raise OptionError("--save needs --run, the folder of a training run")
+    run, paths, limit = _networks(arguments)
+    for name, allowed in {"tokens": Range(1, limit), "rounds": Range(1)}.items():
+        if (value := getattr(arguments, name)) not in allowed:
+            raise OptionError(f"--{name} {value}: expected {allowed}")
     if arguments.device == "cuda" and arguments.run_folder:
         paths = {name: path for name, path in paths.items() if not is_int8(path)}
     try:
@@ -111,6 +100,18 @@ def _bench(arguments: argparse.Namespace) -> None:
     print(json.dumps({"device": arguments.device, **result}))
 
 
+def _networks(arguments: argparse.Namespace) -> tuple[Mapping[str, Any], dict[str, Path], int]:
+    """The record of the run, if one is to be timed, the files of the networks, and their longest message in tokens."""
+    from models.bench import run_folder
+
+    if arguments.run_folder:
+        run, paths = run_folder(arguments.run_folder)
+        return run, paths, run["max_tokens"]
+    bundles = [Registry(arguments.registry).load(reference) for reference in arguments.bundle or ["production"]]
+    paths = {bundle.version: bundle.path / "text.onnx" for bundle in bundles}
+    return {}, paths, min(bundle.manifest.preprocessing.max_tokens for bundle in bundles)
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from models.plots import accuracy_latency_png
 
@@ -120,6 +121,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _promote(arguments: argparse.Namespace) -> None:
+    _require_data(arguments)
     version = Registry(arguments.registry).promote(
         arguments.bundle, arguments.name, tolerance=arguments.tolerance, force=arguments.force,
         examples=_rows(arguments) if arguments.data else None,
@@ -146,62 +148,23 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models", description="From labelled chats to the served model.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    train = commands.add_parser("train", help="labelled chats and an encoder in, a bundle out")
-    train.set_defaults(run=_train)
-    train.add_argument("--data", type=Path, default=CORPUS, help="CSV, JSONL, CLINC150's JSON or a folder of JSONL")
-    train.add_argument(
-        "--feedback", type=Path, nargs="+", default=[], help="further rows, such as those of features training-set"
+    def add_parser(name: str, run: Command, add_options: Options, text: str) -> None:
+        command = commands.add_parser(name, help=text, description=text, formatter_class=options.Help)
+        command.set_defaults(run=run)
+        add_options(command)
+
+    add_parser("train", _train, options.train, "labelled chats and an encoder in, a bundle out; last line JSON")
+    add_parser("evaluate", _evaluate, options.evaluate, "figures of a bundle on labelled chats; last line JSON")
+    add_parser("bench", _bench, options.bench, "latency and messages per second of networks; last line JSON")
+    add_parser("report", _report, options.report, "write the figures of stored runs into docs/models.md")
+    add_parser(
+        "promote", _promote, options.promote, "point a name at a bundle, unless it is worse than the present one"
     )
-    train.add_argument("--validation-data", type=Path, help="rows to choose epochs and calibrate by")
-    train.add_argument("--out-of-scope", type=Path, help="more rows, labelled out of scope")
-    train.add_argument("--unlabelled", type=Path, help="more texts for the teachers to label: rows with a `text`")
-    train.add_argument("--out", type=Path, default=DEFAULT, help="folder that gets the bundle")
-    train.add_argument("--work", type=Path, help="folder for finished stages, to go on after a stop (OUT/.work)")
-    for field in fields(Recipe):
-        default, text = field.default, field.metadata["help"]
-        train.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), default=default, help=text)
-
-    evaluate = commands.add_parser("evaluate", help="figures of a bundle on labelled chats; last line JSON")
-    evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("--bundle", default="production", help="path, version or name")
-    evaluate.add_argument("--data", type=Path, help="default: the test sets of the manifest")
-    evaluate.add_argument("--out-of-scope", type=Path, help="messages about no product, for ood_auroc")
-    evaluate.add_argument("--plots", type=Path, help="folder for confusion.png and reliability.png (extra [train])")
-
-    bench = commands.add_parser("bench", help="latency and messages per second on one core or a GPU; last line JSON")
-    bench.set_defaults(run=_bench)
-    bench.add_argument("--bundle", action="append", help="path, version or name; several may be given (production)")
-    bench.add_argument("--run", dest="run_folder", type=Path, help="folder of a training run: all of its networks")
-    bench.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    bench.add_argument("--tokens", type=int, default=16, help="length of each message")
-    bench.add_argument("--rounds", type=int, default=200, help="runs of each network at each batch size")
-    bench.add_argument("--save", type=Path, help="JSON file that `report` reads; needs --run")
-
-    report = commands.add_parser("report", help="write the figures of stored runs into docs/models.md")
-    report.set_defaults(run=_report)
-    report.add_argument("--runs", type=Path, default=RUNS, help="folder of what `bench --save` wrote")
-    report.add_argument("--page", type=Path, default=RUNS.parent / "models.md")
-
-    promote = commands.add_parser("promote", help="point a name at a bundle")
-    promote.set_defaults(run=_promote)
-    promote.add_argument("bundle", help="path, version or name")
-    promote.add_argument("--name", default="production")
-    promote.add_argument("--data", type=Path, help="measure both bundles on these rows now")
-    promote.add_argument("--out-of-scope", type=Path, help="messages about no product, for the comparison")
-    promote.add_argument("--tolerance", type=float, default=TOLERANCE, help="how much worse it may be (%(default)s)")
-    promote.add_argument("--force", action="store_true", help="promote it though it is worse or not comparable")
-
-    rollback = commands.add_parser("rollback", help="point a name back at the version before")
-    rollback.set_defaults(run=_rollback)
-    rollback.add_argument("--name", default="production")
-
-    listing = commands.add_parser("list", help="bundles and names of the registry")
-    listing.set_defaults(run=_list)
-    for command in (evaluate, bench, promote, rollback, listing):
-        command.add_argument("--registry", type=Path, default=DEFAULT, help="folder of bundles")
+    add_parser("rollback", _rollback, options.rollback, "point a name back at the version before")
+    add_parser("list", _list, options.registry, "bundles and names of the registry")
     return parser
 
 

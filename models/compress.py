@@ -16,12 +16,12 @@ from models.blocks import blocks
 from models.classifier import TextClassifier
 from models.distil import distil, from_pretrained, from_scratch, from_teacher
 from models.export import export_onnx
-from models.networks import Floats, TextNet, keep_embeddings, load_encoder
+from models.networks import Floats, TextNet, keep_embeddings, load_encoder, token_limit
 from models.optimise import Schedule
 from models.prune import prune_blocks
 from models.quantization_aware import as_quantized
 from models.quantize import quantize
-from models.recipe import Recipe
+from models.recipe import OptionError, Recipe
 from models.stages import Stages
 from models.teacher import share_right, train_teachers
 from models.transfer import TransferSet, label, transfer_texts
@@ -74,10 +74,11 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     """Train, distil, prune, quantise; every network stays in the folder of the stages.
 
     Raises:
+        OptionError: an encoder cannot be loaded, or has fewer layers or positions than the recipe asks for.
         UnknownEncoder: the encoder cannot be pruned; `student="teacher"` does without.
     """
-    _require_prunable(recipe)
     wide = teacher_preprocessor(texts, recipe)
+    _require_student(recipe, wide.config.max_tokens)
     teachers = stages.run("teachers", lambda: _teachers(texts, recipe, wide))
     nets, narrow, transfer = {"teacher": teachers[0]}, wide, None
     if recipe.student != "teacher":
@@ -103,21 +104,32 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     return Compressed(wide, narrow, files)
 
 
-def _require_prunable(recipe: Recipe) -> None:
-    """Find out before hours of training that an encoder's layers cannot be pruned."""
-    if recipe.student != "teacher":
-        pretrained = recipe.student not in ("layers", "scratch")
-        list(blocks(load_encoder(recipe.student if pretrained else recipe.encoder)[0]))
+def _require_student(recipe: Recipe, tokens: int) -> None:
+    """Find out before hours of training that no student can be made, or none that can be pruned."""
+    if recipe.student == "teacher":
+        return
+    encoder, _ = load_encoder(recipe.encoders[-1])
+    if tokens > (most := token_limit(encoder)):
+        raise OptionError(f"--student {recipe.student}: it takes {most} tokens at the most: give --max-tokens {most}")
+    layers = len(list(blocks(encoder)))
+    if recipe.student == "layers" and recipe.student_layers > layers:
+        raise OptionError(f"--student-layers {recipe.student_layers}: the encoder has {layers} of them: give no more")
 
 
 def teacher_preprocessor(texts: Texts, recipe: Recipe) -> Preprocessor:
-    """The encoder's own tokenizer, with the recipe's limit of tokens or one that the training texts ask for."""
-    _, tokenizer = load_encoder(recipe.encoder)
-    limit = recipe.max_tokens
+    """The encoder's own tokenizer, with the recipe's limit of tokens or one that the training texts ask for.
+
+    Raises:
+        OptionError: the limit is beyond what the encoder has positions for.
+    """
+    encoder, tokenizer = load_encoder(recipe.encoder)
+    limit, most = recipe.max_tokens, token_limit(encoder)
+    if limit > most:
+        raise OptionError(f"--max-tokens {limit}: the encoder takes {most} tokens at the most: give 8 to {most}")
     if not limit:
         longest = Preprocessor(PreprocessConfig(max_tokens=LONGEST_LIMIT), tokenizer)
         wanted = np.quantile([len(row) for row in longest.tokens(texts.train)], 0.99)
-        limit = max(SHORTEST_LIMIT, 16 * int(np.ceil(wanted / 16)))
+        limit = min(most, max(SHORTEST_LIMIT, 16 * int(np.ceil(wanted / 16))))
     return Preprocessor(PreprocessConfig(max_tokens=limit), tokenizer)
 
 

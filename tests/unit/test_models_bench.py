@@ -76,6 +76,31 @@ def test_saving_without_a_run_is_refused(run: Trained, tmp_path: Path, capsys: p
     assert "--run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--rounds", "0"], "--rounds 0: expected at least 1"),
+        (["--rounds", "-3"], "--rounds -3: expected at least 1"),
+        (["--tokens", "0"], "--tokens 0: expected 1 to {limit}"),
+        (["--tokens", "128"], "--tokens 128: expected 1 to {limit}"),
+    ],
+)
+@pytest.mark.parametrize("what", ["run", "bundle"])
+def test_what_cannot_be_timed_is_one_line(
+    run: Trained, bundle: Bundle, what: str, options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, limit = {"run": (run.run_folder, 96), "bundle": (bundle.path, bundle.manifest.preprocessing.max_tokens)}[what]
+    assert main(["bench", f"--{what}", str(path), *options]) == 2
+    assert capsys.readouterr().err == f"error: {told.format(limit=limit)}\n"
+
+
+def test_a_run_and_bundles_at_once_are_refused(run: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "--run", str(run.run_folder), "--bundle", str(run.bundle.path)])
+    assert left.value.code == 2
+    assert "argument --bundle: not allowed with argument --run" in capsys.readouterr().err
+
+
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is CUDA here")
 def test_a_missing_gpu_is_one_line(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--bundle", bundle.version, "--device", "cuda"]) == 2

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import torch
 from models.blocks import blocks, layer_stack
 from models.classifier import TextClassifier, is_int8
 from models.compress import Compressed, Texts, compress, teacher_preprocessor
-from models.data import Example
-from models.recipe import Recipe
+from models.data import Example, Split
+from models.recipe import OptionError, Recipe
 from models.stages import Stages
 from models.targets import text_targets
 from models.teacher import share_right
@@ -25,7 +26,8 @@ def texts_of(train: list[Example], held: list[Example]) -> Texts:
     return Texts(*text_targets(train, NAMES, 3), *text_targets(held, NAMES, 3), UNLABELLED)
 
 
-TEXTS = texts_of(chats(36), chats(12, seed=1))
+PARTS = Split(chats(36), chats(12, seed=1), [])
+TEXTS = texts_of(PARTS.train, PARTS.validation)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 @pytest.fixture(scope="module")
 def stages(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Stages:
-    return Stages(tmp_path_factory.mktemp("work"), chats(48), recipe)
+    return Stages(tmp_path_factory.mktemp("work"), PARTS, recipe)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_finished_run_is_not_trained_again(made: Compressed, recipe: Recipe, sta
         return {path.name: path.stat().st_mtime_ns for path in files}
 
     before, content = state(), made.served.read_bytes()
-    again = compress(TEXTS, recipe, Stages(stages.folder.parent, chats(48), recipe))
+    again = compress(TEXTS, recipe, Stages(stages.folder.parent, PARTS, recipe))
     assert len(before) == 7
     assert state() == before
     assert again.networks == made.networks
@@ -105,7 +107,7 @@ def test_finished_run_is_not_trained_again(made: Compressed, recipe: Recipe, sta
 def test_teacher_itself_may_be_served_in_half_precision(tmp_path: Path) -> None:
     encoder = save_encoder(tmp_path / "encoder", num_hidden_layers=1)
     recipe = Recipe(encoder=encoder, teachers=1, teacher_epochs=1, student="teacher", quantization="fp16")
-    found = compress(TEXTS, recipe, Stages(tmp_path / "work", chats(48), recipe))
+    found = compress(TEXTS, recipe, Stages(tmp_path / "work", PARTS, recipe))
     assert list(found.networks) == ["teacher", "fp16"]
     assert found.preprocessor is found.teacher_preprocessor
     rows = found.preprocessor.tokens(TEXTS.held)
@@ -123,6 +125,31 @@ def test_limit_of_tokens_is_told_or_fits_the_training_texts(recipe: Recipe, word
     assert teacher_preprocessor(texts_of(long, []), asked).config.max_tokens == limit
 
 
+@pytest.mark.parametrize(("words", "limit"), [(7, 64), (900, 64)])
+def test_limit_of_tokens_is_never_beyond_the_encoder(tmp_path: Path, words: int, limit: int) -> None:
+    encoder = save_encoder(tmp_path / "short", max_position_embeddings=64)
+    long = [Example(" ".join([*FILLERS * 20][:words]), "cards")]
+    assert teacher_preprocessor(texts_of(long, []), Recipe(encoder=encoder)).config.max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 257}, "--max-tokens 257: the encoder takes 256 tokens at the most: give 8 to 256"),
+        ({"student": "layers", "student_layers": 3}, "--student-layers 3: the encoder has 2 of them: give no more"),
+        ({"max_tokens": 129}, "--student .*student: it takes 128 tokens at the most: give --max-tokens 128"),
+    ],
+    ids=["longer than the encoder", "more layers than the encoder", "longer than the student"],
+)
+def test_what_an_encoder_cannot_do_is_refused_before_anything_is_trained(
+    recipe: Recipe, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    asked = replace(recipe, **options)
+    with pytest.raises(OptionError, match=message):
+        compress(TEXTS, asked, Stages(tmp_path, PARTS, asked))
+    assert not list(tmp_path.glob("*.pt"))
+
+
 def test_sample_of_the_training_texts_is_repeatable(recipe: Recipe) -> None:
     many = texts_of(chats(1600), [])
     pre = teacher_preprocessor(many, recipe)
@@ -136,9 +163,9 @@ def test_a_network_is_trained_for_int8_where_that_loses_too_much(
     made: Compressed, recipe: Recipe, stages: Stages
 ) -> None:
     """With a tolerance below what can be lost, always; the better of both files is served."""
-    asked = replace(recipe, int8_tolerance=-101.0)
+    asked = replace(recipe, int8_tolerance=-100.0)
     before = set(stages.folder.parent.glob("*.pt"))
-    own = Stages(stages.folder.parent, chats(48), asked)
+    own = Stages(stages.folder.parent, PARTS, asked)
     found = compress(TEXTS, asked, own)
     assert set(stages.folder.parent.glob("*.pt")) - before == {own.path("aware")}, "the other stages were taken over"
     aware, pruned = own.run("aware", fail), own.run("pruned", fail)

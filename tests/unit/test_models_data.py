@@ -66,10 +66,25 @@ def test_context_columns_of_csv(tmp_path: Path, screens: str) -> None:
     assert not without.has_context
 
 
-def test_jsonl_with_context_blank_lines_and_unlabelled_rows(tmp_path: Path) -> None:
-    content = '{"text": "a", "product": "loans", "recent_screens": ["home"], "extra": 1}\n\n{"text": "b"}\n'
-    path = write(tmp_path, "chats.jsonl", content)
-    assert load(path, OUT_OF_SCOPE) == [Example("a", "loans", ("home",)), Example("b", OUT_OF_SCOPE)]
+def test_jsonl_with_context_and_blank_lines(tmp_path: Path) -> None:
+    content = (
+        '{"text": "a", "product": "loans", "recent_screens": ["home"], "extra": 1}\n\n{"text": "b", "category": "c"}\n'
+    )
+    assert load(write(tmp_path, "chats.jsonl", content)) == [Example("a", "loans", ("home",)), Example("b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,product\na,loans\nb,\n"),
+        ("a.csv", "text,category\na,weather\nb,oos\n"),
+        ("a.jsonl", '{"text": "a", "product": "loans"}\n{"text": "b"}\n'),
+        ("a.json", '{"train": [["a", "loans"]], "oos_train": [["b", "oos"]]}'),
+    ],
+)
+def test_a_label_for_all_rows_counts_more_than_those_of_the_file(tmp_path: Path, name: str, content: str) -> None:
+    wanted = [Example("a", OUT_OF_SCOPE), Example("b", OUT_OF_SCOPE)]
+    assert load(write(tmp_path, name, content), OUT_OF_SCOPE) == load(tmp_path / name, "oos") == wanted
 
 
 def test_folder_is_all_its_jsonl_files_in_order(tmp_path: Path) -> None:

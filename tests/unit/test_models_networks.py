@@ -1,6 +1,7 @@
 """The text network: padding, pooling, encoders from a folder, and smaller embedding tables."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import RobertaConfig, RobertaModel
 
-from models.networks import TextNet, encoder_folder, keep_embeddings, load_encoder, pad
-from tests.unit.tiny import VOCABULARY, bert, distilbert, logits, random_rows, save_encoder
+from features.preprocess import PreprocessConfig
+from models.networks import TextNet, encoder_folder, keep_embeddings, load_encoder, pad, token_limit
+from models.recipe import OptionError
+from tests.unit.tiny import VOCABULARY, bert, distilbert, logits, random_rows, save_encoder, tokenizer
 
 FAMILIES = {"bert": bert, "distilbert": distilbert}
 family = st.sampled_from(sorted(FAMILIES))
@@ -57,6 +60,68 @@ def test_encoder_of_a_folder_has_no_dropout_and_no_pooler(tmp_path: Path) -> Non
     assert encoder.pooler is None
     assert tokenizer.encode("Card").tokens == ["[CLS]", "card", "[SEP]"]
     assert TextNet(encoder, 4)(*pad(random_rows(3))).shape == (3, 4)
+
+
+def broken(folder: Path, fault: str) -> str:
+    """The folder of an encoder that cannot be used."""
+    if fault == "absent":
+        return str(folder)
+    folder.mkdir()
+    if fault == "empty":
+        return str(folder)
+    save_encoder(folder, vocab_size=VOCABULARY // 2 if fault == "few rows" else VOCABULARY)
+    for path in folder.glob("token*" if fault == "no tokenizer" else "no such file"):
+        path.unlink()
+    if (folder / fault).is_file():
+        (folder / fault).write_bytes((folder / fault).read_bytes()[:300])
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("absent", "no such folder"),
+        ("empty", "no config.json in this folder"),
+        ("config.json", "not a valid JSON file"),
+        ("model.safetensors", "header"),
+        ("tokenizer.json", "Expecting|Unterminated|delimiter"),
+        ("no tokenizer", "its tokenizer knows no words"),
+    ],
+)
+def test_an_encoder_that_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path, fault: str, told: str) -> None:
+    folder = broken(tmp_path / "encoder", fault)
+    with pytest.raises(OptionError, match=told) as refused:
+        load_encoder(folder)
+    assert str(refused.value).startswith(f"encoder {folder}: ")
+    assert str(refused.value).endswith(
+        ": --encoder and --student take a folder with config.json, weights and a tokenizer, or a hub id"
+    )
+    assert "\n" not in str(refused.value)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(tmp_path: Path) -> None:
+    size, folder = tokenizer().get_vocab_size(), broken(tmp_path / "encoder", "few rows")
+    told = f"encoder {folder}: its tokenizer has {size} tokens and its table of embeddings 120: save it again"
+    with pytest.raises(OptionError, match=told):
+        load_encoder(folder)
+
+
+def test_limit_of_tokens_is_the_number_of_usable_positions() -> None:
+    config = RobertaConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=60
+    )
+    roberta = RobertaModel(config)
+    assert [token_limit(encoder) for encoder in (bert().encoder, distilbert().encoder, roberta)] == [128, 64, 58]
+    longest = torch.full((1, 58), 7)
+    assert roberta(input_ids=longest).last_hidden_state.shape == (1, 58, 32)
+    with pytest.raises((IndexError, RuntimeError)):
+        roberta(input_ids=torch.full((1, 59), 7))
+
+
+@pytest.mark.parametrize("config", [{}, {"max_position_embeddings": -1}], ids=["T5", "XLNet"])
+def test_an_encoder_without_a_limit_takes_what_preprocessing_does(config: dict[str, int]) -> None:
+    assert token_limit(SimpleNamespace(config=SimpleNamespace(**config))) == 512
+    assert PreprocessConfig(max_tokens=512).max_tokens == 512
 
 
 def test_default_encoder_is_that_of_its_package() -> None:

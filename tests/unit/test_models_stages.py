@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from models.data import Example
+from models.data import Example, Split
 from models.networks import TextNet
-from models.recipe import Recipe
+from models.recipe import QUANTIZATIONS, Recipe
 from models.stages import USES, Stages
 from tests.unit.tiny import bert, chats, fail, weights
 
-ROWS = chats(4)
-RECIPE = Recipe()
+ROWS = chats(6)
+PARTS = Split(ROWS[:4], [ROWS[4]], [ROWS[5]])
+RECIPE = Recipe(encoder="an/encoder")
 
 
 class Count:
@@ -30,14 +31,16 @@ class Count:
 
 
 def changed(value: Any) -> Any:
-    return f"{value}x" if isinstance(value, str) else value + 1
+    if value in QUANTIZATIONS:
+        return "none"
+    return f"{value}x" if isinstance(value, str) else value + 9 if isinstance(value, int) else value / 2 + 0.01
 
 
 def test_finished_stage_is_not_made_again(tmp_path: Path) -> None:
     make = Count()
-    first = Stages(tmp_path, ROWS, RECIPE)
+    first = Stages(tmp_path, PARTS, RECIPE)
     assert (first.run("teachers", make), first.run("teachers", make)) == (1, 1)
-    again = Stages(tmp_path, list(reversed(ROWS)), Recipe())
+    again = Stages(tmp_path, replace(PARTS, train=[*reversed(PARTS.train)]), replace(RECIPE))
     assert again.run("teachers", make) == 1
     assert again.run("student", make) == 2
     assert make.made == 2
@@ -46,10 +49,10 @@ def test_finished_stage_is_not_made_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", [field.name for field in fields(Recipe)])
 def test_an_option_makes_the_stages_anew_that_use_it_and_those_after_them(tmp_path: Path, field: str) -> None:
     using = [name for name, used in USES.items() if field in used]
-    assert len(using) == (field not in ("quantization", "int8_tolerance", "precision"))
+    assert len(using) == (field not in ("quantization", "int8_tolerance", "precision", "validation", "test"))
     expected = list(USES)[list(USES).index(using[0]) :] if using else []
-    here = Stages(tmp_path, ROWS, RECIPE)
-    there = Stages(tmp_path, ROWS, replace(RECIPE, **{field: changed(getattr(RECIPE, field))}))
+    here = Stages(tmp_path, PARTS, RECIPE)
+    there = Stages(tmp_path, PARTS, replace(RECIPE, **{field: changed(getattr(RECIPE, field))}))
     assert [name for name in USES if here.path(name) != there.path(name)] == expected
     assert here.folder != there.folder
 
@@ -58,31 +61,90 @@ def test_a_run_with_another_student_takes_over_the_teachers_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make = Count()
-    one, other = (Stages(tmp_path, ROWS, recipe) for recipe in (RECIPE, replace(RECIPE, student_layers=2)))
+    one, other = (Stages(tmp_path, PARTS, recipe) for recipe in (RECIPE, replace(RECIPE, student_layers=2)))
     assert [stages.run(name, make) for stages in (one, other) for name in ("teachers", "student")] == [1, 2, 1, 3]
     assert other.seconds().keys() == {"teachers", "student"}
     assert capsys.readouterr().err == f"teachers: made before, taken from {other.path('teachers')}\n"
 
 
 def test_unlabelled_texts_make_anew_what_they_teach(tmp_path: Path) -> None:
-    plain, more = Stages(tmp_path, ROWS, RECIPE), Stages(tmp_path, ROWS, RECIPE, unlabelled=["hm"])
+    plain, more = Stages(tmp_path, PARTS, RECIPE), Stages(tmp_path, PARTS, RECIPE, unlabelled=["hm"])
     assert [name for name in USES if plain.path(name) == more.path(name)] == ["teachers"]
 
 
 @pytest.mark.parametrize(
     "rows",
     [
-        ROWS[:-1],
-        [*ROWS, ROWS[0]],
-        [*ROWS[:-1], Example(ROWS[-1].text + "!", ROWS[-1].product)],
-        [*ROWS[:-1], Example(ROWS[-1].text, "another")],
-        [*ROWS[:-1], Example(ROWS[-1].text, ROWS[-1].product, ("home",))],
+        ROWS[:3],
+        [*ROWS[:4], ROWS[0]],
+        [*ROWS[:3], Example(ROWS[3].text + "!", ROWS[3].product)],
+        [*ROWS[:3], Example(ROWS[3].text, "another")],
+        [*ROWS[:3], Example(ROWS[3].text, ROWS[3].product, ("home",))],
     ],
     ids=["fewer", "one twice", "text", "label", "context"],
 )
-def test_other_data_make_a_stage_of_their_own(tmp_path: Path, rows: list[Example]) -> None:
-    make = Count()
-    assert [Stages(tmp_path, some, RECIPE).run("teachers", make) for some in (ROWS, rows, ROWS)] == [1, 2, 1]
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_other_data_make_a_stage_of_their_own(tmp_path: Path, part: str, rows: list[Example]) -> None:
+    make, before, after = Count(), replace(PARTS, **{part: ROWS[:4]}), replace(PARTS, **{part: rows})
+    assert [Stages(tmp_path, some, RECIPE).run("teachers", make) for some in (before, after, before)] == [1, 2, 1]
+
+
+def test_the_same_data_split_in_another_way_make_stages_of_their_own(tmp_path: Path) -> None:
+    here, there = Stages(tmp_path, PARTS, RECIPE), Stages(tmp_path, Split(ROWS[2:], [ROWS[0]], [ROWS[1]]), RECIPE)
+    assert [name for name in USES if here.path(name) == there.path(name)] == []
+    assert here.folder != there.folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An encoder of a user's own, as far as stages look at it."""
+    made = tmp_path / "encoder"
+    made.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (made / name).write_text(f"content of {name}")
+    return made
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize(("field", "kept"), [("encoder", []), ("student", ["teachers", "transfer"])])
+def test_another_content_of_an_encoders_files_makes_its_stages_anew(
+    tmp_path: Path, folder: Path, field: str, kept: list[str], name: str
+) -> None:
+    recipe = {"encoder": replace(RECIPE, encoder=str(folder)), "student": replace(RECIPE, student=str(folder))}[field]
+    before = Stages(tmp_path / "work", PARTS, recipe)
+    (folder / name).write_text(f"CONTENT of {name}")
+    after = Stages(tmp_path / "work", PARTS, recipe)
+    assert [stage for stage in USES if before.path(stage) == after.path(stage)] == kept
+    assert before.folder != after.folder
+
+
+def test_an_encoder_that_was_moved_is_the_same(tmp_path: Path, folder: Path) -> None:
+    make, work = Count(), tmp_path / "work"
+    assert Stages(work, PARTS, replace(RECIPE, encoder=str(folder))).run("teachers", make) == 1
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert Stages(work, PARTS, replace(RECIPE, encoder=str(moved))).run("teachers", make) == 1
+    assert Stages(work, PARTS, replace(RECIPE, encoder="elsewhere")).run("teachers", make) == 2
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "tokenizers"])
+def test_another_version_of_a_library_makes_every_stage_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    before = Stages(tmp_path, PARTS, RECIPE)
+    metadata = tmp_path / "site" / f"{library}-0.0.1.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 0.0.1\n")
+    monkeypatch.syspath_prepend(metadata.parent.parent)
+    after = Stages(tmp_path, PARTS, RECIPE)
+    assert [name for name in USES if before.path(name) == after.path(name)] == []
+    assert before.folder != after.folder
+
+
+def test_hidden_files_beside_an_encoder_do_not_count(tmp_path: Path, folder: Path) -> None:
+    recipe = replace(RECIPE, encoder=str(folder))
+    before = Stages(tmp_path / "work", PARTS, recipe).path("teachers")
+    (folder / ".DS_Store").write_text("nothing of the encoder's")
+    assert Stages(tmp_path / "work", PARTS, recipe).path("teachers") == before
 
 
 def unsaveable() -> Callable[[], int]:
@@ -91,27 +153,27 @@ def unsaveable() -> Callable[[], int]:
 
 @pytest.mark.parametrize("make", [fail, unsaveable])
 def test_stage_that_failed_is_made_anew(tmp_path: Path, make: Callable[[], Any]) -> None:
-    stages = Stages(tmp_path, ROWS, RECIPE)
+    stages = Stages(tmp_path, PARTS, RECIPE)
     with pytest.raises((RuntimeError, AttributeError, TypeError)):
         stages.run("teachers", make)
     assert not list(tmp_path.glob("*.pt"))
     assert stages.seconds() == {}
     assert stages.run("teachers", lambda: 7) == 7
-    assert Stages(tmp_path, ROWS, RECIPE).run("teachers", fail) == 7
+    assert Stages(tmp_path, PARTS, RECIPE).run("teachers", fail) == 7
 
 
 def test_networks_survive_the_folder(tmp_path: Path) -> None:
-    made = Stages(tmp_path, ROWS, RECIPE).run("teachers", lambda: [bert(0), bert(1)])
-    loaded = Stages(tmp_path, ROWS, RECIPE).run("teachers", list[TextNet])
+    made = Stages(tmp_path, PARTS, RECIPE).run("teachers", lambda: [bert(0), bert(1)])
+    loaded = Stages(tmp_path, PARTS, RECIPE).run("teachers", list[TextNet])
     assert all(torch.equal(weights(one), weights(other)) for one, other in zip(made, loaded, strict=True))
 
 
 def test_seconds_are_of_the_stages_that_were_made(tmp_path: Path) -> None:
-    stages = Stages(tmp_path, ROWS, RECIPE)
+    stages = Stages(tmp_path, PARTS, RECIPE)
     assert stages.seconds() == {}
     for name in ("teachers", "transfer", "teachers"):
         stages.run(name, Count())
-    again = Stages(tmp_path, ROWS, RECIPE)
+    again = Stages(tmp_path, PARTS, RECIPE)
     again.run("teachers", Count())
     assert again.seconds() == {"teachers": stages.seconds()["teachers"]}
     assert set(stages.seconds()) == {"teachers", "transfer"}

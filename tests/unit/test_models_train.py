@@ -125,16 +125,6 @@ def test_data_without_validation_rows_are_refused_at_once(csv: Path, tmp_path: P
         train(chats(6), recipe, tmp_path, data=csv)
 
 
-def test_unknown_quantization_is_refused_before_anything_is_trained(csv: Path, tmp_path: Path) -> None:
-    recipe = Recipe(
-        encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher", quantization="int4",
-        validation=0.3,
-    )  # fmt: skip
-    with pytest.raises(DataError, match="'int4': expected one of dynamic, static, fp16, none"):
-        train(chats(30), recipe, tmp_path / "bundles", tmp_path / "work", csv)
-    assert not list((tmp_path).rglob("*.pt"))
-
-
 @pytest.mark.parametrize(
     ("held", "message"),
     [

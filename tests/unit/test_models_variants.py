@@ -43,7 +43,7 @@ def compressed(run: Trained) -> tuple[Texts, Compressed]:
     examples = load(run.data)
     parts = partition(examples, run.recipe, run.data)
     texts = Texts(*text_targets(parts.train, NAMES, 4), *text_targets(parts.validation, NAMES, 4))
-    return texts, compress(texts, run.recipe, Stages(run.work, examples, run.recipe))
+    return texts, compress(texts, run.recipe, Stages(run.work, parts, run.recipe))
 
 
 def test_record_describes_every_network(record: Any, run: Trained) -> None:

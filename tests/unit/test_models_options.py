@@ -1,0 +1,136 @@
+"""Options of the commands: none is ignored in silence, and their help tells what they take and what they default to."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.__main__ import main
+from models.bundle import Bundle
+from models.data import CORPUS
+from models.recipe import OptionError, Recipe
+from models.registry import Registry
+from models.testsets import HOLDOUT
+from models.train import train
+from tests.unit.bundle_copies import copied, variant
+from tests.unit.tiny import chats, save_encoder
+
+CHATS = "text,category\n" + "".join(f"{row.text},{row.product}\n" for row in chats(30))
+STRANGE = "text,category\nwhat a lovely song,music\nwill it rain,weather\n"
+Complaint = Callable[..., str]
+
+
+@pytest.fixture
+def complaint(capsys: pytest.CaptureFixture[str]) -> Complaint:
+    """Runs a command that is refused; returns its one line."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["promote", "production"]], ids=["evaluate", "promote"])
+def test_strange_messages_alone_are_nothing_to_measure_on(complaint: Complaint, command: list[str]) -> None:
+    told = complaint(*command, "--out-of-scope", HOLDOUT / "out_of_scope.jsonl")
+    assert told == "error: --out-of-scope needs --data, rows about products to measure on with it"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--validation-data", HOLDOUT], "--validation-data has no effect on the own corpus"),
+        (["--validation", "0.2"], "--validation and --test have no effect on the own corpus"),
+        (["--test", "0.2"], "--validation and --test have no effect on the own corpus"),
+    ],
+)
+def test_the_own_corpus_is_split_in_one_way_only(
+    tmp_path: Path, complaint: Complaint, options: list[object], told: str
+) -> None:
+    assert complaint("train", "--out", tmp_path, *options).startswith(f"error: {told}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["chats.csv", "clinc.json"])
+def test_a_share_beside_validation_rows_is_refused(tmp_path: Path, complaint: Complaint, name: str) -> None:
+    (tmp_path / "chats.csv").write_text(CHATS)
+    pairs = [[row.text, row.product] for row in chats(30)]
+    (tmp_path / "clinc.json").write_text(json.dumps({"train": pairs, "val": pairs[:9]}))
+    more = ["--validation-data", tmp_path / "chats.csv"] if name == "chats.csv" else []
+    told = complaint("train", "--data", tmp_path / name, "--out", tmp_path, "--validation", "0.2", *more)
+    assert told.startswith("error: --validation has no effect where --validation-data or --data gives such rows")
+
+
+def test_the_default_share_beside_validation_rows_is_not_meant(tmp_path: Path) -> None:
+    recipe = Recipe(encoder=save_encoder(tmp_path / "encoder"), max_tokens=300)
+    with pytest.raises(OptionError, match="--max-tokens 300"):
+        train(chats(30), recipe, tmp_path, data=tmp_path / "chats.csv", validation=chats(9, seed=1))
+
+
+def test_strange_messages_count_as_such_whatever_their_labels(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "strange.csv").write_text(STRANGE)
+    options = ["--data", str(HOLDOUT / "clear.jsonl"), "--out-of-scope", str(tmp_path / "strange.csv")]
+    assert main(["evaluate", *options]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["ood_n"] == 2
+    present = variant(bundle, tmp_path / "bundles", confidence_threshold=0.5)
+    registry = Registry(copied(bundle, present.parent).parent)
+    registry.promote(present.name)
+    assert main(["promote", bundle.version, "--registry", str(registry.folder), *options]) == 0
+    assert registry.names() == {"production": bundle.version}
+
+
+def test_strange_messages_train_no_product_whatever_their_labels(tmp_path: Path, complaint: Complaint) -> None:
+    """So validation rows with such a label are strange to the training rows."""
+    for name, content in {
+        "chats.csv": CHATS,
+        "strange.csv": STRANGE,
+        "held.csv": CHATS + STRANGE.partition("\n")[2],
+    }.items():
+        (tmp_path / name).write_text(content)
+    files = {"data": "chats.csv", "out-of-scope": "strange.csv", "validation-data": "held.csv"}
+    options = [word for option, name in files.items() for word in (f"--{option}", tmp_path / name)]
+    told = complaint("train", *options, "--out", tmp_path, "--encoder", tmp_path / "nowhere")
+    assert told == "error: validation rows have labels that no training row has: music, weather"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            "train",
+            [f"--data FILE labelled chats: CSV, JSONL, CLINC150's JSON or a folder of JSONL (default: {CORPUS})"],
+        ),
+        (
+            "train",
+            ["--teachers N ", "of its own (default: 3)", "--smoothing X ", "--noise N ", "192 at most (default: 0)"],
+        ),
+        ("evaluate", ["--bundle BUNDLE path, version or name (default: production)", "--plots DIR "]),
+        (
+            "bench",
+            ["[--bundle BUNDLE | --run DIR]", "--rounds N runs of each network at each batch size (default: 200)"],
+        ),
+        ("report", ["--page FILE ", "docs/models.md)"]),
+        (
+            "promote",
+            ["--tolerance X how much worse it may be (default: 0.005)", "worse or not comparable --registry DIR"],
+        ),
+        ("rollback", ["point a name back at the version before", "(default: production)"]),
+        ("list", ["bundles and names of the registry", "--registry DIR "]),
+    ],
+)
+def test_help_tells_what_an_option_takes_and_its_default(
+    command: str, told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert [words for words in told if words not in shown] == []
+    assert "(default: None)" not in shown
+    assert "(default: [])" not in shown
