@@ -80,7 +80,7 @@ def end_helpers() -> None:
 
     That is the monitor of its autoscaler, which could add no nodes; the one that carries logs to drivers, whose files
     are written all the same; and the dashboard without pages, left with usage statistics that are off. `ray.init` has
-    no option for them.
+    no option for them. They keep nothing; told to terminate, the monitor would have drivers print that it failed.
     """
     import psutil
 
@@ -88,7 +88,7 @@ def end_helpers() -> None:
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
             if any(argument.endswith(HELPERS) for argument in process.cmdline()):
-                process.terminate()
+                process.kill()
                 ended.append(process)
     psutil.wait_procs(ended, timeout=5)
 
