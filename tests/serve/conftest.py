@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -64,26 +66,40 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedi
         yield server
 
 
-@pytest.fixture(scope="package")
-def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service, for the tests of this folder; it ends with them."""
-    port, folder = free_port(), tmp_path_factory.mktemp("state")
+def write_config(path: Path, **changes: Mapping[str, Any]) -> Path:
+    """The project's configuration, patient, with changes to blocks of the arguments of its first application."""
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     application = config["applications"][0]["args"]
-    application["served_log"] |= {"text": True, "rotate_s": 1}
     application |= {"redis_timeout_ms": 2000, "gather_timeout_ms": 4000}  # a busy machine is not what is tested
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    arguments = command(folder, port, "--config", str(folder / "config.yaml"))
-    environment = os.environ | {"REDIS_URL": redis_server.url}
+    for block, change in changes.items():
+        application[block] |= change
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@contextmanager
+def running(arguments: list[str], redis_url: str) -> Iterator["subprocess.Popen[str]"]:
+    """A service that is ready; it must end by itself when told to."""
+    environment = os.environ | {"REDIS_URL": redis_url}
     with subprocess.Popen(
         arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         wait_until_ready(process)
+        yield process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=120) == 0
+
+
+@pytest.fixture(scope="package")
+def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service, for the tests of this folder; it ends with them."""
+    port, folder = free_port(), tmp_path_factory.mktemp("state")
+    config = write_config(folder / "config.yaml", served_log={"text": True, "rotate_s": 1})
+    arguments = command(folder, port, "--config", str(config))
+    with running(arguments, redis_server.url) as process:
         metrics = f"http://127.0.0.1:{arguments[arguments.index('--metrics-port') + 1]}/metrics"
         kept = httpx.Limits(
             keepalive_expiry=None
         )  # httpx may close an idle connection that another thread has just taken
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, limits=kept) as http:
             yield Service(http, metrics, redis_server, process, folder / "served")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) == 0

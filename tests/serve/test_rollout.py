@@ -1,34 +1,21 @@
 """A changed file, deployed while customers write: no answer is lost, and the new settings are in them."""
 
-import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 from local_redis import LocalRedis
 from ports import free_port
 
-from tests.serve.conftest import ROOT, command, wait_until_ready
+from tests.serve.conftest import ROOT, command, running, write_config
 
 NEW_DESK = "cards_night_shift"
 KNOWN = "my credit card was declined"
-
-
-def write_config(path: Path, **changes: Any) -> Path:
-    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    arguments = config["applications"][0]["args"]
-    arguments |= {"redis_timeout_ms": 2000, "gather_timeout_ms": 4000}
-    arguments["desks"] |= changes
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 @pytest.fixture
@@ -40,16 +27,9 @@ def dashboard_port() -> int:
 def address(tmp_path: Path, redis_server: LocalRedis, dashboard_port: int) -> Iterator[str]:
     """Of a service that takes `serve deploy`."""
     port, first = free_port(), write_config(tmp_path / "first.yaml")
-    started = command(tmp_path, port, "--config", str(first), "--dashboard", "--served-log", "off")
-    started[started.index("--dashboard-port") + 1] = str(dashboard_port)
-    environment = os.environ | {"REDIS_URL": redis_server.url}
-    with subprocess.Popen(
-        started, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        wait_until_ready(process)
+    dashboard = ["--dashboard", "--dashboard-port", str(dashboard_port)]
+    with running(command(tmp_path, port, "--config", str(first), *dashboard, "--served-log", "off"), redis_server.url):
         yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) == 0
 
 
 class Customers:
@@ -98,7 +78,7 @@ def deploy(file: Path, dashboard_port: int) -> None:
 
 
 def test_a_deploy_loses_no_answer(tmp_path: Path, address: str, dashboard_port: int) -> None:
-    changed = write_config(tmp_path / "changed.yaml", credit_card=NEW_DESK)
+    changed = write_config(tmp_path / "changed.yaml", desks={"credit_card": NEW_DESK})
     with Customers(address, 3) as customers:
         customers.wait_for(lambda answers: len(answers) >= 20)
         deploy(changed, dashboard_port)
