@@ -95,11 +95,12 @@ def _materialize(arguments: argparse.Namespace) -> None:
     writer = UsageWriter(arguments.redis_url, arguments.ttl_days * 86_400)
     day_files(arguments.events)
     window, present = Window(arguments.as_of, arguments.window_days), writer.present()
-    options = {"publish": not arguments.no_publish, "allow_older": arguments.allow_older}
-    if options["publish"] and not options["allow_older"]:
+    publish, allow_older = not arguments.no_publish, arguments.allow_older
+    if publish and not allow_older:
         refuse_older(window, present)
     with session(arguments.ray_address, arguments.cpus):
-        summary = materialize(arguments.events, window, writer, partials_of(arguments), **options)
+        partials = partials_of(arguments)
+        summary = materialize(arguments.events, window, writer, partials, publish=publish, allow_older=allow_older)
     if summary["days_missing"]:
         print(f"notice: the log lacks {summary['days_missing']} of {window.days} days", file=sys.stderr)
     show(summary)

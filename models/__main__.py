@@ -12,7 +12,7 @@ from models import options
 from models.bundle import BundleError, read_manifest
 from models.classifier import is_int8
 from models.data import OUT_OF_SCOPE, DataError, Example, load, load_validation
-from models.recipe import OptionError, Range, Recipe
+from models.recipe import OptionError, Range, Recipe, require
 from models.registry import Registry
 from models.report import store, write_report
 from models.report_page import points
@@ -81,9 +81,8 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.save and not arguments.run_folder:
         raise OptionError("--save needs --run, the folder of a training run")
     run, paths, limit = _networks(arguments)
-    for name, allowed in {"tokens": Range(1, limit), "rounds": Range(1)}.items():
-        if (value := getattr(arguments, name)) not in allowed:
-            raise OptionError(f"--{name} {value}: expected {allowed}")
+    require("tokens", arguments.tokens, Range(1, limit))
+    require("rounds", arguments.rounds, Range(1))
     if arguments.device == "cuda" and arguments.run_folder:
         paths = {name: path for name, path in paths.items() if not is_int8(path)}
     try:

@@ -43,10 +43,11 @@ def judge(
     accuracy = noisy_accuracy(bundle, classifier, examples)
     if accuracy is not None:
         report["slices"][NOISY] = {"n": report["n"], "accuracy": accuracy}
+    answers, confidence, truth = _answers(bundle, scores, examples)
+    matrix = confusion(answers, truth, labels)
     if plots is not None:
-        draw(bundle, scores, examples, plots)
-    answers, _, truth = _answers(bundle, scores, examples)
-    return report, render(report, confusion(answers, truth, labels), labels)
+        draw(matrix, labels, confidence, _equal(answers, truth), plots)
+    return report, render(report, matrix, labels)
 
 
 def reproduce(bundle: Bundle, plots: Path | None = None) -> tuple[dict[str, Any], str]:
@@ -69,7 +70,9 @@ def reproduce(bundle: Bundle, plots: Path | None = None) -> tuple[dict[str, Any]
     for name, rows in tqdm(test_sets(split(corpus), CORPUS).items(), unit="set", leave=False):
         scores, report = measure(bundle, rows, classifier)
         if plots is not None:
-            draw(bundle, scores, rows, plots / name)
+            answers, confidence, truth = _answers(bundle, scores, rows)
+            labels = bundle.manifest.labels
+            draw(confusion(answers, truth, labels), labels, confidence, _equal(answers, truth), plots / name)
         told = bundle.manifest.metrics.get(name)
         same = "as in the manifest" if report == told else f"the manifest says {(told or {}).get('accuracy')}"
         lines.append(f"{name:>20}  n {report['n']:>4}  accuracy {report['accuracy']:.4f}  {same}")
@@ -77,15 +80,17 @@ def reproduce(bundle: Bundle, plots: Path | None = None) -> tuple[dict[str, Any]
     return figures, "\n".join(lines)
 
 
-def draw(bundle: Bundle, scores: Scores, examples: Sequence[Example], plots: Path) -> None:
-    """Write `confusion.png` and `reliability.png` of n labelled chats into a folder.
+def draw(matrix: Ints, labels: Sequence[str], confidence: Floats, correct: Bools, plots: Path) -> None:
+    """Write `confusion.png` and `reliability.png` into a folder.
+
+    Args:
+        matrix: (labels, labels), see `confusion`; confidence, correct: (n,) of each answer.
 
     Raises:
         BundleError: Matplotlib is missing.
     """
-    answers, confidence, truth = _answers(bundle, scores, examples)
-    confusion_png(confusion(answers, truth, bundle.manifest.labels), bundle.manifest.labels, plots / "confusion.png")
-    reliability_png(confidence, _equal(answers, truth), plots / "reliability.png")
+    confusion_png(matrix, labels, plots / "confusion.png")
+    reliability_png(confidence, correct, plots / "reliability.png")
 
 
 def render(report: Mapping[str, Any], matrix: Ints, labels: Sequence[str]) -> str:

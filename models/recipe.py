@@ -37,6 +37,12 @@ def option(default: Any, text: str, allowed: Range | None = None) -> Any:
     return field(default=default, metadata={"help": text, "allowed": allowed})
 
 
+def require(name: str, value: float, allowed: Range) -> None:
+    """Raise `OptionError` if the value of an option is out of its range."""
+    if value not in allowed:
+        raise OptionError(f"{flag(name)} {value}: expected {allowed}")
+
+
 def flag(name: str) -> str:
     """A field of the recipe as it is typed."""
     return f"--{name.replace('_', '-')}"
@@ -88,9 +94,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for told in fields(self):
-            value, allowed = getattr(self, told.name), told.metadata["allowed"]
-            if allowed is not None and value not in allowed:
-                raise OptionError(f"{flag(told.name)} {value}: expected {allowed}")
+            if (allowed := told.metadata["allowed"]) is not None:
+                require(told.name, getattr(self, told.name), allowed)
         if self.quantization not in QUANTIZATIONS:
             raise OptionError(f"--quantization {self.quantization}: expected one of {', '.join(QUANTIZATIONS)}")
         if self.validation + self.test >= 1:
