@@ -15,6 +15,7 @@ import onnxruntime
 from tqdm import tqdm
 
 from features.machine import processor
+from models.bundle import BundleError
 from models.classifier import Device, open_session
 
 BATCHES = (1, 8, 32)
@@ -72,9 +73,18 @@ def bench(
 
 
 def run_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
-    """The record of a training run, and the ONNX file of each of its networks."""
-    run = json.loads((folder / "run.json").read_text())
-    return run, {name: folder / described["file"] for name, described in run["networks"].items()}
+    """The record of a training run, and the ONNX file of each of its networks.
+
+    Raises:
+        BundleError: the record is damaged.
+        OSError: there is none.
+    """
+    record = folder / "run.json"
+    try:
+        run = json.loads(record.read_text())
+        return run, {name: folder / described["file"] for name, described in run["networks"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{record} is damaged ({error}): train again with the same --work") from None
 
 
 def machine(device: Device) -> str:

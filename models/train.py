@@ -45,7 +45,7 @@ def train(
         OptionError: an option has no effect, or does not fit the encoder.
         UnknownEncoder: the encoder cannot be pruned.
     """
-    require_effect(recipe, data, validation)
+    require_effect(recipe, data, validation, unlabelled)
     parts = partition(examples, recipe, data, validation)
     if not (parts.train and parts.validation):
         raise DataError(
@@ -122,13 +122,15 @@ def library_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names} | {"onnxruntime": onnxruntime.__version__}
 
 
-def require_effect(recipe: Recipe, data: Path, validation: Sequence[Example]) -> None:
-    """Find out before hours of training that the rows are not split as the options say.
+def require_effect(recipe: Recipe, data: Path, validation: Sequence[Example], unlabelled: Sequence[str] = ()) -> None:
+    """Find out before hours of training that the rows are not split or used as the options say.
 
     Raises:
         OptionError: naming the one that would have no effect.
     """
     usual = Recipe()
+    if unlabelled and recipe.student == "teacher":
+        raise OptionError("--unlabelled has no effect with --student teacher, which learns from labels: leave it out")
     if is_corpus(data) and validation:
         raise OptionError("--validation-data has no effect on the own corpus, which has such rows: give --data, too")
     if is_corpus(data) and (recipe.validation, recipe.test) != (usual.validation, usual.test):

@@ -94,6 +94,13 @@ def test_what_cannot_be_timed_is_one_line(
     assert capsys.readouterr().err == f"error: {told.format(limit=limit)}\n"
 
 
+@pytest.mark.parametrize("record", ["{", "[]", "{}", '{"networks": {"teacher": {}}}', '{"networks": [1]}'])
+def test_a_damaged_record_of_a_run_is_one_line(tmp_path: Path, record: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.json").write_text(record)
+    assert main(["bench", "--run", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'run.json'} is damaged (")
+
+
 def test_a_run_and_bundles_at_once_are_refused(run: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["bench", "--run", str(run.run_folder), "--bundle", str(run.bundle.path)])

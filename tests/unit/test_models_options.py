@@ -65,6 +65,15 @@ def test_a_share_beside_validation_rows_is_refused(tmp_path: Path, complaint: Co
     assert told.startswith("error: --validation has no effect where --validation-data or --data gives such rows")
 
 
+def test_unlabelled_texts_are_refused_where_no_student_learns_from_them(tmp_path: Path, complaint: Complaint) -> None:
+    chats_file = tmp_path / "chats.csv"
+    chats_file.write_text(CHATS)
+    told = complaint(
+        "train", "--data", chats_file, "--unlabelled", chats_file, "--student", "teacher", "--out", tmp_path
+    )
+    assert told.startswith("error: --unlabelled has no effect with --student teacher")
+
+
 def test_the_default_share_beside_validation_rows_is_not_meant(tmp_path: Path) -> None:
     recipe = Recipe(encoder=save_encoder(tmp_path / "encoder"), max_tokens=300)
     with pytest.raises(OptionError, match="--max-tokens 300"):
