@@ -160,6 +160,7 @@ def _student(
     else:
         torch.manual_seed(recipe.seed)
         student, tokenizer = from_pretrained(recipe.student, texts.targets.shape[1])
+    student.pooling = recipe.pooling
     normalised = (wide.normalise(text) for text in texts.train)
     tokenizer, old_ids = prune_vocabulary(tokenizer, normalised, recipe.vocabulary)
     keep_embeddings(student.encoder, old_ids, wide.config.max_tokens)

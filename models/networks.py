@@ -1,4 +1,4 @@
-"""The text network: a pretrained encoder, mean pooling, a linear head over products."""
+"""The text network: a pretrained encoder, pooling, a linear head over products."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,19 +26,25 @@ class TextNet(nn.Module):
     Args:
         encoder: a Hugging Face encoder without a pooler.
         outputs: number of products, plus one when out-of-scope messages were labelled.
+        pooling: what the head sees of the last layer: the `mean` over the tokens, or the first one, `cls`.
     """
 
     encoder: Any
+    pooling = "mean"
+    """Also of networks that training stages kept before there was a choice."""
 
-    def __init__(self, encoder: Any, outputs: int, dropout: float = 0.1) -> None:
+    def __init__(self, encoder: Any, outputs: int, dropout: float = 0.1, pooling: str = "mean") -> None:
         super().__init__()
         self.encoder = encoder
+        self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.config.hidden_size, outputs)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(batch, tokens) ids and mask to (batch, width) mean of the last layer over real tokens."""
+        """(batch, tokens) ids and mask to (batch, width): the last layer's mean over real tokens or first token."""
         hidden = self.encoder(input_ids=ids.long(), attention_mask=mask.long()).last_hidden_state
+        if self.pooling == "cls":
+            return cast(Tensor, hidden[:, 0])
         weight = mask.unsqueeze(-1).to(hidden.dtype)
         return cast(Tensor, (hidden * weight).sum(1) / weight.sum(1).clamp(min=1))
 

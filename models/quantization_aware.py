@@ -3,7 +3,8 @@
 Weights and activations are rounded in the forward pass and keep their gradients as if they were not (the
 straight-through estimator, Bengio, Léonard & Courville, 2013; for integer inference Jacob et al., 2018). The ranges
 are those of `quantize_int8`: seven bits, per output channel, for weights; eight bits from the least to the largest
-value, and zero, for the activations of one message, padding included, and for tables that are looked up.
+value, and zero, for the activations of one message, padding included, and for tables that are looked up. What the
+exported network computes for the first token only has that token's range: in training, each token its own.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.blocks import blocks
+from models.export import computes_first_only
 from models.networks import TextNet
 
 WEIGHT_LEVELS = 64
@@ -30,11 +32,16 @@ def as_quantized(net: TextNet) -> Iterator[None]:
     Raises:
         UnknownEncoder: the encoder's layers have another layout.
     """
+    layers = list(blocks(net.encoder))
     linears = [net.head]
-    for block in blocks(net.encoder):
+    for block in layers:
         linears += [block.query, block.key, block.value, block.mix, block.feed_in, block.feed_out]
     tables = _tables(net.encoder)
-    hooks = [linear.register_forward_pre_hook(_round_input) for linear in linears]
+    last = layers[-1]
+    by_token = (last.query, last.mix, last.feed_in, last.feed_out) if computes_first_only(net) else ()
+    hooks = [
+        linear.register_forward_pre_hook(_round_tokens if linear in by_token else _round_input) for linear in linears
+    ]
     for linear in linears:
         parametrize.register_parametrization(linear, "weight", _RoundedChannels())
     for table in tables:
@@ -73,6 +80,12 @@ class _RoundedTable(nn.Module):
 def _round_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """(batch, …) activations on the grid of each message's own range."""
     return (_straight_through(inputs[0], _rounded_to_bytes(inputs[0])), *inputs[1:])
+
+
+def _round_tokens(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """(batch, tokens, width) activations on the grid of each token's own range."""
+    rounded = _rounded_to_bytes(inputs[0].flatten(0, 1)).view_as(inputs[0])
+    return (_straight_through(inputs[0], rounded), *inputs[1:])
 
 
 def _rounded_to_bytes(values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 QUANTIZATIONS = ("dynamic", "static", "fp16", "none")
+POOLINGS = ("cls", "mean")
 STUDENTS = ("layers", "scratch", "teacher")
 """Students that are made of the first teacher; any other value is a pretrained encoder."""
 
@@ -68,6 +69,7 @@ class Recipe:
     balance: float = option(0.0, "draw rare products more often: 0 as in the data, 1 all equally often", SHARE)
     student: str = option("layers", "'layers' of a teacher, 'scratch', a pretrained encoder, or 'teacher' itself")
     student_layers: int = option(4, "layers of a student of 'layers' or from 'scratch'", Range(1))
+    pooling: str = option("cls", "what a student's head sees of the last layer: its first token, or the 'mean' of all")
     student_epochs: int = option(3, "passes over the transfer set", Range(1))
     noise: int = option(2, "noisy copies of every text in the transfer set", Range(0))
     mixtures: int = option(2, "mixed texts for every text in the transfer set", Range(0))
@@ -98,6 +100,8 @@ class Recipe:
                 require(told.name, getattr(self, told.name), allowed)
         if self.quantization not in QUANTIZATIONS:
             raise OptionError(f"--quantization {self.quantization}: expected one of {', '.join(QUANTIZATIONS)}")
+        if self.pooling not in POOLINGS:
+            raise OptionError(f"--pooling {self.pooling}: expected one of {', '.join(POOLINGS)}")
         if self.validation + self.test >= 1:
             raise OptionError(
                 f"--validation {self.validation} and --test {self.test} leave no rows to train on: "

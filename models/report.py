@@ -98,7 +98,8 @@ def _row(name: str, network: Mapping[str, Any], timed: Mapping[str, Any] | None,
 def _command(training: Mapping[str, Any]) -> str:
     """The options of the run that differ from the recipe's defaults."""
     defaults = asdict(Recipe())
-    told = {key: value for key, value in training["recipe"].items() if value != defaults.get(key)}
+    recipe = {"pooling": "mean", **training["recipe"]}  # what runs did before they could choose
+    told = {key: value for key, value in recipe.items() if value != defaults.get(key)}
     options = "".join(f" --{key.replace('_', '-')} {value}" for key, value in told.items())
     data = training.get("data", "FILE")
     return f"`python -m models train{'' if data == CORPUS.name else f' --data {data}'}{options}`"

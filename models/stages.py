@@ -21,7 +21,7 @@ T = TypeVar("T")
 USES = {
     "teachers": ("encoder", "teachers", "teacher_epochs", "smoothing", "balance", "max_tokens", "seed"),
     "transfer": ("noise", "mixtures"),
-    "student": ("student", "student_layers", "student_epochs", "vocabulary"),
+    "student": ("student", "student_layers", "pooling", "student_epochs", "vocabulary"),
     "pruned": ("heads", "neurons", "recovery_epochs"),
     "aware": ("aware_epochs",),
 }

@@ -65,6 +65,7 @@ def test_every_network_answers_as_the_one_that_was_trained(made: Compressed, sta
     assert len(teachers) == 2
     assert [len(layer_stack(net.encoder)) for net in (teachers[0], student, pruned)] == [2, 1, 1]
     assert [(block.heads, block.neurons) for block in blocks(pruned.encoder)] == [(3, 24)]
+    assert [net.pooling for net in (*teachers, student, pruned)] == ["mean", "mean", "cls", "cls"]
     for name, net in (("teacher", teachers[0]), ("student", student), ("pruned", pruned)):
         rows = made.preprocessor_of(name).tokens(TEXTS.held)
         assert np.allclose(TextClassifier(made.networks[name])(rows), logits(net, rows), atol=1e-4)

@@ -18,7 +18,7 @@ from models.networks import Floats, TextNet, pad
 from tests.unit.tiny import VOCABULARY, bert, logits, random_rows, weights
 from tests.unit.tiny_run import exported
 
-FAMILIES = ("bert", "distilbert", "pruned")
+FAMILIES = ("bert", "distilbert", "pruned", "cls", "pruned cls")
 batches = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
 
@@ -84,7 +84,9 @@ def test_inputs_are_int32_of_any_batch_and_length(made: tuple[TextNet, Path]) ->
     ]
 
 
-@pytest.mark.parametrize(("family", "attentions"), [("bert", 3), ("pruned", 2), ("distilbert", 0)], indirect=["family"])
+@pytest.mark.parametrize(
+    ("family", "attentions"), [("bert", 3), ("pruned", 2), ("cls", 3), ("distilbert", 0)], indirect=["family"]
+)
 def test_attention_of_bert_is_one_node_a_layer(made: tuple[TextNet, Path], attentions: int) -> None:
     kinds = Counter(node.op_type for node in onnx.load(str(made[1])).graph.node)
     assert kinds["MultiHeadAttention"] == attentions
@@ -96,6 +98,12 @@ def test_pruned_heads_and_neurons_are_not_in_the_file(made: tuple[TextNet, Path]
     assert [(block.heads, block.neurons) for block in blocks(made[0].encoder)] == [(3, 40)] * 2
     shapes = Counter(tuple(tensor.dims) for tensor in onnx.load(str(made[1])).graph.initializer)
     assert shapes[(32, 72)] == shapes[(24, 32)] == shapes[(32, 40)] == shapes[(40, 32)] == 2
+
+
+@pytest.mark.parametrize("family", ["pruned cls"], indirect=True)
+def test_last_layer_asks_for_the_first_token_only_where_the_head_sees_no_other(made: tuple[TextNet, Path]) -> None:
+    shapes = Counter(tuple(tensor.dims) for tensor in onnx.load(str(made[1])).graph.initializer)
+    assert [shapes[size] for size in ((32, 72), (32, 48), (32, 24))] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("family", ["bert"], indirect=True)

@@ -40,15 +40,17 @@ def test_logits_of_a_row_do_not_depend_on_its_neighbours(name: str, chosen: list
     assert np.allclose(found, [logits(net, [rows[i]])[0] for i in chosen], atol=1e-4)
 
 
-def test_pooling_is_the_mean_of_the_real_tokens() -> None:
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_pooling_is_the_mean_of_the_real_tokens_or_the_first(pooling: str) -> None:
     net, rows = bert(), random_rows(2)
+    net.pooling = pooling
     ids, mask = pad(rows)
     with torch.inference_mode():
         pooled = net.embed(ids, mask)
         for row, found in zip(rows, pooled, strict=True):
             alone = torch.from_numpy(row)[None].long()
             hidden = net.encoder(input_ids=alone, attention_mask=torch.ones_like(alone)).last_hidden_state[0]
-            assert torch.allclose(found, hidden.mean(0), atol=1e-5)
+            assert torch.allclose(found, hidden.mean(0) if pooling == "mean" else hidden[0], atol=1e-5)
         assert torch.isfinite(net.embed(torch.zeros(1, 3), torch.zeros(1, 3))).all()
 
 

@@ -66,7 +66,7 @@ class Copy:
         return found
 
 
-@pytest.fixture(scope="module", params=["bert", "bert 1", "pruned", "distilbert"])
+@pytest.fixture(scope="module", params=["bert", "bert 1", "pruned", "cls", "distilbert"])
 def copy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Copy:
     return Copy(request.param, tmp_path_factory.getbasetemp(), tmp_path_factory.mktemp("aware"))
 
@@ -117,8 +117,11 @@ def test_weights_of_the_layers_are_those_of_the_int8_copy(copy: Copy) -> None:
     layers, wanted = [*blocks(copy.net.encoder)], []
     with as_quantized(copy.net):
         for block in layers:
-            first = [block.query.weight, block.key.weight, block.value.weight]
-            wanted += [torch.cat(first)] if copy.fused else first
+            query, key, value = block.query.weight, block.key.weight, block.value.weight
+            if copy.net.pooling == "cls" and block is layers[-1]:
+                wanted += [torch.cat([key, value]), query]
+            else:
+                wanted += [torch.cat([query, key, value])] if copy.fused else [query, key, value]
             wanted += [block.mix.weight, block.feed_in.weight, block.feed_out.weight]
         found = copy.operands("MatMulInteger", 1)[: len(wanted)]
         for one, other in zip(found, wanted, strict=True):

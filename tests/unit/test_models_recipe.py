@@ -48,6 +48,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("vocabulary", 0, "at least 1"),
     ("max_tokens", 5, "0, or 8 to 512"),
     ("max_tokens", 513, "0, or 8 to 512"),
+    ("pooling", "max", "one of cls, mean"),
     ("quantization", "foo", "one of dynamic, static, fp16, none"),
     ("int8_tolerance", float("nan"), "-100 to 100"),
     ("aware_epochs", -1, "at least 0"),
@@ -72,7 +73,7 @@ def test_a_value_out_of_range_is_refused_by_option_and_range(
 
 
 def test_every_number_has_a_range() -> None:
-    names = {field.name for field in fields(Recipe) if not isinstance(field.default, str)} | {"quantization"}
+    names = {field.name for field in fields(Recipe) if not isinstance(field.default, str)} | {"pooling", "quantization"}
     assert {name for name, _, _ in REFUSED} == names
 
 

@@ -79,6 +79,16 @@ def test_command_of_a_run_tells_what_differs_from_the_defaults(
     }  # fmt: skip
 
 
+def test_command_of_a_run_from_before_there_was_a_choice_of_pooling_tells_it(
+    record: dict[str, Any], tmp_path: Path, page: Path
+) -> None:
+    recipe = {key: value for key, value in record["training"]["recipe"].items() if key != "pooling"}
+    old = record | {"training": record["training"] | {"recipe": recipe}}
+    store(tmp_path / "runs" / "tiny.json", "tiny", old, "cpu", timed("int8"))
+    write_report(tmp_path / "runs", page)
+    assert " --pooling mean" in page.read_text()
+
+
 def test_report_is_the_same_when_written_again(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
     for name in ("b", "a"):
         store(tmp_path / "runs" / f"{name}.json", name, record, "cpu", timed("int8"))

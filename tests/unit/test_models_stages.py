@@ -10,7 +10,7 @@ import torch
 
 from models.data import Example, Split
 from models.networks import TextNet
-from models.recipe import QUANTIZATIONS, Recipe
+from models.recipe import POOLINGS, QUANTIZATIONS, Recipe
 from models.stages import USES, Stages
 from tests.unit.tiny import bert, chats, fail, weights
 
@@ -31,8 +31,9 @@ class Count:
 
 
 def changed(value: Any) -> Any:
-    if value in QUANTIZATIONS:
-        return "none"
+    for kinds in (QUANTIZATIONS, POOLINGS):
+        if value in kinds:
+            return kinds[-1]
     return f"{value}x" if isinstance(value, str) else value + 9 if isinstance(value, int) else value / 2 + 0.01
 
 

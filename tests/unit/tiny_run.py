@@ -19,10 +19,16 @@ from tests.unit.tiny import bert, chats, distilbert, one_hot, random_rows, save_
 def exported(base: Path, family: str) -> tuple[TextNet, Path]:
     """A network and its ONNX file, made once in the test session whose base folder this is."""
     nets = {"bert": bert, "distilbert": lambda: keep_layers(distilbert(), [1]), "pruned": _pruned}
+    nets |= {"cls": lambda: _pooling_first(bert()), "pruned cls": lambda: _pooling_first(_pruned())}
     net, path = nets[family](), base / f"exported-{family}" / "text.onnx"
     path.parent.mkdir()
     export_onnx(net, path)
     return net, path
+
+
+def _pooling_first(net: TextNet) -> TextNet:
+    net.pooling = "cls"
+    return net
 
 
 def _pruned() -> TextNet:
