@@ -24,6 +24,8 @@ from models.recipe import Recipe
 from models.targets import one_hot
 from models.testsets import by_kind
 
+MISLEADING_DRAWS = 5
+"""Misleading contexts for each clear validation row: one each leaves the scale of the context part to chance."""
 IN_SCOPE_KEPT = 0.98
 """Share of the in-scope validation rows that the out-of-scope threshold lets through."""
 
@@ -89,10 +91,11 @@ def _answers(logits: Floats, temperature: float, truth: Floats, products: int) -
 
 def trials(rows: Sequence[Example], names: Sequence[str], pre: Preprocessor, classifier: TextClassifier) -> list[Trial]:
     """Ambiguous validation rows with their contexts, and clear ones with misleading contexts, to scale a head on."""
-    sets = by_kind([row for row in rows if row.product != OUT_OF_SCOPE])
+    inside = [row for row in rows if row.product != OUT_OF_SCOPE]
+    ambiguous = by_kind(inside).get("ambiguous", [])
+    misled = [row for seed in range(MISLEADING_DRAWS) for row in by_kind(inside, seed).get("misleading", [])]
     made = []
-    for kind in ("ambiguous", "misleading"):
-        members = sets.get(kind, [])
+    for members in (ambiguous, misled):
         if members:
             contexts = context_inputs(pre, members)
             truth = np.array([names.index(e.product) for e in members])

@@ -17,7 +17,7 @@ from features.preprocess import ContextInput
 from models.context import ContextHead, Floats
 
 CAPS = (2.0, 3.0, 4.0, 6.0)
-SCALES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5)
+SCALES = tuple(step / 20 for step in range(8, 33))
 
 
 def fit_context(

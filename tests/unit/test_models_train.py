@@ -6,12 +6,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.__main__ import main
 from models.bundle import Bundle
 from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, digest, load
 from models.evaluate import evaluate
-from models.fit import fit
+from models.fit import fit, trials
 from models.recipe import Recipe
 from models.testsets import test_sets as sets_of
 from models.train import partition, train
@@ -109,12 +110,13 @@ def test_same_command_goes_on_from_finished_stages(csv: Path, first: str, capsys
     assert {path: path.stat().st_mtime_ns for path in (csv.parent / "work").glob("*.pt")} == before != {}
 
 
-def test_unlabelled_texts_that_come_later_make_stages_of_their_own(csv: Path, first: str) -> None:
+def test_unlabelled_texts_are_labelled_for_the_student(csv: Path, first: str) -> None:
     more = csv.parent / "more.jsonl"
     more.write_text(json.dumps({"text": "a message that nobody labelled"}) + "\n")
-    before = set((csv.parent / "work").iterdir())
-    assert main(command(csv, "--unlabelled", str(more))) == 0
-    assert len(set((csv.parent / "work").iterdir()) - before) == 1
+    student = "--student layers --student-layers 1 --student-epochs 1 --recovery-epochs 1 --noise 0 --mixtures 0"
+    assert main(command(csv, "--unlabelled", str(more), *student.split())) == 0
+    (path,) = (csv.parent / "work").glob("transfer-*.pt")
+    assert torch.load(path, weights_only=False)["made"].texts[-1] == "a message that nobody labelled"
 
 
 def test_data_without_validation_rows_are_refused_at_once(csv: Path, tmp_path: Path) -> None:
@@ -179,3 +181,13 @@ def test_contexts_may_be_where_they_like(run: Trained, learnt: list[Example], he
     fitted = fit(Split(learnt, held, []), NAMES, run.bundle.preprocessor, run.bundle.classifier(), run.recipe)
     assert 0 < fitted.temperature < 10
     assert 0 <= fitted.out_of_scope_threshold <= 1
+
+
+def test_context_is_scaled_on_several_misleading_contexts_of_each_clear_row(run: Trained) -> None:
+    held = [*chats(9), *strange_chats(3), *with_contexts(6)]
+    ambiguous, misled = trials(held, NAMES, run.bundle.preprocessor, run.bundle.classifier())
+    assert (len(ambiguous.truth), len(misled.truth)) == (6, 5 * 9)
+    for context, column in zip(misled.contexts, misled.truth, strict=True):
+        assert context.recent_screens[-1] != f"{NAMES[column]}_page"
+    first = {misled.contexts[9 * draw].recent_screens for draw in range(5)}
+    assert len(first) > 1, "each draw gives the same row another context"
