@@ -154,8 +154,8 @@ def logits(net: TextNet, rows: Sequence[Ids]) -> Floats:
 
 
 def weights(net: TextNet) -> Tensor:
-    """All the numbers of a network in one row."""
-    return torch.cat([value.detach().flatten() for value in net.state_dict().values()])
+    """All the numbers of a network in one row, by the names of their tables."""
+    return torch.cat([value.detach().flatten() for _, value in sorted(net.state_dict().items())])
 
 
 def fail() -> Any:
