@@ -17,7 +17,7 @@ def export_onnx(net: TextNet, path: Path) -> None:
     """Write the network in fp32; for BERT with one node for attention and one for query, key and value."""
     net = net.eval().cpu()
     net.encoder.config._attn_implementation = "eager"
-    module = FusedBert(net) if _is_bert(net) else net
+    module = FusedBert(net) if is_fused(net) else net
     ids = torch.tensor([[1, 2, 3, 4], [1, 2, 0, 0]], dtype=torch.int32)
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.int32)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
@@ -34,10 +34,11 @@ def export_onnx(net: TextNet, path: Path) -> None:
 
 def computes_first_only(net: TextNet) -> bool:
     """Whether the last layer of the exported network computes for the first token only."""
-    return _is_bert(net) and net.pooling == "cls"
+    return is_fused(net) and net.pooling == "cls"
 
 
-def _is_bert(net: TextNet) -> bool:
+def is_fused(net: TextNet) -> bool:
+    """Whether the network is exported as a `FusedBert`."""
     return bool(net.encoder.config.model_type == "bert")
 
 
@@ -55,10 +56,11 @@ class FusedBert(nn.Module):
         table: Any = net.encoder.embeddings
         self.positions = nn.Parameter(table.position_embeddings.weight + table.token_type_embeddings.weight[0])
         self.blocks = list(blocks(net.encoder))
-        self.joined = nn.ModuleList(_joined(block.query, block.key, block.value) for block in self.blocks)
         self.first_only = computes_first_only(net)
+        parts = [[block.query, block.key, block.value] for block in self.blocks]
         if self.first_only:
-            self.joined[-1] = _joined(self.blocks[-1].key, self.blocks[-1].value)
+            del parts[-1][0]
+        self.joined = nn.ModuleList(_joined(*linears) for linears in parts)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(batch, tokens) int32 ids and mask to (batch, outputs) logits."""

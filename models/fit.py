@@ -92,8 +92,9 @@ def _answers(logits: Floats, temperature: float, truth: Floats, products: int) -
 def trials(rows: Sequence[Example], names: Sequence[str], pre: Preprocessor, classifier: TextClassifier) -> list[Trial]:
     """Ambiguous validation rows with their contexts, and clear ones with misleading contexts, to scale a head on."""
     inside = [row for row in rows if row.product != OUT_OF_SCOPE]
-    ambiguous = by_kind(inside).get("ambiguous", [])
-    misled = [row for seed in range(MISLEADING_DRAWS) for row in by_kind(inside, seed).get("misleading", [])]
+    draws = [by_kind(inside, seed) for seed in range(MISLEADING_DRAWS)]
+    ambiguous = draws[0].get("ambiguous", [])
+    misled = [row for sets in draws for row in sets.get("misleading", [])]
     made = []
     for members in (ambiguous, misled):
         if members:

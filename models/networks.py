@@ -26,17 +26,15 @@ class TextNet(nn.Module):
     Args:
         encoder: a Hugging Face encoder without a pooler.
         outputs: number of products, plus one when out-of-scope messages were labelled.
-        pooling: what the head sees of the last layer: the `mean` over the tokens, or the first one, `cls`.
     """
 
     encoder: Any
     pooling = "mean"
-    """Also of networks that training stages kept before there was a choice."""
+    """What the head sees of the last layer: the `mean` over the tokens, or the first one, `cls`."""
 
-    def __init__(self, encoder: Any, outputs: int, dropout: float = 0.1, pooling: str = "mean") -> None:
+    def __init__(self, encoder: Any, outputs: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.encoder = encoder
-        self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder.config.hidden_size, outputs)
 

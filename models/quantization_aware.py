@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.blocks import blocks
-from models.export import computes_first_only
+from models.export import computes_first_only, is_fused
 from models.networks import TextNet
 
 WEIGHT_LEVELS = 64
@@ -36,7 +36,7 @@ def as_quantized(net: TextNet) -> Iterator[None]:
     linears = [net.head]
     for block in layers:
         linears += [block.query, block.key, block.value, block.mix, block.feed_in, block.feed_out]
-    tables = _tables(net.encoder)
+    tables = _tables(net)
     last = layers[-1]
     by_token = (last.query, last.mix, last.feed_in, last.feed_out) if computes_first_only(net) else ()
     hooks = [
@@ -55,11 +55,11 @@ def as_quantized(net: TextNet) -> Iterator[None]:
             _restore(module)
 
 
-def _tables(encoder: Any) -> list[nn.Module]:
+def _tables(net: TextNet) -> list[nn.Module]:
     """The tables that are looked up by number in the exported network; BERT's positions are a plain sum there."""
-    if encoder.config.model_type == "bert":
-        return [encoder.get_input_embeddings()]
-    return [module for module in encoder.modules() if isinstance(module, nn.Embedding)]
+    if is_fused(net):
+        return [net.encoder.get_input_embeddings()]
+    return [module for module in net.encoder.modules() if isinstance(module, nn.Embedding)]
 
 
 class _RoundedChannels(nn.Module):

@@ -30,15 +30,28 @@ class Range:
         return f"0, or {words}" if self.zero else words
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def __contains__(self, value: str) -> bool:
+        return value in self.words
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
+
 SHARE = Range(0, 1)
 
 
-def option(default: Any, text: str, allowed: Range | None = None) -> Any:
+def option(default: Any, text: str, allowed: Range | Choice | None = None) -> Any:
     """A field of the recipe, with the text that `python -m models train --help` shows."""
     return field(default=default, metadata={"help": text, "allowed": allowed})
 
 
-def require(name: str, value: float, allowed: Range) -> None:
+def require(name: str, value: Any, allowed: Range | Choice) -> None:
     """Raise `OptionError` if the value of an option is out of its range."""
     if value not in allowed:
         raise OptionError(f"{flag(name)} {value}: expected {allowed}")
@@ -69,7 +82,9 @@ class Recipe:
     balance: float = option(0.0, "draw rare products more often: 0 as in the data, 1 all equally often", SHARE)
     student: str = option("layers", "'layers' of a teacher, 'scratch', a pretrained encoder, or 'teacher' itself")
     student_layers: int = option(4, "layers of a student of 'layers' or from 'scratch'", Range(1))
-    pooling: str = option("cls", "what a student's head sees of the last layer: its first token, or the 'mean' of all")
+    pooling: str = option(
+        "cls", "what a student's head sees of the last layer: its first token, or the 'mean' of all", Choice(POOLINGS)
+    )
     student_epochs: int = option(3, "passes over the transfer set", Range(1))
     noise: int = option(2, "noisy copies of every text in the transfer set", Range(0))
     mixtures: int = option(2, "mixed texts for every text in the transfer set", Range(0))
@@ -82,7 +97,9 @@ class Recipe:
         "longest message in tokens; 0 takes what 99 of 100 training texts need, 192 at most",
         Range(8, 512, zero=True),
     )
-    quantization: str = option("dynamic", "int8 'dynamic' or 'static', 'fp16' (for GPUs) or 'none'")
+    quantization: str = option(
+        "dynamic", "int8 'dynamic' or 'static', 'fp16' (for GPUs) or 'none'", Choice(QUANTIZATIONS)
+    )
     int8_tolerance: float = option(
         0.2, "points of validation accuracy that dynamic int8 may lose untrained", Range(-100, 100)
     )
@@ -98,10 +115,6 @@ class Recipe:
         for told in fields(self):
             if (allowed := told.metadata["allowed"]) is not None:
                 require(told.name, getattr(self, told.name), allowed)
-        if self.quantization not in QUANTIZATIONS:
-            raise OptionError(f"--quantization {self.quantization}: expected one of {', '.join(QUANTIZATIONS)}")
-        if self.pooling not in POOLINGS:
-            raise OptionError(f"--pooling {self.pooling}: expected one of {', '.join(POOLINGS)}")
         if self.validation + self.test >= 1:
             raise OptionError(
                 f"--validation {self.validation} and --test {self.test} leave no rows to train on: "
