@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,19 @@ from deployments.served import ServedBatch, ServedLogConfig
 from features.drafts import replacing
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What waits to be written to a day's folder."""
+
+    tables: list[pa.Table] = field(default_factory=list)
+    queries: int = 0
+    """Of the batches in `tables`, failed messages included."""
+
+    @property
+    def rows(self) -> int:
+        return sum(table.num_rows for table in self.tables)
 
 
 class ServedLog:
@@ -38,10 +52,7 @@ class ServedLog:
         self._taken = self._settled = 0  # each written by one thread only
         self._rows, self._drain_s = rows, drain_s
         self._batches: deque[ServedBatch] = deque()
-        self._tables: list[pa.Table] = []
-        self._queries = 0
-        """Of the batches in `_tables`."""
-        self._day: date | None = None
+        self._days: dict[date, _Waiting] = {}
         self._opened = time.monotonic()
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -84,55 +95,56 @@ class ServedLog:
             with self._lock:
                 self._drain()
                 due = time.monotonic() - self._opened >= self.config.rotate_s
-                if self._tables and (due or self._held() >= self.config.rotate_rows):
+                if due or sum(waiting.rows for waiting in self._days.values()) >= self.config.rotate_rows:
                     self._rotate()
-
-    def _held(self) -> int:
-        return sum(table.num_rows for table in self._tables)
 
     def _drain(self) -> None:
         while self._batches:
             batch = self._batches.popleft()
-            day = datetime.fromtimestamp(batch.answered_at, UTC).date()
-            if self._day != day:
-                self._rotate()
-                self._day = day
+            waiting = self._days.setdefault(datetime.fromtimestamp(batch.answered_at, UTC).date(), _Waiting())
             try:
-                self._tables.append(self._rows(batch, self.config.text))
-                self._queries += len(batch.queries)
+                waiting.tables.append(self._rows(batch, self.config.text))
+                waiting.queries += len(batch.queries)
             except Exception:
                 self.failures += 1
                 logger.exception("served log: a batch of %d could not be turned into rows", len(batch.queries))
                 self._settled += len(batch.queries)
 
     def _rotate(self) -> None:
-        """Write the tables as one file; on failure they stay, for the next attempt."""
+        """Write a file for each day that has rows; those that cannot be written wait for the next attempt."""
         self._opened = time.monotonic()
-        if not self._tables:
-            return
-        table = pa.concat_tables(self._tables, promote_options="none")
-        folder = self.folder / f"day={self._day}"
+        for day, waiting in list(self._days.items()):
+            if waiting.tables and not self._write(day, pa.concat_tables(waiting.tables, promote_options="none")):
+                continue
+            del self._days[day]
+            self.written += waiting.rows
+            self._settled += waiting.queries
+        self._forget_old()
+
+    def _write(self, day: date, table: pa.Table) -> bool:
         name = f"served-{socket.gethostname()}-{os.getpid()}-{time.time_ns()}.parquet"
         try:
-            with replacing(folder / name) as draft:
+            with replacing(self.folder / f"day={day}" / name) as draft:
                 pq.write_table(table, draft, compression="zstd")
         except OSError as error:
             self.failures += 1
             logger.warning("served log: %s; %d rows wait for the next attempt", error.strerror, table.num_rows)
-            return
-        self._tables.clear()
-        self.written += table.num_rows
-        self._settled += self._queries
-        self._queries = 0
-        self._forget_old()
+            return False
+        return True
 
     def _forget_old(self) -> None:
+        """Delete files of days that need no longer be kept, drafts of killed processes among them."""
         if self.config.keep_days is None:
             return
         oldest = datetime.now(UTC).date() - timedelta(days=self.config.keep_days)
         for folder in self.folder.glob("day=*"):
-            if folder.name < f"day={oldest}":
-                for file in folder.glob("served-*.parquet"):
+            if folder.name >= f"day={oldest}":
+                continue
+            try:
+                for file in [*folder.glob("served-*.parquet"), *folder.glob(".served-*")]:
                     file.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            except OSError as error:
+                self.failures += 1
+                logger.warning("served log: %s is kept: %s", folder.name, error.strerror)
+            with contextlib.suppress(OSError):
+                folder.rmdir()

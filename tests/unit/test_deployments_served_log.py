@@ -23,6 +23,7 @@ from features.served_schema import SERVED, context_hash, text_hash
 from features.store import FeatureStore
 from models.bundle import Bundle
 from models.classifier import TextClassifier
+from tests.serve.polling import until
 from tests.unit.plain_graph import Classify, classify_stage, flow
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
@@ -187,6 +188,42 @@ def test_rows_outlive_a_folder_that_cannot_be_written(batch: ServedBatch, tmp_pa
     obstacle.unlink()
     served.close()
     assert (served.written, served.pending) == (2, 0)
+
+
+def test_rows_that_wait_go_to_the_folder_of_their_own_day(batch: ServedBatch, tmp_path: Path) -> None:
+    served = log(tmp_path, rotate_s=3600)
+    obstacle = tmp_path / "day=2026-11-25"
+    obstacle.write_text("a file where a folder should be")
+    served.record(batch)
+    served.record(replace(batch, answered_at=NOON + 86_400))
+    served.close()
+    assert (served.written, served.failures, served.pending) == (2, 1, 2)
+    obstacle.unlink()
+    served.close()
+    assert served.pending == 0
+    for day in (date(2026, 11, 25), date(2026, 11, 26)):
+        assert [row["answered_at"].date() for row in logged(tmp_path / f"day={day}")] == [day] * 2
+
+
+def test_an_old_file_that_cannot_be_deleted_does_not_end_the_log(batch: ServedBatch, tmp_path: Path) -> None:
+    (tmp_path / "day=2020-01-01" / "served-a.parquet").mkdir(parents=True)
+    served = log(tmp_path, keep_days=7, rotate_rows=1)
+    for _ in range(2):
+        served.record(replace(batch, answered_at=datetime.now(UTC).timestamp()))
+        until(lambda: served.pending, lambda rows_left: rows_left == 0)
+    served.close()
+    assert served.written == 4
+    assert served.failures > 0
+
+
+def test_drafts_of_killed_processes_are_deleted_with_their_day(batch: ServedBatch, tmp_path: Path) -> None:
+    old = tmp_path / "day=2020-01-01"
+    old.mkdir()
+    (old / ".served-a.parquet.4f2e").write_bytes(b"half a file")
+    served = log(tmp_path, keep_days=7)
+    served.record(replace(batch, answered_at=datetime.now(UTC).timestamp()))
+    served.close()
+    assert not old.exists()
 
 
 def test_old_files_are_deleted_when_asked_for(batch: ServedBatch, tmp_path: Path) -> None:
