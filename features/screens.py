@@ -19,14 +19,23 @@ USERS_PER_CALL = 25
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _JOIN = """
-local screens = cmsgpack.unpack(ARGV[3])
+local screens, foreign = cmsgpack.unpack(ARGV[3]), {}
 for i, key in ipairs(KEYS) do
-  redis.call('ZADD', key, 'GT', unpack(screens[i]))
-  redis.call('ZREMRANGEBYRANK', key, 0, -1 - tonumber(ARGV[1]))
-  redis.call('EXPIRE', key, ARGV[2])
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'zset' or kind == 'none' then
+    redis.call('ZADD', key, 'GT', unpack(screens[i]))
+    redis.call('ZREMRANGEBYRANK', key, 0, -1 - tonumber(ARGV[1]))
+    redis.call('EXPIRE', key, ARGV[2])
+  else
+    foreign[#foreign + 1] = i
+  end
 end
+return foreign
 """
-"""KEYS: users' sets. ARGV: screens to keep, seconds to live, and MessagePack: [score, member, …] for each key."""
+"""KEYS: users' sets. ARGV: screens to keep, seconds to live, and MessagePack: [score, member, …] for each key.
+
+Returns which of the keys hold something else, counted from 1.
+"""
 
 
 def key(user: str) -> str:
@@ -34,8 +43,10 @@ def key(user: str) -> str:
     return f"screens:{user}"
 
 
-async def write(redis: Redis, events: Iterable[ScreenEvent], keep: int, window_s: int) -> None:
+async def write(redis: Redis, events: Iterable[ScreenEvent], keep: int, window_s: int) -> set[str]:
     """Join events into their users' sets, in one pipeline; a user's set lives while one of its screens is recent.
+
+    Returns the users whose key holds something else, which is left as it is: their events were not stored.
 
     A script does for many users what takes three commands each, in a seventh of the client's time. It travels as EVAL,
     since a server that has forgotten a loaded script (restart, failover) would refuse its hash. In a Redis Cluster,
@@ -45,11 +56,12 @@ async def write(redis: Redis, events: Iterable[ScreenEvent], keep: int, window_s
     at_once = 1 if isinstance(redis, RedisCluster) else USERS_PER_CALL
     ttl_s = window_s + int(MAX_AHEAD.total_seconds())
     pipe = redis.pipeline(transaction=False)
-    for first in range(0, len(users), at_once):
-        some = users[first : first + at_once]
+    calls = [users[first : first + at_once] for first in range(0, len(users), at_once)]
+    for some in calls:
         packed = msgspec.msgpack.encode([list(chain.from_iterable(screens)) for _, screens in some])
         pipe.eval(_JOIN, len(some), *(key(user) for user, _ in some), keep, ttl_s, packed)
-    await pipe.execute()
+    foreign = await pipe.execute()
+    return {some[i - 1][0] for some, found in zip(calls, foreign, strict=True) for i in found}
 
 
 def _newest(events: Iterable[ScreenEvent], limit: int) -> dict[str, list[tuple[int, str]]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ResponseError
 
 from features import screens
 from features.schema import UserFeatures
@@ -19,13 +20,17 @@ Screens = list[str]
 Snapshot = tuple[str | None, list[UserFeatures]]
 """The usage run, and the features of each user."""
 _READ = f"""
+local function known(reply)
+  if reply.err then return {{}} end
+  return reply
+end
 local run = redis.call('GET', KEYS[1])
 local users = {{}}
 for i = 2, #KEYS do
   local uses = {{}}
   local user = string.sub(KEYS[i], {len(screens.key("")) + 1})
-  if run then uses = redis.call('HGETALL', 'usage:' .. run .. ':' .. user) end
-  users[i - 1] = {{redis.call('ZREVRANGEBYSCORE', KEYS[i], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2]), uses}}
+  if run then uses = known(redis.pcall('HGETALL', 'usage:' .. run .. ':' .. user)) end
+  users[i - 1] = {{known(redis.pcall('ZREVRANGEBYSCORE', KEYS[i], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2])), uses}}
 end
 return cmsgpack.pack({{run, users}})
 """
@@ -40,6 +45,8 @@ def usage_key(run: str, user: str) -> str:
 
 async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int, run: str | None) -> Snapshot:
     """The newest screens since a moment, at most `most`, oldest first, and the uses of the present run.
+
+    A user whose key holds something else has no screens or no uses, so that one such key costs nobody else theirs.
 
     Args:
         run: the run that is expected; a Cluster needs a second round trip when it is another.
@@ -73,9 +80,21 @@ async def by_pipeline(redis: Redis, users: Sequence[str], since_ms: int, most: i
     if run is not None:
         for user in users:
             pipe.hgetall(usage_key(run, user))
-    current, *answers = await pipe.execute()
+    current, *answers = await pipe.execute(raise_on_error=False)
+    if isinstance(current, Exception):
+        raise current
     seen, uses = answers[: len(users)], answers[len(users) :] or [{}] * len(users)
-    return current, [_features(*pair) for pair in zip(seen, uses, strict=True)]
+    pairs = zip(seen, uses, strict=True)
+    return current, [_features(_known(newest, []), _known(counts, {})) for newest, counts in pairs]
+
+
+def _known(reply: Any, nothing: Any) -> Any:
+    """The reply to a command of a pipeline, or nothing where the key holds something else."""
+    if not isinstance(reply, Exception):
+        return reply
+    if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
+        return nothing
+    raise reply
 
 
 def _features(newest_first: Screens, uses: dict[str, Any]) -> UserFeatures:

@@ -109,9 +109,12 @@ class FeatureStore:
         self._run = run
         return Reading(features, at_ms, run)
 
-    async def write_screens(self, events: Iterable[ScreenEvent]) -> None:
-        """Add screen events; keeps the newest of each user in event-time order, drops duplicates; see `screens`."""
-        await screens.write(self._redis, events, self.config.max_screens, self.config.screen_window_s)
+    async def write_screens(self, events: Iterable[ScreenEvent]) -> set[str]:
+        """Add screen events; keeps the newest of each user in event-time order, drops duplicates; see `screens`.
+
+        Returns the users whose key holds something else: their events were not stored.
+        """
+        return await screens.write(self._redis, events, self.config.max_screens, self.config.screen_window_s)
 
     async def write_usage(self, run: str, usage: Mapping[str, Mapping[str, int]]) -> None:
         """Write users' uses per product under a run; invisible until `publish_run`."""

@@ -22,6 +22,8 @@ from features.schema import SCREEN_STREAM, ScreenEvent, screen_event
 from features.store import FeatureStore
 
 logger = logging.getLogger(__name__)
+FOREIGN = "user_id: the user's key in the feature store holds something else than screens"
+"""Why an event whose user's screens cannot be written is set aside."""
 _FORGET_MS = 3_600_000
 """An ingester that has been silent for so long is not coming back under its name."""
 
@@ -134,20 +136,22 @@ class ScreenIngester:
     async def _process(self, entries: Sequence[Entry]) -> None:
         """Store the events, set poison aside, then acknowledge."""
         events, poison, now = [], [], self._clock()
-        for entry_id, fields in entries:
+        for entry in entries:
+            entry_id, fields = entry
             if not fields:
                 logger.warning("screen events: entry %s was deleted before it was stored", entry_id)
                 continue
             try:
-                events.append(screen_event(fields, now))
+                events.append((entry, screen_event(fields, now)))
             except ValueError as error:
-                poison.append(((entry_id, fields), str(error)))
-        if events:
-            await self._store.write_screens(events)
+                poison.append((entry, str(error)))
+        if events and (foreign := await self._store.write_screens(event for _, event in events)):
+            logger.warning("screen events: keys of %d users hold something else than screens", len(foreign))
+            poison += [(entry, FOREIGN) for entry, event in events if event.user_id in foreign]
         if poison:
             await self._group.set_aside(poison, self.config.dead_letters)
-        await self._group.acknowledge(entry_id for entry_id, _ in entries)
-        self.stored += len(events)
+        await self._group.acknowledge(entry_id for entry_id, fields in entries)
+        self.stored += sum(bool(fields) for _, fields in entries) - len(poison)
         self.dead += len(poison)
 
     async def housekeep(self) -> bool:

@@ -1,7 +1,7 @@
 """The online feature store, on a real Redis."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_redis import LocalRedis
 from redis.asyncio import Connection, Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from features.schema import ScreenEvent, UserFeatures
-from features.snapshot import by_pipeline, snapshot
+from features.snapshot import RUN_KEY, Snapshot, by_pipeline, snapshot
 from features.store import FeatureStore, StoreConfig, connect
 
 
@@ -155,3 +155,25 @@ async def test_a_dead_store_is_an_error_not_a_retry() -> None:
     with pytest.raises((RedisError, OSError)):
         await FeatureStore(client).read(["ana"])
     await client.aclose()
+
+
+@pytest.mark.parametrize("way", [snapshot, by_pipeline])
+async def test_a_key_that_holds_something_else_costs_nobody_else_their_features(
+    redis: Redis, way: Callable[..., Awaitable[Snapshot]]
+) -> None:
+    store = FeatureStore(redis)
+    await store.write_screens([*seen("ana", "home"), *seen("bo", "card")])
+    await store.write_usage("r1", {"ana": {"loans": 1}, "bo": {"loans": 2}})
+    await store.publish_run("r1")
+    await redis.set("screens:ana", "another program's")
+    await redis.set("usage:r1:bo", "another program's")
+    run, features = await way(redis, ["ana", "bo"], 0, 5, "r1")
+    assert run == "r1"
+    assert features == [UserFeatures((), {"loans": 1}), UserFeatures(("card",), {})]
+
+
+async def test_a_run_key_that_holds_something_else_is_an_error(redis: Redis) -> None:
+    await redis.hset(RUN_KEY, mapping={"a": "1"})
+    for way in (snapshot, by_pipeline):
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await way(redis, ["ana"], 0, 5, None)

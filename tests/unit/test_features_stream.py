@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore, StoreConfig, connect
-from features.stream import IngesterConfig, ScreenIngester, publish
+from features.stream import FOREIGN, IngesterConfig, ScreenIngester, publish
 
 GROUP = IngesterConfig().group
 STORE = StoreConfig(max_screens=3, screen_window_s=86_400)
@@ -93,6 +93,19 @@ async def test_poison_is_set_aside_and_its_neighbours_stored(redis: Redis, chang
     assert letter["field:event_id"] == "e2"
 
 
+async def test_a_user_whose_key_holds_something_else_does_not_stop_the_others(redis: Redis) -> None:
+    alive = ingester(redis)
+    await redis.set("screens:bo", "another program's")
+    for number, user in enumerate(("ana", "bo", "cy")):
+        await publish(redis, event(number, user))
+    assert await alive.step() == 3
+    assert (await screens(redis), await screens(redis, "cy")) == (("s0",), ("s2",))
+    assert (alive.stored, alive.dead, await unread(redis)) == (2, 1, 0)
+    letters: Any = await redis.xrange(f"{SCREEN_STREAM}:dead")
+    assert [(letter["field:user_id"], letter["reason"]) for _, letter in letters] == [("bo", FOREIGN)]
+    assert await redis.get("screens:bo") == "another program's"
+
+
 async def test_entries_of_a_dead_consumer_are_taken_over(redis: Redis) -> None:
     alive = ingester(redis, block_ms=20)
     await alive.housekeep()
@@ -152,15 +165,18 @@ async def test_lag_is_the_age_of_the_oldest_event_that_is_not_stored(redis: Redi
 
 
 async def test_what_could_not_be_stored_is_tried_again_before_anything_new(redis: Redis) -> None:
-    alive = ingester(redis, batch=2, claim_idle_ms=600_000)
+    alive = ingester(redis, batch=2, claim_idle_ms=600_000, housekeeping_s=3600)
+    assert await alive.step() == 0
     for number in range(5):
         await publish(redis, event(number))
-    await redis.set("screens:ana", "not a set")
-    for _ in range(4):
-        with pytest.raises(ResponseError):
-            await alive.step()
+    await redis.config_set("maxmemory", 1)
+    try:
+        for _ in range(4):
+            with pytest.raises(ResponseError, match="OOM"):
+                await alive.step()
+    finally:
+        await redis.config_set("maxmemory", 0)
     assert await unread(redis) == 2
-    await redis.delete("screens:ana")
     assert [await alive.step() for _ in range(3)] == [2, 2, 1]
     assert (alive.stored, await unread(redis)) == (5, 0)
     assert await screens(redis) == ("s2", "s3", "s4")
