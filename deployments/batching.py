@@ -2,7 +2,8 @@
 
 While fewer than `max_in_flight` batches are out, a waiting item leaves at once, alone if need be; otherwise items
 wait, and the next batch takes all of them, up to `max_batch`. There is no timer, so no delay when idle, and
-batches grow by themselves under load.
+batches grow by themselves under load. What comes faster than it can be answered in time is refused at once, so that
+the rest is answered.
 """
 
 import asyncio
@@ -12,12 +13,18 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from deployments.pace import Pace
+
 T = TypeVar("T")
 R = TypeVar("R")
+IN_TIME = 0.8
+"""Share of its time-out within which an item must be foreseen to be answered when it comes."""
+LEFT = 0.25
+"""Share of its time-out that always suffices for an item to leave with a batch."""
 
 
 class QueueFull(RuntimeError):
-    """More items wait than the queue holds; becomes a 429."""
+    """More items wait than the queue holds, or than can be answered in time; becomes a 429."""
 
 
 class DeadlinePassed(TimeoutError):
@@ -29,6 +36,7 @@ class _Waiting(Generic[T, R]):
     item: T
     future: "asyncio.Future[R]"
     deadline: float
+    timeout_s: float
 
 
 class NaturalBatcher(Generic[T, R]):
@@ -56,6 +64,8 @@ class NaturalBatcher(Generic[T, R]):
         self._waiting: OrderedDict[asyncio.Future[R], _Waiting[T, R]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._travelling = 0
+        self._pace = Pace()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -71,19 +81,33 @@ class NaturalBatcher(Generic[T, R]):
     def levels(self) -> dict[str, float]:
         return {"queue_length": len(self), "batches_in_flight": self.in_flight}
 
+    def require_room(self, n: int, timeout_s: float) -> None:
+        """Refuse n items, which stand or fall together, before one of them costs anything.
+
+        Raises:
+            QueueFull: the queue does not take all of them, or is too long for answers in time.
+        """
+        waiting = len(self._waiting)
+        if waiting + n > self.max_queue:
+            reason = f"{waiting} messages are waiting already"
+        elif waiting >= self.max_batch and self._foreseen_s(waiting + n) > timeout_s * IN_TIME:
+            reason = f"{waiting} messages are waiting already, as many as can be answered in time"
+        else:
+            return
+        self.shed += n
+        raise QueueFull(reason if n == 1 else f"{n} messages do not fit: {reason}")
+
     async def submit(self, item: T, timeout_s: float) -> R:
         """Wait for the item's result; the wait in the queue counts.
 
         Raises:
-            QueueFull: at once, when the queue is full.
+            QueueFull: at once, when the queue is full, or too long for an answer in time.
             DeadlinePassed: after `timeout_s`. An item still queued then never reaches `process`.
         """
-        if len(self._waiting) >= self.max_queue:
-            self.shed += 1
-            raise QueueFull(f"{self.max_queue} messages are waiting already")
+        self.require_room(1, timeout_s)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._waiting[future] = _Waiting(item, future, loop.time() + timeout_s)
+        self._waiting[future] = _Waiting(item, future, loop.time() + timeout_s, timeout_s)
         if not self._scheduled and self.in_flight < self.max_in_flight:
             self._scheduled = True
             loop.call_soon(self._dispatch)
@@ -93,6 +117,10 @@ class NaturalBatcher(Generic[T, R]):
         finally:
             timer.cancel()
             self._waiting.pop(future, None)
+
+    def _foreseen_s(self, items: int) -> float:
+        """How long it will take until so many items more than those that travel are answered; 0 if that is unknown."""
+        return (self._travelling + items) * self._pace.each
 
     def _expire(self, future: "asyncio.Future[R]", timeout_s: float) -> None:
         if not future.done():
@@ -106,10 +134,12 @@ class NaturalBatcher(Generic[T, R]):
             batch: list[_Waiting[T, R]] = []
             while self._waiting and len(batch) < self.max_batch:
                 _, waiting = self._waiting.popitem(last=False)
-                if not waiting.future.done() and waiting.deadline > loop.time():
+                needed = min(self._foreseen_s(len(batch) + 1), waiting.timeout_s * LEFT)
+                if not waiting.future.done() and waiting.deadline > loop.time() + needed:
                     batch.append(waiting)
             if batch:
                 self.in_flight += 1
+                self._travelling += len(batch)
                 self.batches += 1
                 self.items += len(batch)
                 # A context of its own: Ray cancels what runs in the context of a request that is cancelled.
@@ -131,6 +161,8 @@ class NaturalBatcher(Generic[T, R]):
             results = [error] * len(batch)
         finally:
             self.in_flight -= 1
+            self._travelling -= len(batch)
+            self._pace.came_back(len(batch), asyncio.get_running_loop().time(), full=len(batch) >= self.max_batch)
             self._dispatch()  # first: writing answers can wait, the stages should not
             _settle(batch, results)
 

@@ -1,0 +1,90 @@
+"""More messages than can be answered, in virtual time: as many answers as ever, and a refusal at once for the rest."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import pytest
+
+from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
+from tests.unit.virtual_time import run
+
+PER_SECOND = 600
+DEADLINE_S = 2.0
+Outcomes = dict[int, Counter[str]]
+"""By the second in which a message came."""
+
+
+class Stages:
+    """Answers `PER_SECOND` messages, a batch at a time; hangs until `hang_until`."""
+
+    def __init__(self) -> None:
+        self._one_at_a_time = asyncio.Lock()
+        self.hang_until = 0.0
+        self.worked = 0
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int]:
+        async with self._one_at_a_time:
+            self.worked += len(items)
+            await asyncio.sleep(max(0.0, self.hang_until - asyncio.get_running_loop().time()))
+            await asyncio.sleep(0.002 + len(items) / PER_SECOND)
+        return items
+
+
+async def offered(phases: Sequence[tuple[float, int]], hang_s: float = 0.0) -> tuple[Outcomes, Stages]:
+    """What becomes of messages that come at a rate for some seconds, then at another.
+
+    Args:
+        phases: seconds and messages a second.
+        hang_s: how long the stages hang in the beginning.
+    """
+    loop, outcomes, stages = asyncio.get_running_loop(), defaultdict[int, Counter[str]](Counter), Stages()
+    stages.hang_until = hang_s
+    to: NaturalBatcher[int, int] = NaturalBatcher(stages)
+
+    async def client(number: int) -> None:
+        second, outcome = int(loop.time()), "answered"
+        try:
+            await to.submit(number, DEADLINE_S)
+        except QueueFull:
+            outcome = "refused"
+        except DeadlinePassed:
+            outcome = "late"
+        outcomes[second][outcome] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for seconds, rate in phases:
+            for number in range(int(seconds * rate)):
+                group.create_task(client(number))
+                await asyncio.sleep(1 / rate)
+    return outcomes, stages
+
+
+@pytest.mark.parametrize("rate", [650, 900, 1500, 4000])
+def test_sustained_overload_leaves_the_answers_a_second_as_they_were(rate: int) -> None:
+    outcomes, stages = run(offered([(30, rate)]))
+    answered = [outcomes[second]["answered"] for second in range(30)]
+    assert min(answered[1:]) > 0.85 * PER_SECOND
+    assert sum(counts["late"] for counts in outcomes.values()) < 0.01 * 30 * rate
+    assert sum(counts["refused"] for counts in outcomes.values()) > 0
+    assert stages.worked < 1.02 * sum(answered)
+
+
+def test_below_capacity_nothing_is_refused() -> None:
+    outcomes, _ = run(offered([(30, 500)]))
+    assert sum(map(Counter, outcomes.values()), Counter()) == {"answered": 15_000}
+
+
+def test_a_burst_that_can_be_answered_in_time_is() -> None:
+    outcomes, _ = run(offered([(5, 100), (0.1, 8_000), (5, 100)]))
+    assert sum(map(Counter, outcomes.values()), Counter()) == {"answered": 1_800}
+
+
+def test_after_an_overload_nothing_is_refused_any_more() -> None:
+    outcomes, _ = run(offered([(10, 3000), (10, 400)]))
+    assert all(set(outcomes[second]) == {"answered"} for second in range(12, 20))
+
+
+def test_stages_that_hung_are_found_well_again() -> None:
+    outcomes, _ = run(offered([(20, 400)], hang_s=5))
+    assert all(set(outcomes[second]) == {"answered"} for second in range(8, 20))
