@@ -43,6 +43,7 @@ class Measured:
 
     per_second: float
     p50_ms: float
+    failures: int
     costs: Mapping[str, float]
 
 
@@ -74,6 +75,7 @@ def capacity(redis: psutil.Process, redis_url: str, folder: Path, timing: Timing
                 "predicted_per_second": round(throughput(costs, n, cores), 1),
                 "per_second": measured[n].per_second,
                 "p50_ms": measured[n].p50_ms,
+                "failures": measured[n].failures,
             }
             for n in (1, 2)
         },
@@ -115,7 +117,8 @@ def _measure(service: Running, redis: psutil.Process, texts: Messages, phase: in
     messages = figures["per_second"] * seconds
     costs = {part: (after[part] - before[part]) / messages for part in after}
     loading = spent.children_user + spent.children_system - children.children_user - children.children_system
-    return Measured(figures["per_second"], figures["p50_ms"], {**costs, "load generator": loading / messages})
+    costs |= {"load generator": loading / messages}
+    return Measured(figures["per_second"], figures["p50_ms"], figures["failures"], costs)
 
 
 def _spent(service: Running, redis: psutil.Process) -> dict[str, float]:

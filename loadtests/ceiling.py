@@ -1,4 +1,7 @@
-"""Ray Serve doing nothing: the ceiling for any graph behind the same proxy. Deployed in place of `graph:build`."""
+"""Ray Serve doing nothing: the ceiling for a graph behind the same proxy. Deployed in place of `graph:build`.
+
+Ray handles each of its requests, which the graph goes past (`deployments/edge.py`): the graph could overtake it.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -30,7 +30,7 @@ class Verdict:
     degraded: int = 0
     """Answers without all features: right by those they had, but not what was asked for."""
     refused: int = 0
-    """Answers with another status than 200."""
+    """Answers with another status than 200, and connections that ended without one."""
     examples: list[str] = field(default_factory=list)
 
     def add(self, other: "Verdict") -> None:
@@ -55,7 +55,7 @@ class Offline:
         self._logits: dict[str, Floats] = {}
 
     def check(self, answers: Iterable[tuple[str, int, bytes]]) -> Verdict:
-        """Check (request body, status, answer body) of each."""
+        """Check (request body, status, answer body) of each; status 0 is no answer."""
         verdict = Verdict()
         for sent, status, received in answers:
             if status != 200:

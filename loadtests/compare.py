@@ -2,7 +2,7 @@
 
 One target runs at a time, all on the same Redis. A round measures every target once, each freshly started, so that
 whatever changes on the machine in the meantime touches all of them alike, and what differs from start to start is
-part of the spread.
+part of the spread. Each round begins with another target, so that none is always the first or the last.
 """
 
 import random
@@ -24,6 +24,12 @@ Texts = Literal["unique", "zipf"]
 TEXTS: tuple[Texts, ...] = ("unique", "zipf")
 STRETCH = 250_000
 """Unique messages set aside for one load."""
+
+
+def order(targets: Sequence[Target], number: int, rounds: int) -> list[Target]:
+    """The targets of a round, as given in round 0; the others begin elsewhere, spread over all targets."""
+    begin = number * len(targets) // rounds
+    return [*targets[begin:], *targets[:begin]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class Comparison:
         total = self.plan.rounds * len(self.targets) * self.plan.steps
         with tqdm(total=total, unit="load", disable=None) as bar:
             for number in range(self.plan.rounds):
-                for target in self.targets:
+                for target in order(self.targets, number, self.plan.rounds):
                     bar.set_description(f"round {number + 1}/{self.plan.rounds} {target.name}")
                     folder = self.folder / f"{target.name}-{number}"
                     with running(target, self.redis_url, folder) as service:

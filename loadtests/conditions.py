@@ -1,4 +1,4 @@
-"""Under what conditions something was measured: machine, versions, commit, command."""
+"""Under what conditions something was measured: machine, versions, commit, bundle, command."""
 
 import os
 import platform
@@ -12,16 +12,20 @@ from typing import Any
 
 import psutil
 
+from features.machine import processor
+from models.registry import Registry
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ray", "onnxruntime", "fastapi", "uvicorn", "uvloop", "redis")
 
 
 def conditions() -> dict[str, Any]:
-    """Machine, versions, commit, moment, command, and how busy the machine was before."""
+    """Machine, versions, commit, version of the bundle, moment, command, and how busy the machine was before."""
     return {
         "machine": machine(),
         "versions": {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "commit": commit(),
+        "bundle": Registry().load("production").version,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["scripts/compare", *sys.argv[1:]]),
         "load_before": round(os.getloadavg()[0], 2),
@@ -30,11 +34,8 @@ def conditions() -> dict[str, Any]:
 
 def machine() -> str:
     """Processor, cores and memory."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     memory = psutil.virtual_memory().total / 2**30
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores (the load's too), {memory:.0f} GiB"
+    return f"{processor()}, {os.cpu_count()} cores (the load's too), {memory:.0f} GiB"
 
 
 def commit() -> str:

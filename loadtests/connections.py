@@ -23,7 +23,8 @@ class Tally:
     dropped: int = 0
     """Requests whose connection ended before the answer was there."""
     answers: list[tuple[int, int, bytes]] = field(default_factory=list)
-    """Index of the request, status and body, where answers are kept; those of the warm-up, too."""
+    """Index of the request, status and body, where answers are kept; those of the warm-up, too. A request whose
+    connection ended has status 0 and no body."""
     seconds: float = 0.0
     """The measured time: shorter than asked for when the requests ran out."""
 
@@ -150,6 +151,8 @@ class Connections:
         if lost:
             self.busy -= 1
             self.tally.dropped += 1
+            if self._keep:
+                self.tally.answers.append((connection.index, 0, b""))
         elif connection in self.idle:
             self.idle.remove(connection)
         return lost

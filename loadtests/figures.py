@@ -42,7 +42,14 @@ class Goal:
     measure: Callable[[Sequence[Row], Sequence[Row]], Spread | None]
     """Rows of loads and rows of memory to a figure."""
 
-    def met(self, value: float) -> bool:
+    def met(self, value: Spread) -> str:
+        """`yes` where every round reached it, `median only`, or `no`."""
+        middle, low, high = value
+        if self._reached(low if self.at_least else high):
+            return "yes"
+        return "median only" if self._reached(middle) else "no"
+
+    def _reached(self, value: float) -> bool:
         return value >= self.limit if self.at_least else value <= self.limit
 
 
@@ -79,11 +86,11 @@ GOALS = (
 
 
 def goals(rows: Sequence[Row], memory: Sequence[Row]) -> list[dict[str, Any]]:
-    """Each goal with its limit, its value (median, smallest, largest; None if not measured) and whether it is met."""
+    """Each goal with its limit, its value (median, smallest, largest) and `met`, see `Goal.met`; None: not measured."""
     result = []
     for goal in GOALS:
         value = goal.measure(rows, memory)
-        met = None if value is None else goal.met(value[0])
+        met = None if value is None else goal.met(value)
         sign = "≥" if goal.at_least else "≤"
         limit = f"{sign} {goal.limit:g} {goal.unit}".strip()
         result.append({"case": goal.case, "limit": limit, "unit": goal.unit, "value": value, "met": met})

@@ -37,9 +37,20 @@ class Timing:
 UNTIL_ALL_ARE_SENT = Timing(600, 0)
 
 
-def available() -> Generator:
-    """wrk where it is installed."""
-    return "wrk" if shutil.which("wrk") else "built-in"
+def chosen(wanted: Generator | Literal["auto"], seconds: float) -> Generator:
+    """The generator of closed loops of some seconds; `auto` is wrk where it is installed and the seconds are whole.
+
+    Raises:
+        LoadError: wrk is wanted, but it is not installed or would round the seconds.
+    """
+    installed, whole = shutil.which("wrk") is not None, float(seconds).is_integer()
+    if wanted == "auto":
+        return "wrk" if installed and whole else "built-in"
+    if wanted == "wrk" and not installed:
+        raise LoadError("wrk is not on the PATH: install it, or leave out --generator wrk")
+    if wanted == "wrk" and not whole:
+        raise LoadError(f"wrk takes whole seconds, not {seconds:g}: change --seconds, or use --generator built-in")
+    return wanted
 
 
 def closed(generator: Generator, port: int, bodies: Sequence[str], clients: int, timing: Timing) -> dict[str, Any]:
@@ -60,7 +71,8 @@ def closed(generator: Generator, port: int, bodies: Sequence[str], clients: int,
 def answered(
     port: int, bodies: Sequence[str], timing: Timing, clients: int = 1, rate: float | None = None
 ) -> tuple[dict[str, Any], list[tuple[str, int, bytes]]]:
-    """Figures of a load by the built-in generator, and every answer: (body sent, status, body received).
+    """Figures of a load by the built-in generator, and every answer: (body sent, status, body received); status 0
+    where the connection ended without one.
 
     Args:
         clients: of a closed loop. rate: requests a second of an open loop instead.
@@ -90,9 +102,8 @@ def _built_in(port: int, file: Path, timing: Timing, *more: str) -> dict[str, An
 
 
 def _wrk(port: int, file: Path, skip: int, clients: int, seconds: float) -> dict[str, Any]:
-    whole = max(1, round(seconds))
     command = [
-        *("wrk", "-t1", f"-c{clients}", f"-d{whole}s", "--timeout", "20s", "-s", str(HERE / "wrk.lua")),
+        *("wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "20s", "-s", str(HERE / "wrk.lua")),
         *(f"http://127.0.0.1:{port}", "--", str(file), str(skip)),
     ]
     return from_wrk(_json_line(command))

@@ -8,6 +8,7 @@ so that a service that stalls cannot hide what it made others wait (no coordinat
 import argparse
 import gc
 import json
+import math
 import random
 import time
 from collections import deque
@@ -46,7 +47,7 @@ def closed_loop(
             break
         ready = connections.receive(now + 0.1) if connections.busy else []
         now = time.perf_counter()
-    return _closed(connections, last if connections.exhausted else end, begin)
+    return _tallied(connections, last if connections.exhausted else end, begin)
 
 
 def open_loop(
@@ -79,10 +80,10 @@ def open_loop(
         connections.idle.extend(connections.receive(until))
         now = time.perf_counter()
     connections.tally.dropped += len(waiting)
-    return _closed(connections, min(due, end), begin)
+    return _tallied(connections, min(due, end), begin)
 
 
-def _closed(connections: Connections, end: float, begin: float) -> Tally:
+def _tallied(connections: Connections, end: float, begin: float) -> Tally:
     tally = connections.close()
     tally.seconds = max(end - begin, 1e-9)
     return tally
@@ -90,7 +91,7 @@ def _closed(connections: Connections, end: float, begin: float) -> Tally:
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of the values do not exceed; NaN of none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else float("nan")
 
 
 def figures(tally: Tally) -> dict[str, Any]:

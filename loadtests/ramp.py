@@ -20,7 +20,7 @@ PATIENCE_S = 180.0
 
 
 def ramp(redis_url: str, folder: Path, clients: int = 64, calm_s: float = 10, busy_s: float = 60) -> dict[str, Any]:
-    """Load `serve_config.yaml` as it is with messages that are all misses.
+    """Load `serve_config.yaml` as it is, without a served log, with messages that are all misses.
 
     Returns:
         `replicas`, pairs of seconds and classifiers whenever their number changed; when the second one came and when

@@ -48,23 +48,25 @@ def load(file: Path) -> dict[str, Any]:
 
 def _machine(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    return f"{report['machine']}; {versions}; commit {report['commit']}; {report['at']}. `{report['command']}`"
+    code = f"commit {report['commit']}" + (f"; bundle {report['bundle']}" if "bundle" in report else "")
+    return f"{report['machine']}; {versions}; {code}; {report['at']}. `{report['command']}`"
 
 
 def _conditions(report: dict[str, Any]) -> str:
-    checked = report["checked"]
+    checked, failed = report["checked"], sum(row["failures"] for row in report["loads"])
     return (
         f"{_machine(report)}: {report['rounds']} rounds, {report['seconds']:g} s a load after "
         f"{report['warm_up_s']:g} s of warm-up; medians over the rounds, smallest and largest in brackets. Load by "
         f"{report['generator']}, whose own limit here is {report['generator_limit']:,.0f} requests per second. "
         f"Answers checked: {checked['checked']:,}; mismatches: {checked['mismatches']}; "
-        f"degraded: {checked['degraded']}; refused: {checked['refused']}."
+        f"degraded: {checked['degraded']}; refused: {checked['refused']}. "
+        f"Failed requests of the loads: {failed}."
     )
 
 
 def _goals(report: dict[str, Any]) -> str:
     rows = [
-        [goal["case"], _cell(goal["value"]), goal["limit"], {True: "yes", False: "no", None: "–"}[goal["met"]]]
+        [goal["case"], _cell(goal["value"]), goal["limit"], goal["met"] or "–"]
         for goal in goals(report["loads"], report["memory"])
     ]
     return table(["case", "measured", "target", "met"], rows)
@@ -74,10 +76,11 @@ def _closed(report: dict[str, Any], figure: str) -> str:
     loads = [row for row in report["loads"] if "clients" in row]
     rows = []
     for texts, clients in dict.fromkeys((row["texts"], row["clients"]) for row in loads):
-        cells = [
-            _cell(spread(list(over_rounds(loads, figure, target=name, texts=texts, clients=clients).values())))
-            for name in report["targets"]
-        ]
+        cells = []
+        for name in report["targets"]:
+            case = {"target": name, "texts": texts, "clients": clients}
+            failed = _failed(loads, case) if figure == "per_second" else ""
+            cells.append(_cell(spread(list(over_rounds(loads, figure, **case).values()))) + failed)
         rows.append([_TEXTS[texts], clients, *cells])
     return table(["texts", "clients", *report["targets"].values()], rows)
 
@@ -92,9 +95,15 @@ def _open(report: dict[str, Any]) -> str:
             rate, p50, p99 = (
                 spread(list(over_rounds(loads, f, **case).values())) for f in ("rate", "p50_ms", "p99_ms")
             )
-            cells.append(f"{_number(p50)} / {_number(p99)} at {_number(rate)}/s" if rate else "–")
+            cells.append(f"{_number(p50)} / {_number(p99)} at {_number(rate)}/s{_failed(loads, case)}" if rate else "–")
         rows.append([_TEXTS[texts], share, *cells])
     return table(["texts", "rate", *report["targets"].values()], rows)
+
+
+def _failed(loads: Sequence[dict[str, Any]], case: dict[str, Any]) -> str:
+    """How many requests of a case failed in all rounds, for the end of a cell; nothing of none."""
+    failed = sum(over_rounds(loads, "failures", **case).values())
+    return f", {failed:,.0f} failed" if failed else ""
 
 
 def _hits(report: dict[str, Any]) -> str:

@@ -2,10 +2,10 @@
 
 import csv
 import json
-import os
-import platform
 import sys
 from pathlib import Path
+
+from loadtests.conditions import machine
 
 _FIGURES = {
     "requests": "Request Count",
@@ -32,10 +32,7 @@ def main() -> int:
     print(f"{'route':<24}" + "".join(f"{figure:>12}" for figure in _FIGURES))
     for name, figures in routes.items():
         print(f"{name:<24}" + "".join(f"{value:>12g}" for value in figures.values()))
-    machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores (the load generator's too), Python {platform.python_version()}"
-    )
-    print(json.dumps({"machine": machine, "routes": routes}))
+    print(json.dumps({"machine": machine(), "routes": routes}))
     return 1 if routes["Aggregated"]["failures"] else 0
 
 

@@ -66,7 +66,7 @@ class Sweep:
 
         Returns:
             `targets`, names to titles, and `sweeps`: for each quantity its title, unit, base and rows, each with
-            target, value, per_second, p50_ms, and for users and cache what Redis holds or the share of hits.
+            target, value, per_second, p50_ms, failures, and for users and cache what Redis holds or the share of hits.
 
         Raises:
             TargetError, LoadError: a service did not start, or a load did not run.
@@ -111,7 +111,8 @@ class Sweep:
     def _both(self, service: Running, words: int | None = None, users: int = 300) -> Row:
         """Throughput of many clients, latency of one."""
         busy, alone = (self._load(service, clients, words, users) for clients in (BUSY, 1))
-        return {"per_second": busy["per_second"], "p50_ms": alone["p50_ms"], "p99_ms": alone["p99_ms"]}
+        latency = {name: alone[name] for name in ("p50_ms", "p99_ms")}
+        return {"per_second": busy["per_second"], **latency, "failures": busy["failures"] + alone["failures"]}
 
     def _load(self, service: Running, clients: int, words: int | None = None, users: int = 300) -> Row:
         self._loads += 1
@@ -126,7 +127,8 @@ class Sweep:
         fill, sent = (bodies(self._messages.popular(rng), n, rng) for n in (self._fill, self.timing.bodies))
         generator.closed("built-in", service.port, fill, BUSY, UNTIL_ALL_ARE_SENT)
         figures = generator.closed("built-in", service.port, sent, BUSY, self.timing)
-        return {"per_second": figures["per_second"], "p50_ms": figures["p50_ms"], "hits": figures["cached"]}
+        row = {name: figures[name] for name in ("per_second", "p50_ms", "failures")}
+        return row | {"hits": figures["cached"]}
 
     @property
     def _fill(self) -> int:

@@ -25,11 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 120.0
 LRU_ENTRIES = 50_000
+LINES, WIDTH = 8, 300
+"""Of a log that an error shows: the last so many lines, the first so many characters of each."""
 Config = dict[str, Any]
 
 
 class TargetError(RuntimeError):
-    """A service that does not start or stop; the message names its log."""
+    """A service that does not start; the message ends with the last lines of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,6 @@ class Running:
         """Memory of all its processes, shared pages counted once; see `memory_mib`."""
         return sum(memory_mib(process) for process in self.processes())
 
-    def cpu_s(self) -> float:
-        """Processor seconds that its processes have spent so far."""
-        times = [process.cpu_times() for process in self.processes()]
-        return sum(t.user + t.system for t in times)
-
 
 def memory_mib(process: psutil.Process) -> float:
     """Proportional set size: private pages, and of shared ones a fair share (Linux); elsewhere the private pages."""
@@ -83,28 +80,37 @@ def memory_mib(process: psutil.Process) -> float:
     return float(getattr(memory, "pss", 0) or memory.uss) / 2**20
 
 
-def baseline(name: str, title: str, entries: int, inference: str = "thread") -> Target:
+def baseline(name: str, title: str, entries: int, workers: int, inference: str = "thread") -> Target:
     """The service by hand, with a text cache of some entries in each worker; inference in a `thread` or `inline`."""
 
     def command(port: int, folder: Path) -> list[str]:
         return [
-            *(PYTHON, "-m", "uvicorn", "--factory", "loadtests.baseline.app:build", "--workers", "2"),
+            *(PYTHON, "-m", "uvicorn", "--factory", "loadtests.baseline.app:build", "--workers", str(workers)),
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--port", str(port)),
         ]
 
     environment = {"TEXT_CACHE": str(entries), "INFERENCE": inference}
-    return Target(name, title, command, ("Application startup complete", 2), environment, caches=entries > 0)
+    ready = ("Application startup complete", workers)
+    return Target(name, f"{title}, {workers} workers", command, ready, environment, caches=entries > 0)
+
+
+def workers(replicas: int) -> int:
+    """Processes of the service by hand: one a core, and no fewer than the graph has classifiers."""
+    return max(replicas, os.cpu_count() or 1)
 
 
 def served(name: str, title: str, change: Callable[[Config], None], answers: bool = True) -> Target:
-    """An application on Ray Serve, by `scripts/serve` with a changed copy of serve_config.yaml."""
+    """An application on Ray Serve, by `scripts/serve` with a changed copy of serve_config.yaml.
+
+    Its log of what was served is off: the service by hand keeps none.
+    """
 
     def command(port: int, folder: Path) -> list[str]:
         file = folder / "serve_config.yaml"
         file.write_text(yaml.safe_dump(configuration(change), sort_keys=False))
         return [
             *(PYTHON, str(ROOT / "scripts" / "supervise.py"), "--config", str(file)),
-            *("--state", str(folder / "state"), "--port", str(port)),
+            *("--state", str(folder / "state"), "--port", str(port), "--served-log", "off"),
             *("--dashboard-port", str(free_port()), "--metrics-port", str(free_port())),
         ]
 
@@ -163,8 +169,8 @@ def all_targets(replicas: int = 2) -> list[Target]:
         inline(application, *DEPLOYED)
 
     return [
-        baseline("fastapi", "FastAPI, no cache", 0),
-        baseline("fastapi_lru", "FastAPI, LRU cache", LRU_ENTRIES),
+        baseline("fastapi", "FastAPI, no cache", 0, workers(replicas)),
+        baseline("fastapi_lru", "FastAPI, LRU cache", LRU_ENTRIES, workers(replicas)),
         served("graph", "Switchboard, every stage a deployment", apart),
         served("graph_inline", "Switchboard, gather and preprocess inline", together),
         served("graph_lean", "Switchboard, all but the classifiers inline", lean),
@@ -183,9 +189,10 @@ def reflector() -> Target:
     )
 
 
-def variants() -> list[Target]:
+def variants(replicas: int = 2) -> list[Target]:
     """Services that are compared only when they are named."""
-    return [baseline("fastapi_inline", "FastAPI, no cache, inference on the loop", 0, "inline")]
+    title = "FastAPI, no cache, inference on the loop"
+    return [baseline("fastapi_inline", title, 0, workers(replicas), "inline")]
 
 
 @contextmanager
@@ -216,10 +223,16 @@ def _wait_until_ready(target: Target, child: "subprocess.Popen[bytes]", log: Pat
     until = time.monotonic() + START_TIMEOUT_S
     while log.read_text(errors="replace").count(marker) < times:
         if child.poll() is not None:
-            raise TargetError(f"{target.title}: ended with code {child.returncode}; its log is {log}")
+            raise TargetError(f"{target.title}: ended with code {child.returncode}; {_last_lines(log)}")
         if time.monotonic() > until:
-            raise TargetError(f"{target.title}: not ready after {START_TIMEOUT_S:.0f} s; its log is {log}")
+            raise TargetError(f"{target.title}: not ready after {START_TIMEOUT_S:.0f} s; {_last_lines(log)}")
         time.sleep(0.1)
+
+
+def _last_lines(log: Path) -> str:
+    """The end of a log, for a message that outlives its file."""
+    lines = [line[:WIDTH] for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n  ".join(["its log ends with", *lines[-LINES:]]) if lines else "its log is empty"
 
 
 def _end(service: Running, child: "subprocess.Popen[bytes]") -> None:

@@ -36,10 +36,10 @@ def settle_here(schema: "ServeDeploySchema", arguments: argparse.Namespace, redi
     schema.http_options = schema.http_options.model_copy(update={"port": arguments.port})
     for application in schema.applications:
         args = {**application.args, "redis_url": redis_url}
-        if application.name == "switchboard" and arguments.served_log != "off":
+        if application.name == "switchboard":
             served = args.get("served_log", {})
             folder = arguments.served_log or served.get("folder") or arguments.state.resolve() / "served"
-            args["served_log"] = {**served, "folder": str(folder)}
+            args["served_log"] = {**served, "folder": None if arguments.served_log == "off" else str(folder)}
         application.args = args
 
 

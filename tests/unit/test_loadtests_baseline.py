@@ -1,16 +1,19 @@
 """The service by hand gives the graph's answers; the offline check finds those that are not."""
 
+import gc
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
+from deployments.stages import GC_THRESHOLDS
 from features import demo
 from features.schema import UserFeatures
 from features.store import FeatureStore
-from loadtests.baseline.app import Lru, Service, application
+from loadtests.baseline.app import Lru, Service, application, build
 from loadtests.check import Offline, Verdict
 from models.bundle import Bundle
 from tests.unit.plain_graph import Service as Graph
@@ -93,10 +96,24 @@ async def test_an_answer_without_features_is_right_and_degraded(
     assert (verdict.mismatches, verdict.degraded) == (0, 1)
 
 
-def test_refused_requests_are_counted() -> None:
+def test_refused_and_lost_requests_are_counted(offline: Offline) -> None:
     verdict = Verdict(checked=2)
-    verdict.add(Offline().check([("{}", 503, b"{}")]))
-    assert (verdict.checked, verdict.refused) == (2, 1)
+    verdict.add(offline.check([("{}", 503, b"{}"), ("{}", 0, b"")]))
+    assert (verdict.checked, verdict.refused) == (2, 2)
+
+
+@pytest.fixture
+def thresholds() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("thresholds")
+def test_garbage_is_collected_as_often_as_in_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    build()
+    assert gc.get_threshold() == GC_THRESHOLDS
 
 
 async def test_known_texts_are_not_classified_again(by_hand: httpx.AsyncClient) -> None:

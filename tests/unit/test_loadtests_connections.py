@@ -119,12 +119,13 @@ def test_an_open_loop_sends_every_request_once(reflector: tuple[str, int]) -> No
 
 def test_connections_that_end_are_counted() -> None:
     with Held(together=2, answer=b"") as address:
-        connections = Connections(address, REQUESTS, 0, FOREVER)
+        connections = Connections(address, REQUESTS, 0, FOREVER, keep=True)
         for _ in range(2):
             connections.send(connections.open(), time.perf_counter())
         while connections.tally.dropped < 2:
             connections.receive(time.perf_counter() + 1)
-    assert connections.close().statuses == {}
+    tally = connections.close()
+    assert (tally.statuses, sorted(tally.answers)) == ({}, [(0, 0, b""), (1, 0, b"")])
 
 
 def test_other_statuses_are_no_latencies() -> None:
@@ -134,8 +135,13 @@ def test_other_statuses_are_no_latencies() -> None:
     assert (measured["failures"], measured["statuses"], measured["p50_ms"]) == (1, {"503": 1}, None)
 
 
-@given(st.lists(st.floats(0, 100), min_size=1), st.floats(0, 1))
-def test_a_percentile_is_one_of_the_values(values: list[float], share: float) -> None:
+@given(st.lists(st.floats(0, 100), min_size=1), st.floats(0.01, 1))
+def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values: list[float], share: float) -> None:
     ordered = sorted(values)
     value = percentile(ordered, share)
-    assert sum(v <= value for v in ordered) >= share * len(ordered)
+    assert sum(v <= value for v in ordered) >= share * len(ordered) > sum(v < value for v in ordered)
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.5, 50), (0.9, 90), (0.99, 99), (1.0, 100)])
+def test_percentiles_of_a_hundred(share: float, value: float) -> None:
+    assert percentile(range(1, 101), share) == value

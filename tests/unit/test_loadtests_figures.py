@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from loadtests import report
-from loadtests.__main__ import PAGE, REPORTS
 from loadtests.capacity import OTHERS, PARTS, sizing
-from loadtests.figures import GOALS, goals, over_rounds, ratio, spread
+from loadtests.commands import PAGE, REPORTS, RUNS, exit_code
+from loadtests.figures import GOALS, Goal, goals, over_rounds, ratio, spread
 from loadtests.plot import comparison_png, sweep_png
 
 NAMES = ("fastapi", "fastapi_lru", "graph", "graph_inline", "ceiling")
@@ -60,14 +60,31 @@ def test_rows_without_the_figure_do_not_count() -> None:
     assert over_rounds(rows, "p50_ms", target="a") == {1: 2.0}
 
 
-def test_goals_are_judged_by_the_median(saved: dict[str, Any]) -> None:
+def test_goals_are_judged(saved: dict[str, Any]) -> None:
     judged = {goal["case"]: goal for goal in goals(saved["loads"], saved["memory"])}
     assert len(judged) == len(GOALS)
     busy = judged["all misses, 64 clients, (b) / FastAPI"]
-    assert (busy["value"][0], busy["met"]) == (pytest.approx(100, rel=0.02), True)
-    assert judged["Zipf, 256 clients, (b) / ceiling"]["met"] is False
+    assert (busy["value"][0], busy["met"]) == (pytest.approx(100, rel=0.02), "yes")
+    assert judged["Zipf, 256 clients, (b) / ceiling"]["met"] == "no"
     assert judged["memory at rest, Redis included, (b)"]["value"] == (103.0, 103.0, 103.0)
-    assert judged["one client, median, (b)"]["met"] is True
+    assert judged["one client, median, (b)"]["met"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("at_least", "value", "met"),
+    [
+        (True, (5.0, 4.0, 6.0), "yes"),
+        (True, (5.0, 3.9, 6.0), "median only"),
+        (True, (3.9, 3.0, 6.0), "no"),
+        (False, (3.0, 2.0, 4.0), "yes"),
+        (False, (3.0, 2.0, 4.1), "median only"),
+        (False, (4.1, 2.0, 5.0), "no"),
+    ],
+)
+def test_a_goal_is_met_where_every_round_reaches_it(at_least: bool, value: tuple[float, ...], met: str) -> None:
+    goal = Goal("case", "ms", 4.0, at_least, lambda rows, memory: None)
+    middle, low, high = value
+    assert goal.met((middle, low, high)) == met
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
@@ -84,6 +101,33 @@ def test_the_page_gets_the_tables_between_its_marks(saved: dict[str, Any], tmp_p
     once = report.insert(page, tables)
     assert (once.startswith("before\n"), once.endswith("after\n"), "old" in once) == (True, True, False)
     assert report.insert(once, tables) == once
+
+
+def test_failed_requests_are_in_the_tables_and_change_the_exit_code(saved: dict[str, Any]) -> None:
+    assert "Failed requests of the loads: 0." in report.markdown(saved)
+    assert "failed |" not in report.markdown(saved)
+    for row in saved["loads"]:
+        if (row["target"], row["texts"]) == ("graph", "unique"):
+            row["failures"] = 2
+    tables = report.markdown(saved)
+    assert "Failed requests of the loads: 24." in tables
+    assert "| unique | 64 | 101 (100–102) | 1,001 (1,000–1,002) | 10,001 (10,000–10,002), 6 failed |" in tables
+    assert tables.count(", 6 failed") == 4
+    line = {"mismatches": 0, "refused": 0, "failures": 0, "checked": 9}
+    changes = ({"failures": 1}, {"refused": 1}, {"mismatches": 1}, {"checked": 0})
+    assert (exit_code(line), [exit_code(line | change) for change in changes]) == (0, [1, 1, 1, 1])
+
+
+def test_the_tables_name_the_bundle(saved: dict[str, Any]) -> None:
+    assert "; commit abc; now. `scripts/compare`" in report.markdown(saved)
+    assert "; commit abc; bundle b95; now. `scripts/compare`" in report.markdown(saved | {"bundle": "b95"})
+
+
+@pytest.mark.parametrize("option", REPORTS)
+def test_the_page_has_the_tables_of_the_saved_run(option: str) -> None:
+    name, tables = REPORTS[option]
+    page = PAGE.read_text(encoding="utf-8")
+    assert report.insert(page, tables(report.load(RUNS / name)), option) == page
 
 
 def test_a_page_without_marks_is_refused() -> None:

