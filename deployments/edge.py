@@ -38,7 +38,21 @@ class Edge:
             if loop is asyncio.get_running_loop():
                 await shortcut(scope, receive, _identified(scope, one_write(send)))
                 return
-        await self._app(scope, receive, send)
+        await self._app(_readable(scope), receive, send)
+
+
+def _readable(scope: Scope) -> Scope:
+    """The same request without headers that are not UTF-8, which Ray would answer with a 500."""
+    headers = [header for header in scope.get("headers", ()) if all(map(_is_utf8, header))]
+    return scope if len(headers) == len(scope.get("headers", ())) else {**scope, "headers": headers}
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _identified(scope: Scope, send: Send) -> Send:

@@ -46,7 +46,8 @@ def usage_key(run: str, user: str) -> str:
 async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int, run: str | None) -> Snapshot:
     """The newest screens since a moment, at most `most`, oldest first, and the uses of the present run.
 
-    A user whose key holds something else has no screens or no uses, so that one such key costs nobody else theirs.
+    A user whose key holds something else has no screens or no uses, and a use that is no number does not count, so that
+    one broken value costs nobody else their features.
 
     Args:
         run: the run that is expected; a Cluster needs a second round trip when it is another.
@@ -60,7 +61,7 @@ async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int,
         packed = await redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         try:
             current, answers = _decoder.decode(packed)
-        except msgspec.ValidationError:  # a value that is not UTF-8: the client replaces what it cannot decode
+        except (msgspec.ValidationError, UnicodeDecodeError):  # the client replaces what is not UTF-8
             pass
         else:
             features = [_features(seen, dict(zip(uses[::2], uses[1::2], strict=True))) for seen, uses in answers]
@@ -99,4 +100,4 @@ def _known(reply: Any, nothing: Any) -> Any:
 
 def _features(newest_first: Screens, uses: dict[str, Any]) -> UserFeatures:
     seen = tuple(member.partition(screens.SEPARATOR)[2] for member in reversed(newest_first))
-    return UserFeatures(seen, {product: int(n) for product, n in uses.items()})
+    return UserFeatures(seen, {product: int(n) for product, n in uses.items() if n.isdecimal()})

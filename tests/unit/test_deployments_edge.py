@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments import edge
 from deployments.hot_route import HotRoute
@@ -52,6 +52,28 @@ async def test_a_short_answer_carries_an_identifier_as_ray_s_own_do(path: str) -
     assert named.headers.get_list("x-request-id") == ["of the client"]
     assert named.headers["x-other"] == "kept"
     assert len({answer.headers["x-request-id"] for answer in nameless}) == 2
+
+
+async def test_ray_sees_no_header_that_is_not_utf8() -> None:
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def ray(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(scope["headers"])
+        await RAY(scope, receive, send)
+
+    good = [(b"x-request-id", "of the clïent".encode()), (b"content-type", b"application/json")]
+    strange = [(b"x-request-id", b"\xff"), (b"x-request-timeout-seconds", b"\xfe"), (b"x-\xff", b"1")]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [*good, *strange]}
+
+    async def ignore(message: Message) -> None:
+        pass
+
+    await guarded(ray)(scope, no_body, ignore)
+    assert seen == good
+
+
+async def no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def test_other_paths_take_the_long_way(path: str) -> None:

@@ -172,6 +172,21 @@ async def test_a_key_that_holds_something_else_costs_nobody_else_their_features(
     assert features == [UserFeatures((), {"loans": 1}), UserFeatures(("card",), {})]
 
 
+@pytest.mark.parametrize("way", [snapshot, by_pipeline])
+async def test_bytes_that_are_not_utf8_and_uses_that_are_no_numbers_cost_nobody_else_their_features(
+    redis: Redis, way: Callable[..., Awaitable[Snapshot]]
+) -> None:
+    store = FeatureStore(redis)
+    await store.write_screens(seen("bo", "card"))
+    await store.publish_run("r1")
+    now_ms = datetime.now(UTC).timestamp() * 1000
+    await redis.zadd("screens:ana", {b"e1\x1fho\xffme": now_ms})
+    await redis.hset("usage:r1:ana", mapping={b"lo\xffans": 2, "cards": "3.0", "mortgages": 1})
+    run, features = await way(redis, ["ana", "bo"], 0, 5, "r1")
+    assert run == "r1"
+    assert features == [UserFeatures(("ho\ufffdme",), {"lo\ufffdans": 2, "mortgages": 1}), UserFeatures(("card",), {})]
+
+
 async def test_a_run_key_that_holds_something_else_is_an_error(redis: Redis) -> None:
     await redis.hset(RUN_KEY, mapping={"a": "1"})
     for way in (snapshot, by_pipeline):
