@@ -23,6 +23,8 @@ FEW_TOKENS = 128
 ENTRIES = 65_536
 PATIENCE_S = 1.8
 """How long the cache may take, the inference of a full batch included: about as long as clients wait."""
+ENOUGH = 0.25
+"""Share of the patience after which a call that is given up counts as one that was not answered."""
 CACHE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a cache that hangs, since it then holds up one of the batches in flight."""
 LEARN_AFTER_S = 0.05
@@ -88,11 +90,14 @@ class PastCache:
             self._tell()
             await asyncio.sleep(0)  # the news leaves first, and may be what this batch asks for
         self._through += 1
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with asyncio.timeout(self._patience_s):
                 answer = await self.cache(batch)
-        except Exception as error:
-            if self._breaker.failed():
+        except (Exception, asyncio.CancelledError) as error:
+            given_up = isinstance(error, asyncio.CancelledError)  # at the deadline of those who wait, say
+            if (not given_up or loop.time() - began >= self._patience_s * ENOUGH) and self._breaker.failed():
                 logger.warning("the cache: %s; done without", type(error).__name__)
             raise
         finally:

@@ -1,5 +1,6 @@
 """Where a stage runs, and how it is called there: in the caller's process, over a link, or through Ray's router."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from ray.serve import Application
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.link_server import Call
 from deployments.links import LinkLost, Links, socket_name
 from deployments.metrics import Exporter
@@ -18,6 +20,9 @@ from deployments.protocol import DependencyError
 from deployments.request_meter import Metric
 
 logger = logging.getLogger(__name__)
+ELSEWHERE_S = 0.5
+"""How long Ray's router may take for a batch when the replicas on this node have gone: without others it waits."""
+ROUTER = BreakerConfig(failures=1, pause_s=1.0)
 Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
@@ -32,28 +37,31 @@ def as_call(stage: Placed, linked: bool, prefer: Literal["first", "last"] = "fir
     """
     if isinstance(stage, Application):
         raise TypeError("a stage is called before Ray Serve has deployed it")
-    return Remote(stage, linked, prefer, replaceable) if isinstance(stage, DeploymentHandle) else stage()
+    if not isinstance(stage, DeploymentHandle):
+        return stage()
+    pattern = socket_name(stage.app_name, stage.deployment_name)
+    links = Links(socket_folder(), pattern, prefer=prefer) if linked else None
+    # Batches are made of arrays and of classes that every replica can import: plain pickle, at half of the cost.
+    handle = stage.options(request_serialization="pickle", response_serialization="pickle")
+    return Remote(handle, links, replaceable)
 
 
 class Remote:
     """A stage that is a deployment of its own: through a link where there is one, else through Ray's router.
 
     Args:
-        replaceable: whether the caller can do without the stage, or must not wait for it: then it is an error at once
-            when the last replica has just died or hangs, where Ray's router would wait until there is another one.
+        links: to the replicas on this node.
+        replaceable: whether the caller can do without the stage, or must not wait for it. When the last replica on this
+            node has just died or hangs, Ray's router, which would wait for the next one, then gets half a second: the
+            time of a batch if another node has a replica. If it has none, one batch a second finds out.
 
     Raises:
         DependencyError: the replica died, hangs, is overloaded or is not there.
     """
 
-    def __init__(
-        self, handle: DeploymentHandle[Any], linked: bool, prefer: Literal["first", "last"], replaceable: bool
-    ) -> None:
-        # Batches are made of arrays and of classes that every replica can import: plain pickle, at half of the cost.
-        self._handle = handle.options(request_serialization="pickle", response_serialization="pickle")
-        pattern = socket_name(handle.app_name, handle.deployment_name)
-        self._links = Links(socket_folder(), pattern, prefer=prefer) if linked else None
-        self._replaceable = replaceable
+    def __init__(self, handle: DeploymentHandle[Any], links: Links | None = None, replaceable: bool = False) -> None:
+        self._handle, self._links, self._replaceable = handle, links, replaceable
+        self._elsewhere = CircuitBreaker(ROUTER)
         self._linked = self._routed = 0
         self._exporter: Exporter | None = None
 
@@ -76,7 +84,23 @@ class Remote:
                 self._linked += 1
                 return answer
         if self._replaceable and self._links and self._links.down:
-            raise DependencyError(f"{self._handle.deployment_name}: its replica has died or hangs")
+            return await self._briefly_routed(batch)
+        return await self._through_router(batch)
+
+    async def _briefly_routed(self, batch: Any) -> Any:
+        name = self._handle.deployment_name
+        if not self._elsewhere.allows():
+            raise DependencyError(f"{name}: its replica has died or hangs")
+        try:
+            async with asyncio.timeout(ELSEWHERE_S):
+                answer = await self._through_router(batch)
+        except (DependencyError, TimeoutError):
+            self._elsewhere.failed()
+            raise DependencyError(f"{name}: its replica has died or hangs, and no other node has one") from None
+        self._elsewhere.succeeded()
+        return answer
+
+    async def _through_router(self, batch: Any) -> Any:
         self._routed += 1
         try:
             return await self._handle.remote(batch)

@@ -1,6 +1,7 @@
 """New texts go past the cache, which learns of them; answers are the same on both ways."""
 
 import asyncio
+import contextlib
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from deployments.past_cache import MOST_TELLING, PastCache
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from tests.unit.gate import Gate
 from tests.unit.tokens import Classifier, answer, logits, tokens
+from tests.unit.virtual_time import run
 
 ROWS = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=4)
 
@@ -214,3 +216,24 @@ async def test_a_cache_that_does_not_keep_up_is_told_no_more() -> None:
     assert isinstance(told, Learned)
     assert [row.tolist() for batch, _ in told.answers for row in batch.rows()] == [[10]]
     assert gate.empty
+
+
+@pytest.mark.parametrize(("given_s", "asked"), [(0.5, 1), (0.1, 3)])
+def test_a_cache_that_batches_give_up_on_is_left_alone_unless_they_had_no_time(given_s: float, asked: int) -> None:
+    calls = 0
+
+    async def hangs(batch: TokenBatch | Learned) -> LogitBatch:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def three() -> None:
+        past = PastCache(hangs, Classifier(), few_tokens=0, patience_s=1.8)
+        for _ in range(3):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(given_s):
+                    await past(tokens("v", [1]))
+
+    run(three())
+    assert calls == asked

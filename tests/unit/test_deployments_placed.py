@@ -1,0 +1,108 @@
+"""A stage that is a deployment: over its links, and through Ray's router where they lead nowhere."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.link_server import LinkServer
+from deployments.links import Links
+from deployments.placed import ELSEWHERE_S, Remote
+from deployments.protocol import DependencyError
+from tests.unit.virtual_time import run
+
+
+class Router:
+    """What of a handle a stage's caller uses."""
+
+    deployment_name = "Classifier"
+
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        self.asked = 0
+        self._answer = answer
+
+    async def remote(self, batch: Any) -> Any:
+        self.asked += 1
+        return await self._answer(batch)
+
+
+class DownLinks(Links):
+    """The last replica of this node has just died."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nonexistent"), "*", restart_s=1e9)
+        self._note_crash()
+
+
+def remote(router: Router, links: Links | None, replaceable: bool = True) -> Remote:
+    return Remote(cast("DeploymentHandle[Any]", router), links, replaceable)
+
+
+async def elsewhere(batch: str) -> str:
+    return f"{batch} on another node"
+
+
+async def nowhere(batch: str) -> str:
+    await asyncio.sleep(3600)
+    return batch
+
+
+async def test_a_replica_on_another_node_answers_when_the_last_one_here_has_died() -> None:
+    stage = remote(Router(elsewhere), DownLinks())
+    assert [await stage("hello") for _ in range(3)] == ["hello on another node"] * 3
+
+
+def test_without_another_replica_one_batch_a_second_finds_out_and_the_others_do_not_wait() -> None:
+    router = Router(nowhere)
+    stage = remote(router, DownLinks())
+
+    async def failed_after() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with pytest.raises(DependencyError, match="Classifier: its replica has died or hangs"):
+            await stage("hello")
+        return loop.time() - began
+
+    async def three() -> list[float]:
+        return [await failed_after() for _ in range(3)]
+
+    assert run(three()) == [pytest.approx(ELSEWHERE_S), 0.0, 0.0]
+    assert router.asked == 1
+
+
+async def test_what_nothing_can_replace_waits_for_the_router() -> None:
+    assert await remote(Router(elsewhere), DownLinks(), replaceable=False)("hello") == "hello on another node"
+
+
+async def test_a_router_that_refuses_is_a_dependency_error() -> None:
+    async def refuse(batch: str) -> str:
+        raise RayServeException("no")
+
+    with pytest.raises(DependencyError, match="Classifier: RayServeException"):
+        await remote(Router(refuse), None)("hello")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """As private as links want it."""
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+async def test_a_link_is_preferred(folder: Path) -> None:
+    async def here(batch: str) -> str:
+        return f"{batch} here"
+
+    server = LinkServer(here, folder / "x.1.sock")
+    await server.start()
+    links = Links(folder, "x.*.sock")
+    await links.refresh()
+    stage = remote(Router(elsewhere), links)
+    assert await stage("hello") == "hello here"
+    assert stage.counts()["stage_calls_total", "way", "link"] == 1
+    links.close()
+    server.close()
