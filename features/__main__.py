@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError, ResponseError
 
 from features import demo
-from features.batch_commands import MissingExtra, add_commands, store_of, store_options
+from features.batch_commands import MissingExtra, add_commands, redis_url_of, store_of, store_options
 from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; what stops it is one line on standard error and exit code 2."""
+    """Run one command; what stops it is one line on standard error and exit code 2, or 130 for Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         running = arguments.run(arguments)
@@ -31,17 +31,23 @@ def main(argv: list[str] | None = None) -> int:
         return _failed("; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in error.errors()))
     except (ValueError, OSError, MissingExtra) as error:
         return _failed(str(error))
+    except OverflowError as error:
+        return _failed(f"a time or a number is out of range: {error}")
+    except MemoryError:
+        return _failed("there is not enough memory")
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130)
     return 0
 
 
-def _failed(reason: str) -> int:
+def _failed(reason: str, status: int = 2) -> int:
     print(f"error: {reason}", file=sys.stderr)
-    return 2
+    return status
 
 
 async def _ingest(arguments: argparse.Namespace) -> None:
     config = IngesterConfig(batch=arguments.batch)
-    redis = connect(arguments.redis_url, config.block_ms / 1000 + 2)
+    redis = connect(redis_url_of(arguments), config.block_ms / 1000 + 2)
     ingester = ScreenIngester(redis, FeatureStore(redis, store_of(arguments)), config)
     task = asyncio.ensure_future(ingester.run())
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,7 +61,7 @@ async def _ingest(arguments: argparse.Namespace) -> None:
 
 
 async def _seed(arguments: argparse.Namespace) -> None:
-    redis = connect(arguments.redis_url, 5.0)
+    redis = connect(redis_url_of(arguments), 5.0)
     await demo.seed(FeatureStore(redis), arguments.users)
     await redis.aclose()
     print(json.dumps({"users": arguments.users, "run": demo.RUN}))

@@ -83,6 +83,7 @@ def materialize(
     *,
     publish: bool = True,
     allow_older: bool = False,
+    prefix: str = "",
     progress: bool = True,
 ) -> dict[str, Any]:
     """Aggregate the window and write it; Ray must have been started.
@@ -92,30 +93,32 @@ def materialize(
         partials: where daily aggregates are kept; default: beside the log, `<log>.partials`.
         publish: whether readers shall see the run.
         allow_older: whether they shall see it even if they see that of a later day.
+        prefix: of the run's name; with one, it is no other's, whatever it sums.
 
     Returns:
         The run, and counts: days read and reused, events, malformed and duplicate rows, users, buckets that a killed
         attempt had written, seconds.
 
     Raises:
-        LogError: the log has no day of the window, a file is damaged, or a column does not fit.
+        LogError: the log has no day of the window, a file is damaged, a column does not fit, or no row fits.
         OlderRun: readers see the run of a later day, by now. What was written expires.
+        ExpiredRun: it took longer than values live.
         redis.RedisError: Redis does not take the values; nothing is visible then.
     """
     partials = partials or partials_of(events)
     started = time.perf_counter()
     made, reused = aggregate_days(events, window, partials, progress)
     aggregated = time.perf_counter()
-    run = run_id(window, made)
-    done = writer.begin(run)
-    users = _write_buckets(partials, made, run, done, writer, progress)
-    if publish:
-        if allow_older:
-            writer.publish(run)
-        else:
-            writer.publish(run, lambda present: refuse_older(window, present))
-    finished = time.perf_counter()
     malformed = sum(partial.malformed for partial in made)
+    quarantine = str(partials.folder / "quarantine") if malformed else None
+    if malformed and not any(partial.rows for partial in made):
+        raise LogError(f"{events}: no row from {window.first} to {window.last} fits; {malformed} are in {quarantine}")
+    run = prefix + run_id(window, made)
+    begun = writer.begin(run)
+    users = _write_buckets(partials, made, run, begun.users, writer, progress)
+    if publish:
+        writer.publish(run, lambda present: None if allow_older else refuse_older(window, present), begun.until)
+    finished = time.perf_counter()
     return {
         "run": run,
         "published": publish,
@@ -126,9 +129,9 @@ def materialize(
         "events": sum(partial.rows for partial in made),
         "malformed": malformed,
         "duplicates": sum(partial.duplicates for partial in made),
-        "quarantine": str(partials.folder / "quarantine") if malformed else None,
+        "quarantine": quarantine,
         "users": users,
-        "buckets_reused": len(done),
+        "buckets_reused": len(begun.users),
         "partials_s": round(aggregated - started, 2),
         "write_s": round(finished - aggregated, 2),
         "seconds": round(finished - started, 2),
@@ -136,8 +139,15 @@ def materialize(
 
 
 def partials_of(events: Path) -> Partials:
-    """Where the partials of a log are kept by default: beside it."""
-    return Partials(events.with_name(f"{events.name}.partials"))
+    """Where the partials of a log are kept by default: beside it.
+
+    Raises:
+        LogError: nothing is beside it.
+    """
+    log = events.resolve() if events.name in ("", "..") else events
+    if not log.name:
+        raise LogError(f"{events}: nothing can be kept beside it: give --partials")
+    return Partials(log.with_name(f"{log.name}.partials"))
 
 
 def aggregate_days(events: Path, window: Window, partials: Partials, progress: bool) -> tuple[list[Partial], int]:

@@ -3,7 +3,7 @@
     round: plain polars │ aggregation without Redis │ full run, no partials yet │ next day's run
 
 The full run's window ends a day before the log does, so that there is a next day. Ray's start is left out and told
-apart. Runs are not published, and what they wrote is deleted again.
+apart. Runs have names of their own, are not published, and what they wrote is deleted again.
 """
 
 import json
@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 from redis import Redis
@@ -119,6 +120,20 @@ def watched_memory() -> Iterator[dict[str, int]]:
         thread.join()
 
 
+@contextmanager
+def own_run(redis_url: str) -> Iterator[str]:
+    """A prefix for the name of a run, which no other has; what is written under it is deleted in the end."""
+    prefix = f"bench-{uuid4().hex[:12]}-"
+    try:
+        yield prefix
+    finally:
+        with Redis.from_url(redis_url) as redis:
+            for pattern in (f"usage:{prefix}*", f"usage-progress:{prefix}*"):
+                keys = list(redis.scan_iter(pattern, count=10_000))
+                for start in range(0, len(keys), 10_000):
+                    redis.unlink(*keys[start : start + 10_000])
+
+
 def _resident() -> dict[str, int]:
     this = psutil.Process()
     sizes = {"driver": this.memory_info().rss, "workers": 0, "ray": 0}
@@ -162,13 +177,8 @@ def _run_twice(events: Path, window: Window, writer: UsageWriter, partials: Part
 
 
 def _run(events: Path, window: Window, writer: UsageWriter, partials: Partials) -> dict[str, Any]:
-    summary = materialize(events, window, writer, partials, publish=False, progress=False)
-    with Redis.from_url(writer.redis_url) as redis:
-        for pattern in (f"usage:{summary['run']}:*", f"usage-progress:{summary['run']}:*"):
-            keys = list(redis.scan_iter(pattern, count=10_000))
-            for start in range(0, len(keys), 10_000):
-                redis.unlink(*keys[start : start + 10_000])
-    return summary
+    with own_run(writer.redis_url) as prefix:
+        return materialize(events, window, writer, partials, publish=False, prefix=prefix, progress=False)
 
 
 def _rounded(times: dict[str, float]) -> dict[str, float]:

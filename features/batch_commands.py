@@ -3,13 +3,14 @@
 import argparse
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.store import StoreConfig
+from features.store import StoreConfig, connect
 
 if TYPE_CHECKING:
     from features.partials import Partials
@@ -28,7 +29,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
 
     materialize = commands.add_parser("materialize", help="the usage log's last 60 days into the feature store")
     materialize.set_defaults(run=_materialize)
-    materialize.add_argument("--events", type=Path, required=True, help="usage log: Parquet under day=YYYY-MM-DD/")
+    materialize.add_argument("--events", type=path, required=True, help="usage log: Parquet under day=YYYY-MM-DD/")
     materialize.add_argument(
         "--as-of", type=date.fromisoformat, default=datetime.now(UTC).date(), help="the window ends before this day"
     )
@@ -42,13 +43,13 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
 
     simulate = commands.add_parser("simulate", help="made-up users, usage logs, screens and chats, of any size")
     simulate.set_defaults(run=_simulate)
-    simulate.add_argument("--out", type=Path, required=True, help="folder for usage/, screens/ and chats.jsonl")
+    simulate.add_argument("--out", type=path, required=True, help="folder for usage/, screens/ and chats.jsonl")
     simulate.add_argument("--users", type=positive, default=1_000)
     simulate.add_argument("--days", type=positive, default=60)
     simulate.add_argument("--end", type=date.fromisoformat, default=datetime.now(UTC).date(), help="day after the last")
     simulate.add_argument("--events", type=positive, help="about how many uses in all (default: natural activity)")
     simulate.add_argument("--messages", type=int, default=1_000, help="chats on the last day")
-    simulate.add_argument("--messages-file", type=Path, help="labelled JSONL that texts are drawn from")
+    simulate.add_argument("--messages-file", type=path, help="labelled JSONL that texts are drawn from")
     simulate.add_argument("--malformed", type=float, default=0.0, help="share of usage rows to spoil, 0 to 1")
     simulate.add_argument("--seed", type=int, default=0)
     offline_commands.add_commands(commands, redis_url)
@@ -57,7 +58,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
 
 def partials_option(command: argparse.ArgumentParser) -> None:
     """Where the partials are."""
-    command.add_argument("--partials", type=Path, help="daily aggregates are kept here (default: EVENTS.partials)")
+    command.add_argument("--partials", type=path, help="daily aggregates are kept here (default: EVENTS.partials)")
 
 
 def partials_of(arguments: argparse.Namespace) -> "Partials | None":
@@ -92,7 +93,7 @@ def _materialize(arguments: argparse.Namespace) -> None:
     from features.ray_session import session
     from features.usage_writer import UsageWriter
 
-    writer = UsageWriter(arguments.redis_url, arguments.ttl_days * 86_400)
+    writer = UsageWriter(redis_url_of(arguments), arguments.ttl_days * 86_400)
     day_files(arguments.events)
     window, present = Window(arguments.as_of, arguments.window_days), writer.present()
     publish, allow_older = not arguments.no_publish, arguments.allow_older
@@ -124,6 +125,22 @@ def require_extra() -> None:
         raise MissingExtra(f"{missing[0]} is not installed: run scripts/setup batch, or pip install switchboard[batch]")
 
 
+def redis_url_of(arguments: argparse.Namespace) -> str:
+    """The Redis that was asked for; clients see only when they connect what is wrong with its options.
+
+    Raises:
+        ValueError, redis.RedisError: it is no URL, or has an option that clients do not take.
+    """
+    url = str(arguments.redis_url)
+    try:
+        client = connect(url, 1.0)
+        if pool := getattr(client, "connection_pool", None):
+            pool.make_connection()
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"--redis-url: an option that does not fit: {error}") from None
+    return url
+
+
 def show(summary: Summary) -> None:
     print(json.dumps(summary))
 
@@ -134,3 +151,23 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
     return value
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """The type of an argument that is a number from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected a number from {least} to {most}, got {text}")
+        return value
+
+    return parse
+
+
+def path(text: str) -> Path:
+    """An argument that is a path, as workers see it too, whose working directories are their own."""
+    return Path(text).absolute()

@@ -3,10 +3,9 @@
 import argparse
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from features.batch_commands import require_extra, show
+from features.batch_commands import path, redis_url_of, require_extra, show
 
 RedisUrl = Callable[[argparse.ArgumentParser], None]
 
@@ -27,7 +26,7 @@ def add_commands(commands: Any, redis_url: RedisUrl) -> None:
     reads.add_argument("--users", type=int, default=32)
     batch = names.add_parser("materialize", help="full and incremental run, against plain polars on the same files")
     batch.set_defaults(run=_materialize)
-    batch.add_argument("--events", type=Path, required=True, help="usage log, such as simulate makes")
+    batch.add_argument("--events", type=path, required=True, help="usage log, such as simulate makes")
     for command in (throughput, freshness, reads, batch):
         redis_url(command)
 
@@ -35,23 +34,23 @@ def add_commands(commands: Any, redis_url: RedisUrl) -> None:
 def _throughput(arguments: argparse.Namespace) -> None:
     from features.stream_bench import throughput
 
-    show(asyncio.run(throughput(arguments.redis_url, events=arguments.events)))
+    show(asyncio.run(throughput(redis_url_of(arguments), events=arguments.events)))
 
 
 def _freshness(arguments: argparse.Namespace) -> None:
     from features.stream_bench import freshness
 
-    show(asyncio.run(freshness(arguments.redis_url, rate=arguments.rate, seconds=arguments.seconds)))
+    show(asyncio.run(freshness(redis_url_of(arguments), rate=arguments.rate, seconds=arguments.seconds)))
 
 
 def _reads(arguments: argparse.Namespace) -> None:
     from features.stream_bench import reads
 
-    show(asyncio.run(reads(arguments.redis_url, users=arguments.users)))
+    show(asyncio.run(reads(redis_url_of(arguments), users=arguments.users)))
 
 
 def _materialize(arguments: argparse.Namespace) -> None:
     require_extra()
     from features.batch_bench import bench
 
-    show(bench(arguments.events, arguments.redis_url))
+    show(bench(arguments.events, redis_url_of(arguments)))

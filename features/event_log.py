@@ -22,6 +22,7 @@ _MOMENT = pl.Datetime("us", "UTC")
 _PER_SECOND = {"ms": 10**3, "us": 10**6}
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
 """The years 1 to 9999 in seconds since 1970. Time stamps can lie far outside, where polars cannot print them."""
+_SIDE_FILES = (".crc",)
 _UNREADABLE = (OSError, UnicodeError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
@@ -45,10 +46,11 @@ class DayOfEvents:
 
 
 def day_files(log: Path) -> dict[date, list[Path]]:
-    """The Parquet files of each day, in order, without those whose names begin with `.` or `_`.
+    """The Parquet files of each day, in order, without those whose names begin with `.` or `_`, and checksums.
 
     Raises:
-        LogError: there is no such folder, it holds no day, or a folder `day=…` is not a date or holds folders.
+        LogError: there is no such folder, it holds no day, or a folder `day=…` is not a date, or holds folders or
+            other files.
     """
     if not log.is_dir():
         raise LogError(f"{log}: no such folder")
@@ -58,6 +60,8 @@ def day_files(log: Path) -> dict[date, list[Path]]:
         shown = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "_"))]
         if deeper := [path for path in shown if path.is_dir()]:
             raise LogError(f"{deeper[0]}: a folder, where the day's Parquet files should be")
+        if other := [path for path in shown if path.suffix not in (".parquet", *_SIDE_FILES)]:
+            raise LogError(f"{other[0]}: not named *.parquet, as the files of a day are")
         days[day] = [path for path in shown if path.suffix == ".parquet"]
     if not days:
         raise LogError(f"{log}: holds no folder {_PREFIX}YYYY-MM-DD")
@@ -74,7 +78,8 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
 
     Args:
         files: Parquet files with the columns event_id, user_id, `value` (text) and at (a time stamp, without a
-            zone taken as UTC, or RFC 3339 text); others are ignored, except `arrived_at` of a log of screens.
+            zone taken as UTC, or RFC 3339 text); others are ignored, except `arrived_at` of a log of screens, which is
+            null where nobody knows it.
         day: the UTC day on which every event must lie.
 
     Raises:
@@ -90,7 +95,8 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     ]
     reasons.append(pl.when(pl.col("at").is_null()).then(pl.lit("at: missing, or not RFC 3339")))
     reasons.append(pl.when(~today).then(pl.lit(f"at: not on {day}")))
-    fits = _fits("event_id") & _fits("user_id") & _fits(value) & today.fill_null(False)
+    reasons.append(pl.when(~pl.col("arrival_fits")).then(pl.lit("arrived_at: not RFC 3339")))
+    fits = _fits("event_id") & _fits("user_id") & _fits(value) & today.fill_null(False) & pl.col("arrival_fits")
     if frame.select(fits.all()).item():
         valid, rejected = frame, frame.clear().with_columns(pl.lit("").alias("reason"))
     else:
@@ -99,7 +105,7 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     once = valid if _all_differ(valid["event_id"]) else _once(valid, value)
     as_text = pl.coalesce("at_text", pl.col("at").cast(pl.String))
     return DayOfEvents(
-        once.drop("at_text"),
+        once.drop("at_text", "arrival_fits"),
         rejected.select("event_id", "user_id", value, as_text.alias("at"), "reason"),
         valid.height - once.height,
     )
@@ -130,12 +136,12 @@ def _fits(column: str) -> pl.Expr:
 
 
 def _once(valid: pl.DataFrame, value: Value) -> pl.DataFrame:
-    """Each event once. A screen counts from its first arrival; with another time or screen, an id is another event."""
+    """Each event once. A screen counts from its first arrival; another user, time or screen is another event."""
     if value == "product":
         return valid.unique("event_id", keep="first")
     if "arrived_at" in valid.columns:
-        valid = valid.sort("arrived_at", nulls_last=True)
-    return valid.unique(["event_id", "screen", "at"], keep="first", maintain_order=True)
+        valid = valid.sort(pl.coalesce("arrived_at", "at"), maintain_order=True)
+    return valid.unique(["event_id", "user_id", "screen", "at"], keep="first", maintain_order=True)
 
 
 def _all_differ(texts: pl.Series) -> bool:
@@ -145,7 +151,8 @@ def _all_differ(texts: pl.Series) -> bool:
 
 def _schema(value: Value) -> dict[str, pl.DataType]:
     text = pl.String()
-    return {"event_id": text, "user_id": text, value: text, "at": _MOMENT, "at_text": text}
+    names = ("event_id", "user_id", value)
+    return dict.fromkeys(names, text) | {"at": _MOMENT, "at_text": text, "arrival_fits": pl.Boolean()}
 
 
 def _read_file(file: Path, value: Value) -> pl.DataFrame:
@@ -158,7 +165,11 @@ def _read_file(file: Path, value: Value) -> pl.DataFrame:
             raise LogError(f"{file}: column {column!r} is {frame[column].dtype}, expected text")
     at_text = pl.col("at") if frame["at"].dtype == pl.String else pl.lit(None, pl.String)
     moments = [_moments(file, frame[column]) for column in frame.columns if column in ("at", "arrived_at")]
-    return frame.with_columns(at_text.alias("at_text"), *moments)
+    parsed = frame.with_columns(at_text.alias("at_text"), pl.lit(True).alias("arrival_fits"), *moments)
+    if "arrived_at" in frame.columns:
+        unread = parsed["arrived_at"].is_null() & frame["arrived_at"].is_not_null()
+        parsed = parsed.with_columns(arrival_fits=~unread)
+    return parsed
 
 
 def _columns(file: Path, value: Value) -> pl.DataFrame:

@@ -122,7 +122,7 @@ def _served(log: Path, wanted: Mapping[str, Feedback]) -> dict[str, dict[str, An
     for _, frame in served_files(log, _COLUMNS):
         for row in frame.filter(pl.col("request_id").is_in(names)).iter_rows(named=True):
             name, at = row["request_id"], row["answered_at"]
-            if at <= wanted[name].at + _CLOCK_SLACK and (name not in found or at >= found[name]["answered_at"]):
+            if at - wanted[name].at <= _CLOCK_SLACK and (name not in found or at >= found[name]["answered_at"]):
                 found[name] = row
     return found
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.batch_commands import (
+    number,
     partials_of,
     partials_option,
+    path,
     positive,
     ray_options,
+    redis_url_of,
     require_extra,
     show,
     store_of,
@@ -25,56 +28,62 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parent.parent
 _STREAM = Path("events:feedback")
+_LONGEST_DELAY_HOURS = 720
+_LONGEST_LAG_MS = 86_400_000
 
 
 def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], None]) -> None:
     """Add the parsers."""
     training = commands.add_parser("training-set", help="labelled chats with the features of their moments")
     training.set_defaults(run=_training_set)
-    training.add_argument("--out", type=Path, required=True, help="rows for `models train`: .jsonl or .csv")
-    training.add_argument("--chats", type=Path, help="text, product, user_id, at; with --feedback: request_id, text")
+    training.add_argument("--out", type=path, required=True, help="rows for `models train`: .jsonl or .csv")
+    training.add_argument("--chats", type=path, help="text, product, user_id, at; with --feedback: request_id, text")
     _logs(training, required=False)
     _bundle(training)
     training.add_argument(
-        "--run-delay-hours", type=float, default=3.0, help="when a day's usage run is there, after 00:00 UTC"
+        "--run-delay-hours",
+        type=number(0, _LONGEST_DELAY_HOURS),
+        default=3.0,
+        help="when a day's usage run is there, after 00:00 UTC",
     )
     training.add_argument("--window-days", type=positive, default=60)
     training.add_argument(
-        "--feedback", type=Path, nargs="?", const=_STREAM, help="label the served log with a file's rows, or Redis'"
+        "--feedback", type=path, nargs="?", const=_STREAM, help="label the served log with a file's rows, or Redis'"
     )
-    training.add_argument("--log", type=Path, help="the served log, with --feedback")
+    training.add_argument("--log", type=path, help="the served log, with --feedback")
     ray_options(training)
     redis_url(training)
 
     skew = commands.add_parser("skew", help="compute what was served again from raw events, and compare")
     skew.set_defaults(run=_skew)
-    skew.add_argument("--log", type=Path, required=True, help="the served log")
+    skew.add_argument("--log", type=path, required=True, help="the served log")
     _logs(skew, required=True)
     _bundle(skew, action="append")
-    skew.add_argument("--lag-ms", type=float, default=1000.0, help="within which an arriving screen gets stored")
+    lag = number(0, _LONGEST_LAG_MS)
+    skew.add_argument("--lag-ms", type=lag, default=1000.0, help="within which an arriving screen gets stored")
     skew.add_argument("--examples", type=int, default=5, help="mismatches shown for each feature")
     skew.add_argument("--sample", type=positive, help="compare only so many requests")
     ray_options(skew)
 
     drift = commands.add_parser("drift", help="compare what was served with the training data")
     drift.set_defaults(run=_drift)
-    drift.add_argument("--log", type=Path, required=True, help="the served log")
-    drift.add_argument("--data", type=Path, default=_ROOT / "models" / "corpus", help="training data (default: corpus)")
+    drift.add_argument("--log", type=path, required=True, help="the served log")
+    drift.add_argument("--data", type=path, default=_ROOT / "models" / "corpus", help="training data (default: corpus)")
     drift.add_argument("--days", type=positive, help="the last so many days of the log (default: all)")
     _bundle(drift)
-    drift.add_argument("--metrics-file", type=Path, help="write Prometheus text, for a textfile collector")
+    drift.add_argument("--metrics-file", type=path, help="write Prometheus text, for a textfile collector")
 
 
 def _logs(command: argparse.ArgumentParser, required: bool) -> None:
-    command.add_argument("--events", type=Path, required=required, help="usage log: Parquet under day=YYYY-MM-DD/")
-    command.add_argument("--screens", type=Path, required=required, help="screen log: Parquet under day=YYYY-MM-DD/")
+    command.add_argument("--events", type=path, required=required, help="usage log: Parquet under day=YYYY-MM-DD/")
+    command.add_argument("--screens", type=path, required=required, help="screen log: Parquet under day=YYYY-MM-DD/")
     partials_option(command)
     store_options(command)
 
 
 def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
     help = "bundle folder, or a pointer to one (default: production); of its preprocessing"
-    command.add_argument("--bundle", type=Path, help=help, **options)
+    command.add_argument("--bundle", type=path, help=help, **options)
 
 
 def _training_set(arguments: argparse.Namespace) -> None:
@@ -98,7 +107,9 @@ def _training_set(arguments: argparse.Namespace) -> None:
         "config": store_of(arguments),
     }
     with session(arguments.ray_address, arguments.cpus):
-        show(training_set(*logs, arguments.out, preprocessor, **options))
+        summary = training_set(*logs, arguments.out, preprocessor, **options)
+    _tell_malformed(summary["malformed_screens"])
+    show(summary)
 
 
 def _feedback_set(arguments: argparse.Namespace) -> None:
@@ -107,7 +118,7 @@ def _feedback_set(arguments: argparse.Namespace) -> None:
     from features.store import connect
 
     async def from_redis() -> Collected:
-        redis = connect(arguments.redis_url, 10.0)
+        redis = connect(redis_url_of(arguments), 10.0)
         try:
             return await feedback_in_stream(redis)
         finally:
@@ -145,9 +156,15 @@ def conclude(report: "Report") -> None:
     from features.offline_tables import skew_table
 
     print("\n".join(skew_table(report)))
+    _tell_malformed(report.malformed_screens)
     show(report.summary())
     if report.mismatches:
         sys.exit(1)
+
+
+def _tell_malformed(screens: int) -> None:
+    if screens:
+        print(f"notice: the screen log has {screens} malformed rows, which were left out", file=sys.stderr)
 
 
 def _drift(arguments: argparse.Namespace) -> None:

@@ -84,6 +84,7 @@ class Partials:
 
         Raises:
             LogError: a file is damaged, or a column is missing or of another type.
+            OSError: the disk is full, say.
         """
         source = source_of(files)
         events = read_day(files, day, "product")
@@ -133,7 +134,10 @@ class Partials:
             target.unlink(missing_ok=True)
             return
         with replacing(target) as draft:
-            rejected.write_parquet(draft)
+            try:
+                rejected.write_parquet(draft)
+            except pl.exceptions.PolarsError as error:
+                raise OSError(f"{target}: {[*str(error).splitlines(), ''][0]}") from None
 
     def _write(self, day: date, buckets: Sequence[pl.DataFrame], partial: Partial) -> None:
         uses = pl.concat(buckets).with_columns(pl.col("product").cast(pl.Categorical))

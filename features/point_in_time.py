@@ -7,10 +7,11 @@ Ray Data maps over days and over buckets, polars works on each; nothing is shuff
 """
 
 import io
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import ray
@@ -18,15 +19,17 @@ import ray
 from features.event_log import day_files
 from features.partials import BUCKETS, Partial, Partials, bucket, within
 from features.ray_session import map_items
-from features.screen_history import recent_screens, screens_around
+from features.screen_history import Malformed, recent_screens, screens_around
 from features.store import StoreConfig
 
 MOMENT = pl.Datetime("us", "UTC")
+Besides = TypeVar("Besides")
+"""What a kernel has to say besides its frame; must be picklable."""
 
 
 def screens_at(
     readings: pl.DataFrame, log: Path, config: StoreConfig | None = None, *, progress: bool = True
-) -> dict[int, list[str]]:
+) -> tuple[dict[int, list[str]], int]:
     """The recent screens that each reading finds, oldest first; Ray must have been started.
 
     Args:
@@ -34,18 +37,23 @@ def screens_at(
         log: the screen log, day-partitioned Parquet; workers must see it under the same path.
 
     Returns:
-        By row; rows without recent screens are left out.
+        By row; rows without recent screens are left out. And how many rows of the log were set aside, in all days that
+        were read.
 
     Raises:
         LogError: a file is damaged, or a column is missing or of another type.
     """
     limits, files = config or StoreConfig(), day_files(log)
 
-    def kernel(day: date, part: pl.DataFrame) -> pl.DataFrame:
-        return recent_screens(part, screens_around(part, files, limits), limits)
+    def kernel(day: date, part: pl.DataFrame) -> tuple[pl.DataFrame, Malformed]:
+        events, malformed = screens_around(part, files, limits)
+        return recent_screens(part, events, limits), malformed
 
-    found = map_frames(kernel, by_day(readings), "days of screens", progress)
-    return {row: screens for frame in found for row, screens in frame.iter_rows()}
+    seen, malformed = dict[int, list[str]](), Malformed()
+    for frame, aside in map_frames(kernel, by_day(readings), "days of screens", progress):
+        seen |= dict(frame.iter_rows())
+        malformed |= aside
+    return seen, sum(malformed.values())
 
 
 def usage_at(
@@ -69,13 +77,13 @@ def usage_at(
         "bucket", as_dict=True, include_key=False
     )
 
-    def kernel(number: int, part: pl.DataFrame) -> pl.DataFrame:
+    def kernel(number: int, part: pl.DataFrame) -> tuple[pl.DataFrame, None]:
         uses = uses_before(part, partials.read(number, within(made, *_days_of(part))))
-        return uses.group_by("user_id", "as_of", "days").agg(pl.col("product").cast(pl.String), "uses")
+        return uses.group_by("user_id", "as_of", "days").agg(pl.col("product").cast(pl.String), "uses"), None
 
     numbered = {int(number): part for (number,), part in parts.items()}
     rows: dict[int, dict[str, int]] = {}
-    for frame in map_frames(kernel, numbered, "buckets", progress):
+    for frame, _ in map_frames(kernel, numbered, "buckets", progress):
         joined = readings.join(frame, on=["user_id", "as_of", "days"]).select("row", "product", "uses")
         rows |= {row: dict(zip(products, uses, strict=True)) for row, products, uses in joined.iter_rows()}
     return rows
@@ -88,19 +96,28 @@ def by_day(readings: pl.DataFrame) -> dict[date, pl.DataFrame]:
 
 
 def map_frames(
-    kernel: Callable[[Any, pl.DataFrame], pl.DataFrame], parts: Mapping[Any, pl.DataFrame], unit: str, progress: bool
-) -> Iterator[pl.DataFrame]:
-    """Ray Data over frames, by their keys; each travels only to the worker that takes it."""
+    kernel: Callable[[Any, pl.DataFrame], tuple[pl.DataFrame, Besides]],
+    parts: Mapping[Any, pl.DataFrame],
+    unit: str,
+    progress: bool,
+) -> Iterator[tuple[pl.DataFrame, Besides]]:
+    """Ray Data over frames, by their keys; each travels only to the worker that takes it.
+
+    Yields:
+        What the kernel returned for each: a frame, and what it has to say besides.
+    """
     items = [(key, ray.put(part)) for key, part in parts.items()]
 
     def answer(number: int) -> bytes:
         key, part = items[number]
         written = io.BytesIO()
-        kernel(key, ray.get(part)).write_ipc(written, compression="lz4")
-        return written.getvalue()
+        frame, besides = kernel(key, ray.get(part))
+        frame.write_ipc(written, compression="lz4")
+        return pickle.dumps((written.getvalue(), besides))
 
     for answered in map_items(answer, range(len(items)), unit, progress):
-        yield pl.read_ipc(answered)
+        frame, besides = pickle.loads(answered)
+        yield pl.read_ipc(frame), besides
 
 
 def uses_before(windows: pl.DataFrame, daily: pl.DataFrame) -> pl.DataFrame:

@@ -18,6 +18,8 @@ from features.screens import SEPARATOR
 from features.store import StoreConfig
 
 Integers = npt.NDArray[np.int64]
+Malformed = dict[date, int]
+"""Rows of a screen log that were set aside, by the day in whose folder they lie."""
 _PAIRS_AT_ONCE = 2_000_000
 _USER_MS = 1 << 40
 """Longer than the events of one call can span, in milliseconds."""
@@ -25,8 +27,8 @@ _USER_MS = 1 << 40
 
 def screens_around(
     readings: pl.DataFrame, files: Mapping[date, list[Path]], config: StoreConfig, slack: timedelta = timedelta()
-) -> pl.DataFrame:
-    """The screens that readings of about one day may have found; see `screen_events`.
+) -> tuple[pl.DataFrame, Malformed]:
+    """The screens that readings of about one day may have found, see `screen_events`, and what was set aside.
 
     Args:
         readings: user_id, moment; at least one.
@@ -38,12 +40,14 @@ def screens_around(
         last=pl.col("moment").max() + slack + MAX_AHEAD,
     ).row(0)
     users = readings.select("user_id").unique()
-    frames = [read_day([], first.date(), "screen").valid]
+    frames, malformed = [read_day([], first.date(), "screen").valid], Malformed()
     for day in dates(first.date(), last.date()):
         if day in files:
-            events = read_day(files[day], day, "screen").valid.filter(pl.col("at").is_between(first, last))
-            frames.append(events.join(users, on="user_id", how="semi"))
-    return screen_events(pl.concat(frames, how="diagonal"))
+            events = read_day(files[day], day, "screen")
+            malformed[day] = events.rejected.height
+            within = events.valid.filter(pl.col("at").is_between(first, last))
+            frames.append(within.join(users, on="user_id", how="semi"))
+    return screen_events(pl.concat(frames, how="diagonal")), malformed
 
 
 def screen_events(events: pl.DataFrame) -> pl.DataFrame:

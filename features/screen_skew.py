@@ -8,7 +8,7 @@ import polars as pl
 
 from features.event_log import day_files
 from features.point_in_time import by_day, map_frames
-from features.screen_history import recent_screens, screens_around, with_events
+from features.screen_history import Malformed, recent_screens, screens_around, with_events
 from features.store import StoreConfig
 
 Event = tuple[str, str, bool]
@@ -17,7 +17,7 @@ Event = tuple[str, str, bool]
 
 def differing_screens(
     served: pl.DataFrame, log: Path, lag: timedelta, config: StoreConfig | None = None, *, progress: bool = True
-) -> dict[int, tuple[list[str], bool]]:
+) -> tuple[dict[int, tuple[list[str], bool]], int]:
     """The requests whose screens are not those of the log; Ray must have been started.
 
     Args:
@@ -26,15 +26,20 @@ def differing_screens(
         lag: an event that arrived within this time of the reading may or may not have been stored by then.
 
     Returns:
-        By row: the expected screens, and whether some choice of such events explains those that were served.
+        By row: the expected screens, and whether some choice of such events explains those that were served. And how
+        many rows of the log were set aside, in all days that were read.
     """
     limits, files = config or StoreConfig(), day_files(log)
 
-    def kernel(day: date, part: pl.DataFrame) -> pl.DataFrame:
-        return _compare(part, screens_around(part, files, limits, lag), lag, limits)
+    def kernel(day: date, part: pl.DataFrame) -> tuple[pl.DataFrame, Malformed]:
+        events, malformed = screens_around(part, files, limits, lag)
+        return _compare(part, events, lag, limits), malformed
 
-    found = map_frames(kernel, by_day(served), "days of screens", progress)
-    return {row: (screens, lagging) for frame in found for row, screens, lagging in frame.iter_rows()}
+    differing, malformed = dict[int, tuple[list[str], bool]](), Malformed()
+    for frame, aside in map_frames(kernel, by_day(served), "days of screens", progress):
+        differing |= {row: (screens, lagging) for row, screens, lagging in frame.iter_rows()}
+        malformed |= aside
+    return differing, sum(malformed.values())
 
 
 def _compare(served: pl.DataFrame, events: pl.DataFrame, lag: timedelta, config: StoreConfig) -> pl.DataFrame:
@@ -67,16 +72,28 @@ def _candidates(
 def explained(served: Sequence[str], events: Sequence[Event], limit: int) -> bool:
     """Whether a store that held all the sure events, and some of the others, would have answered so.
 
+    Of the events of a member it holds one, the newest that it was given: where a newer one was, an older one is not
+    there, sure as it is, and otherwise the newest of the sure ones must be.
+
     Args:
-        served: at most `limit` screens, oldest first.
+        served: screens, oldest first.
         events: newest first.
     """
-    matched, seen = {0}, dict[str, bool]()
-    for member, screen, sure in events:
-        if seen.get(member):
-            continue  # a newer event of the same id and screen took its place
-        certain = sure and member not in seen
-        seen[member] = sure
-        taken = {n + 1 for n in matched if n < len(served) and served[-1 - n] == screen}
-        matched = taken | {n for n in matched if not certain or n == limit}
-    return len(served) in matched
+    last = {member: place for place, (member, _, _) in enumerate(events)}
+    paths, settled = {(0, frozenset[str]())}, set[str]()
+    for place, (member, screen, sure) in enumerate(events):
+        if member in settled:
+            continue
+        if final := sure or place == last[member]:
+            settled.add(member)
+        further = set()
+        for matched, held in paths:
+            if matched == limit or member in held:
+                further.add((matched, held - {member} if final else held))
+                continue
+            if not sure:
+                further.add((matched, held))
+            if matched < len(served) and served[-1 - matched] == screen:
+                further.add((matched + 1, held if final else held | {member}))
+        paths = further
+    return any(matched == len(served) for matched, _ in paths)

@@ -27,6 +27,9 @@ from features.population import population
 from features.simulated_days import conversations, scale_for, usage_days
 
 FIRST_DAY = date(1970, 1, 2)
+MOST = 10_000_000
+"""Users, messages, and files of a day; each takes some hundred bytes of memory."""
+MOST_EVENTS_A_DAY = 50_000_000
 
 
 def simulate(
@@ -63,7 +66,7 @@ def simulate(
         ValueError: an argument out of its range, or messages that cannot be read.
     """
     started = time.perf_counter()
-    _check(days, end, events, messages, files_per_day, malformed)
+    _check(users, days, end, events, messages, files_per_day, malformed)
     people, texts = population(users, seed), load_texts(messages_file or CORPUS)
     dates = [end - timedelta(days=ago) for ago in range(days, 0, -1)]
     scale = 1.0 if events is None else scale_for(people, dates, events)
@@ -82,16 +85,21 @@ def simulate(
     return {"out": str(out), "users": users, "days": days, **rows, "messages": len(chats), "seconds": seconds}
 
 
-def _check(days: int, end: date, events: int | None, messages: int, files_per_day: int, malformed: float) -> None:
+def _check(
+    users: int, days: int, end: date, events: int | None, messages: int, files_per_day: int, malformed: float
+) -> None:
     counts = {
-        "days": (days, 1),
-        "files_per_day": (files_per_day, 1),
-        "events": (events or 0, 0),
-        "messages": (messages, 0),
+        "users": (users, 1, MOST),
+        "days": (days, 1, MOST),
+        "files_per_day": (files_per_day, 1, MOST),
+        "events": (events or 0, 0, MOST_EVENTS_A_DAY * days),
+        "messages": (messages, 0, MOST),
     }
-    for name, (value, least) in counts.items():
+    for name, (value, least, most) in counts.items():
         if value < least:
             raise ValueError(f"{name}: {value} is less than {least}")
+        if value > most:
+            raise ValueError(f"{name}: {value} is more than {most}")
     if days > (end - FIRST_DAY).days:
         raise ValueError(f"days: {days} days before {end} begin before {FIRST_DAY}")
     if not 0 <= malformed <= 1:

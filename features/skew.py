@@ -25,6 +25,7 @@ from features.served_schema import context_hash, text_hash
 from features.store import StoreConfig
 
 LAG = timedelta(seconds=1)
+LONGEST_LAG = timedelta(days=1)
 FEATURES = (
     "recent_screens",
     "product_usage_60d",
@@ -68,6 +69,8 @@ class Report:
     """Requests whose screens are explained by events that were stored a little later than they arrived."""
     unverifiable_usage: int = 0
     """Requests whose usage run `materialize` did not make."""
+    malformed_screens: int = 0
+    """Rows of the screen log that were set aside, in the days that were read."""
     texts: int = 0
     """Requests whose text was logged."""
     changed_runs: list[str] = field(default_factory=list)
@@ -120,7 +123,10 @@ def skew(
 
     Raises:
         LogError: a log cannot be read, or the usage log has no day that a run was made of.
+        ValueError: a lag that is negative or longer than `LONGEST_LAG`.
     """
+    if not timedelta() <= lag <= LONGEST_LAG:
+        raise ValueError(f"lag: {lag} is not between 0 and {LONGEST_LAG}")
     started = time.perf_counter()
     logged = served_rows(log, _COLUMNS, sample=sample)
     served = logged.filter(pl.col("degraded").list.len() == 0, pl.col("features_at").is_not_null()).with_row_index(
@@ -130,7 +136,7 @@ def skew(
     usage, report.changed_runs = _usage(served, events, partials or partials_of(events), progress)
     moment = pl.col("features_at").cast(MOMENT) + _REST_OF_MS
     readings = served.select("row", "user_id", "recent_screens", moment=moment)
-    differing = differing_screens(readings, screens, lag, config, progress=progress)
+    differing, report.malformed_screens = differing_screens(readings, screens, lag, config, progress=progress)
     by_fingerprint = {preprocessor.fingerprint: preprocessor for preprocessor in preprocessors}
     with tqdm(total=served.height, desc="compare", unit="requests", disable=None if progress else True) as bar:
         for part in served.iter_slices(_SLICE):

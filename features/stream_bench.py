@@ -7,7 +7,8 @@ is a process of its own; publisher and reader share this one. Each returns what 
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from statistics import median, quantiles
 from typing import Any
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from features.bench_setup import answer, count_sends, machine, process, scratch
 from features.schema import ScreenEvent
-from features.store import RUN_KEY, FeatureStore, connect
+from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester, publish_all
 
 WARM_UP_EVENTS = 5_000
@@ -26,6 +27,7 @@ WARM_UP_ROUNDS = 50
 WARM_UP_S = 1.0
 PATIENCE_S = 30.0
 """How long to wait for what should take a moment."""
+_DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 async def throughput(
@@ -92,21 +94,15 @@ async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[st
         sends = count_sends(redis)
         store, everybody = FeatureStore(redis), [f"{name}-u{number}" for number in range(1_000)]
         await store.write_screens(_journeys(name, 5 * len(everybody), len(everybody)))
-        run = await redis.get(RUN_KEY)
-        await store.write_usage(str(run or name), {user: {"loans": 3, "credit_card": 20} for user in everybody})
-        if run is None:
-            await store.publish_run(name)
         rng, took = random.Random(0), []
-        try:
+        async with visible_run(redis, name) as run:
+            await store.write_usage(run, {user: {"loans": 3, "credit_card": 20} for user in everybody})
             for number in tqdm(range(-WARM_UP_ROUNDS, rounds), desc="reads", unit="read", disable=None):
                 asked = rng.sample(everybody, users) if users <= len(everybody) else rng.choices(everybody, k=users)
                 before, began = sends(), time.perf_counter()
                 await store.read(asked)
                 if number >= 0:
                     took.append(((time.perf_counter() - began) * 1e3, sends() - before))
-        finally:
-            if run is None:
-                await redis.delete(RUN_KEY)
         return {
             "benchmark": "reads",
             "users": users,
@@ -115,6 +111,16 @@ async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[st
             "round_trips": max(sent for _, sent in took) or None,
             "machine": await machine(redis),
         }
+
+
+@asynccontextmanager
+async def visible_run(redis: Redis, name: str) -> AsyncGenerator[str]:
+    """The usage run that readers see; where they see none, one of that name, unless another comes, until the end."""
+    try:
+        await redis.set(RUN_KEY, name, nx=True, ex=StoreConfig().usage_ttl_s)
+        yield str(await redis.get(RUN_KEY) or name)
+    finally:
+        await redis.eval(_DELETE_OWN, 1, RUN_KEY, name)
 
 
 def _journeys(name: str, count: int, users: int) -> list[ScreenEvent]:

@@ -19,6 +19,7 @@ from features.training_rows import TrainingRow, write_rows
 
 RUN_DELAY = timedelta(hours=3)
 """When a day's run is there: this long after the day began, UTC. A message sent before that sees the run before."""
+LONGEST_DELAY = timedelta(days=30)
 
 
 def training_set(
@@ -47,12 +48,16 @@ def training_set(
         config: the store's limits where the model will serve.
 
     Returns:
-        Counts: rows, of these with screens and with usage; days of usage read, missing; malformed rows of the log.
+        Counts: rows, of these with screens and with usage; days of usage read, missing; malformed rows of the usage log
+        and of the screen log, in the days that were read.
 
     Raises:
         LabelledError: a chat does not fit; naming file, row and column.
         LogError: a log has no day that is needed, a file is damaged, or a column does not fit.
+        ValueError: a run delay that is negative or longer than `LONGEST_DELAY`.
     """
+    if not timedelta() <= run_delay <= LONGEST_DELAY:
+        raise ValueError(f"run_delay: {run_delay} is not between 0 and {LONGEST_DELAY}")
     started = time.perf_counter()
     partials = partials or partials_of(events)
     messages = read_chats(chats)
@@ -60,7 +65,7 @@ def training_set(
     runs = sorted(set(readings["as_of"]))
     window = Window(runs[-1], (runs[-1] - runs[0]).days + window_days)
     days, reused = aggregate_days(events, window, partials, progress)
-    seen = screens_at(readings, screens, config, progress=progress)
+    seen, malformed_screens = screens_at(readings, screens, config, progress=progress)
     used = usage_at(readings, partials, days, progress=progress)
     rows = write_rows(out, _rows(messages, seen, used, preprocessor))
     return {
@@ -73,6 +78,7 @@ def training_set(
         "days_reused": reused,
         "days_missing": window.days - len(days),
         "malformed": sum(day.malformed for day in days),
+        "malformed_screens": malformed_screens,
         "run_delay_hours": run_delay / timedelta(hours=1),
         "preprocessing": preprocessor.fingerprint,
         "seconds": round(time.perf_counter() - started, 2),

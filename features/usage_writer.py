@@ -4,6 +4,7 @@ Redis calls this mass insertion; it costs a fraction of packing each command in 
 every key may live elsewhere, is written through the client's own pipeline instead.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,24 @@ Check = Callable[[str | None], None]
 _USERS_AT_ONCE = 5_000
 
 
+class ExpiredRun(ValueError):
+    """Values of a run may have expired before all were written; the message names the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What there is of a run before it is written.
+
+    Attributes:
+        users: the number of users of each bucket that a killed attempt has written.
+        until: none of the values expires before, whether they are there or are written from now on; in seconds of
+            `time.monotonic`.
+    """
+
+    users: dict[int, int]
+    until: float
+
+
 @dataclass(frozen=True, slots=True)
 class UsageWriter:
     """Writes runs of the batch pipeline; travels to the workers, each of which opens a connection of its own.
@@ -43,16 +62,21 @@ class UsageWriter:
             run: str | None = redis.get(RUN_KEY)
         return run
 
-    def begin(self, run: str) -> dict[int, int]:
-        """What a killed attempt at the same run has written: its buckets, and the number of users of each.
+    def begin(self, run: str) -> Begun:
+        """What a killed attempt at the same run has written.
 
-        Empty if readers see the run: it is written once more, so that its values live on.
+        Nothing if readers see the run: it is written once more, so that its values live on.
         """
+        users, started, life_s = dict[int, int](), time.monotonic(), float(self.ttl_s)
         with self._client() as redis:
-            if redis.get(RUN_KEY) == run:
-                return {}
-            users = {bucket: redis.get(self._mark(run, bucket)) for bucket in range(BUCKETS)}
-            return {bucket: int(number) for bucket, number in users.items() if number is not None}
+            if redis.get(RUN_KEY) != run:
+                for bucket in range(BUCKETS):
+                    mark = self._mark(run, bucket)
+                    number, left_s = redis.get(mark), redis.pttl(mark) / 1000
+                    if number is not None and left_s > 0:
+                        users[bucket] = int(number)
+                        life_s = min(life_s, left_s + self.ttl_s - self._mark_s)
+        return Begun(users, started + life_s)
 
     def write(self, run: str, bucket: int, uses: pl.DataFrame) -> int:
         """Write one bucket's users; invisible until `publish`.
@@ -66,22 +90,32 @@ class UsageWriter:
         Raises:
             redis.RedisError: a value was not taken, or the server does not answer.
         """
+        started = time.monotonic()
         with self._client() as redis:
             users = self._insert(redis, run, uses) if isinstance(redis, Redis) else self._pipeline(redis, run, uses)
-            redis.set(self._mark(run, bucket), users, ex=max(1, self.ttl_s // 2))
+            left_ms = int((started + self._mark_s - time.monotonic()) * 1000)
+            if left_ms > 0:
+                redis.set(self._mark(run, bucket), users, px=left_ms)
         return users
 
-    def publish(self, run: str, check: Check = lambda present: None) -> None:
-        """Make a run the one that readers see, atomically; it expires with its values.
+    def publish(self, run: str, check: Check = lambda present: None, until: float | None = None) -> None:
+        """Make a run the one that readers see, atomically; it expires with the first of its values.
 
         Args:
             check: is given the run that would be replaced; what it raises is raised here, and nothing has changed.
+            until: as `begin` has it; default: all values were written just now.
+
+        Raises:
+            ExpiredRun: that was before now.
         """
 
         def flip(pipe: Any) -> None:
             check(pipe.get(RUN_KEY))
+            left_s = self.ttl_s if until is None else until - time.monotonic()
+            if left_s <= 0:
+                raise ExpiredRun(f"{run}: took longer than its first values live: give --ttl-days more, or run again")
             pipe.multi()
-            pipe.set(RUN_KEY, run, ex=self.ttl_s)
+            pipe.set(RUN_KEY, run, px=max(1, int(left_s * 1000)))
 
         with self._client() as redis:
             redis.transaction(flip, RUN_KEY)
@@ -130,8 +164,13 @@ class UsageWriter:
         ):
             yield redis
 
+    @property
+    def _mark_s(self) -> int:
+        """How long a mark lives, from before its first value: half as long, so that a resumed run has fresh ones."""
+        return self.ttl_s // 2
+
     def _mark(self, run: str, bucket: int) -> str:
-        """Says that a bucket was written; lives half as long as its values, so that a resumed run has fresh ones."""
+        """Says that a bucket was written."""
         return f"usage-progress:{run}:{self.ttl_s}:{bucket}"
 
 

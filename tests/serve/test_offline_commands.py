@@ -22,9 +22,10 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
-    """Ana saw a screen a minute ago, and used a product yesterday."""
+    """Ana saw a screen a minute ago, somebody saw another, and Ana used a product yesterday."""
     write_days(tmp_path / "usage", use_frame([Use("ana", "loans", NOON - timedelta(days=1))]))
-    write_days(tmp_path / "screens", screen_frame([Screen("e1", "ana", "home", NOON - timedelta(minutes=1))]))
+    users, at = ("ana", ""), NOON - timedelta(minutes=1)
+    write_days(tmp_path / "screens", screen_frame([Screen("e1", user, "home", at) for user in users]))
     return tmp_path
 
 
@@ -41,8 +42,11 @@ def test_training_set_from_chats(logs: Path, capsys: Output) -> None:
     (logs / "chats.jsonl").write_text(json.dumps(chat))
     inputs = ("--chats", logs / "chats.jsonl", "--events", logs / "usage", "--screens", logs / "screens")
     assert run("training-set", *inputs, "--out", logs / "out.csv", "--cpus", "1") == 0
-    counts = summary(capsys.readouterr().out)
+    output = capsys.readouterr()
+    counts = summary(output.out)
     assert [counts[name] for name in ("rows", "with_screens", "with_usage", "days_missing")] == [1, 1, 1, 59]
+    assert (counts["malformed"], counts["malformed_screens"]) == (0, 1)
+    assert "notice: the screen log has 1 malformed rows, which were left out\n" in output.err
     assert (logs / "out.csv").read_text().splitlines()[1].startswith('hi,loans,"[""home""]","{""loans"": 1}",ana,')
 
 
@@ -54,5 +58,6 @@ def test_skew_names_what_differs_and_shows_no_text(logs: Path, capsys: Output) -
     output = capsys.readouterr().out
     assert '  r1 of ana at 2026-03-02T12:00:00.000Z: served {"loans": 2}, expected {}' in output.splitlines()
     assert "swordfish" not in output
+    assert summary(output)["malformed_screens"] == 1
     by_feature = summary(output)["by_feature"]
     assert {name: count for name, count in by_feature.items() if count} == {"product_usage_60d": 1}

@@ -1,6 +1,7 @@
 """The batch pipeline without Ray: windows, versions of runs, and any log from files to Redis."""
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,11 +9,13 @@ from hypothesis import strategies as st
 from local_redis import LocalRedis
 from redis import Redis
 
-from features.batch import OlderRun, Window, refuse_older, run_id, window_of
+from features.batch import OlderRun, Window, materialize, partials_of, refuse_older, run_id, window_of
+from features.event_log import LogError
 from features.partials import BUCKETS, Partial, Partials
+from features.store import RUN_KEY
 from features.usage_writer import UsageWriter
 from features.window_sums import window_sums
-from tests.unit.event_logs import Use, build, counted, write
+from tests.unit.event_logs import Use, build, counted, table, write
 
 AS_OF = date(2026, 11, 25)
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
@@ -68,6 +71,77 @@ class TestOlder:
     )
     def test_and_not_than_one_of_the_same_day_or_of_no_day(self, present: str | None) -> None:
         refuse_older(Window(AS_OF), present)
+
+
+class TestPartialsOf:
+    def test_are_beside_the_log_whatever_it_is_called(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        beside = tmp_path.with_name(f"{tmp_path.name}.partials")
+        assert [partials_of(log).folder for log in (tmp_path, tmp_path / "a" / "..")] == [beside, beside]
+        assert partials_of(Path()).folder == Path.cwd().with_name(f"{Path.cwd().name}.partials")
+
+    def test_of_a_log_without_a_name_must_be_elsewhere(self) -> None:
+        with pytest.raises(LogError, match=r"^/: nothing can be kept beside it: give --partials$"):
+            partials_of(Path("/"))
+
+
+class TestMaterialize:
+    """Where a killed attempt has written all of the partials, or all of the run: Ray has nothing to do."""
+
+    @pytest.fixture
+    def writer(self, redis_server: LocalRedis) -> UsageWriter:
+        with Redis.from_url(redis_server.url) as client:
+            client.flushall()
+        return UsageWriter(redis_server.url, 1000)
+
+    @pytest.mark.parametrize("publish", [True, False])
+    def test_of_a_log_that_is_malformed_throughout_is_refused(
+        self, tmp_path: Path, writer: UsageWriter, publish: bool
+    ) -> None:
+        """Else readers would take it for users without any usage."""
+        partials = Partials(tmp_path / "partials")
+        for day in (AS_OF - timedelta(2), AS_OF - timedelta(1)):
+            write(tmp_path / "usage", day, table([("u1", "a"), ("", "b")], AS_OF))
+        build(tmp_path / "usage", partials)
+        reason = f"usage: no row from 2026-11-22 to 2026-11-24 fits; 4 are in {partials.folder}/quarantine"
+        with pytest.raises(LogError, match=reason):
+            materialize(tmp_path / "usage", Window(AS_OF, 3), writer, partials, publish=publish)
+        with Redis.from_url(writer.redis_url) as client:
+            assert client.keys() == []
+
+    def test_of_an_empty_log_is_an_empty_run(self, tmp_path: Path, writer: UsageWriter) -> None:
+        partials = Partials(tmp_path / "partials")
+        write(tmp_path / "usage", AS_OF - timedelta(1), [])
+        run = self._killed(tmp_path / "usage", Window(AS_OF, 3), writer, partials)
+        assert materialize(tmp_path / "usage", Window(AS_OF, 3), writer, partials)["run"] == writer.present() == run
+
+    def test_of_a_resumed_run_shows_it_as_long_as_its_values_live(self, tmp_path: Path, writer: UsageWriter) -> None:
+        partials, window = Partials(tmp_path / "partials"), Window(AS_OF, 3)
+        write(tmp_path / "usage", AS_OF - timedelta(1), [("u1", "a")])
+        run = self._killed(tmp_path / "usage", window, writer, partials)
+        with Redis.from_url(writer.redis_url, decode_responses=True) as client:
+            for key in client.scan_iter("*"):
+                client.expire(key, client.ttl(key) - 300)
+            summary = materialize(tmp_path / "usage", window, writer, partials)
+            assert (summary["run"], summary["buckets_reused"]) == (run, BUCKETS)
+            assert 0 <= client.pttl(f"usage:{run}:u1") - client.pttl(RUN_KEY) < 10_000
+
+    def test_of_a_prefix_is_a_run_of_its_own(self, tmp_path: Path, writer: UsageWriter) -> None:
+        partials, window = Partials(tmp_path / "partials"), Window(AS_OF, 3)
+        write(tmp_path / "usage", AS_OF - timedelta(1), [("u1", "a")])
+        live = self._killed(tmp_path / "usage", window, writer, partials)
+        self._killed(tmp_path / "usage", window, writer, partials, "bench-1-")
+        summary = materialize(tmp_path / "usage", window, writer, partials, publish=False, prefix="bench-1-")
+        assert summary["run"] == f"bench-1-{live}"
+
+    @staticmethod
+    def _killed(log: Path, window: Window, writer: UsageWriter, partials: Partials, prefix: str = "") -> str:
+        """Write all but what readers see."""
+        made = build(log, partials)
+        run = prefix + run_id(window, made)
+        for number in range(BUCKETS):
+            writer.write(run, number, window_sums(partials, number, made))
+        return run
 
 
 class TestPipeline:

@@ -1,17 +1,64 @@
 """`materialize` on the command line, as far as it goes without Ray."""
 
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from local_redis import LocalRedis
 from redis.asyncio import Redis
 
 from features.__main__ import main
+from features.batch_commands import add_commands, number
 from features.partials import Partials
 from features.store import RUN_KEY
 from tests.unit.event_logs import DAY, write
 
 NEWER = "2026-10-03-60d-0123abcd"
+
+
+class TestOptions:
+    @given(st.floats() | st.sampled_from([0.0, 720.0, 720.1, -0.1, 1e300]))
+    def test_a_number_is_within_its_bounds(self, value: float) -> None:
+        if 0 <= value <= 720:
+            assert number(0, 720)(str(value)) == value
+        else:
+            with pytest.raises(ArgumentTypeError, match=r"^expected a number from 0 to 720, got "):
+                number(0, 720)(str(value))
+
+    @pytest.mark.parametrize("text", ["", "x", "1,5"])
+    def test_a_text_is_no_number(self, text: str) -> None:
+        with pytest.raises(ArgumentTypeError, match=f"expected a number from 0 to 720, got {text}"):
+            number(0, 720)(text)
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "materialize --events usage --partials kept",
+            "simulate --out made --messages-file texts.jsonl",
+            "training-set --out out --chats chats --events usage --screens screens --partials kept --bundle b --log l",
+            "training-set --out out --feedback file",
+            "skew --log served --events usage --screens screens --partials kept --bundle one --bundle other",
+            "drift --log served --data corpus --bundle one --metrics-file metrics",
+            "bench materialize --events usage",
+        ],
+    )
+    def test_paths_are_the_same_for_workers_elsewhere(self, command: str) -> None:
+        values = vars(parsed(command)).values()
+        options = [option for value in values for option in (value if isinstance(value, list) else [value])]
+        paths = [option for option in options if isinstance(option, Path)]
+        assert len(paths) == command.count(" --")
+        assert [path for path in paths if not path.is_absolute()] == []
+
+    def test_the_working_directory_has_a_name(self) -> None:
+        assert parsed("materialize --events .").events == Path.cwd()
+
+
+def parsed(command: str) -> Namespace:
+    parser = ArgumentParser()
+    add_commands(parser.add_subparsers(), lambda command: None)
+    return parser.parse_args(command.split())
 
 
 async def test_an_older_run_is_refused_before_the_work(

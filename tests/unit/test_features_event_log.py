@@ -36,6 +36,13 @@ class TestDayFiles:
         with pytest.raises(LogError, match="hour=03: a folder, where the day's Parquet files should be"):
             day_files(tmp_path)
 
+    @pytest.mark.parametrize("name", ["part-0.parq", "part-0.PARQUET", "part-0.parquet.gz", "events.csv", "part-0"])
+    def test_a_file_that_would_not_be_read_is_named(self, tmp_path: Path, name: str) -> None:
+        """Its events would count as none at all."""
+        write(tmp_path, DAY, USES, name)
+        with pytest.raises(LogError, match=f"day={DAY}/{name}: not named \\*.parquet"):
+            day_files(tmp_path)
+
     def test_a_day_may_be_empty(self, tmp_path: Path) -> None:
         (tmp_path / "day=2026-10-01").mkdir()
         assert day_files(tmp_path) == {DAY: []}
@@ -113,40 +120,6 @@ class TestRows:
             one(tmp_path, event_id=pa.array(["e", "e", "e"]), user_id=pa.array([None, "u", "u"])), DAY, "product"
         )
         assert (day.valid.height, day.rejected.height, day.duplicates) == (1, 1, 1)
-
-    def test_screens_have_the_moment_of_arrival_where_the_log_has_it(self, tmp_path: Path) -> None:
-        arrived = pa.array([noon(seconds=second) for second in (1, 2, 3)], pa.timestamp("ns", "UTC"))
-        columns = table(USES).rename_columns({"product": "screen"})
-        files = [
-            write(tmp_path, DAY, columns.append_column("arrived_at", arrived), "0.parquet"),
-            write(tmp_path, DAY, columns.set_column(0, "event_id", [["f0", "f1", "f2"]]), "1.parquet"),
-        ]
-        day = read_day(files, DAY, "screen")
-        assert day.valid.columns == ["event_id", "user_id", "screen", "at", "arrived_at"]
-        assert day.valid["arrived_at"].to_list() == [
-            *arrived.cast(pa.timestamp("us", "UTC")).to_pylist(),
-            None,
-            None,
-            None,
-        ]
-
-    def test_a_screen_counts_from_its_first_arrival_and_a_changed_one_is_another(self, tmp_path: Path) -> None:
-        at = [noon(), noon(), noon(seconds=5), noon()]
-        columns = {
-            "event_id": ["e"] * 4,
-            "user_id": ["u"] * 4,
-            "screen": ["home", "home", "home", "card"],
-            "at": pa.array(at, pa.timestamp("us", "UTC")),
-            "arrived_at": pa.array([noon(seconds=s) for s in (9, 3, 7, 8)], pa.timestamp("us", "UTC")),
-        }
-        day = read_day([write(tmp_path, DAY, pa.table(columns))], DAY, "screen")
-        rows = day.valid.select("screen", "at", "arrived_at").rows()
-        assert rows == [
-            ("home", noon(), noon(seconds=3)),
-            ("home", noon(seconds=5), noon(seconds=7)),
-            ("card", noon(), noon(seconds=8)),
-        ]
-        assert day.duplicates == 1
 
     def test_other_columns_are_ignored(self, tmp_path: Path) -> None:
         files = one(tmp_path, price=pa.array([1, 2, 3]), odd=pa.array([noon()] * 3, pa.timestamp("us", "-05:30")))

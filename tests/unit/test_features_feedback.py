@@ -52,6 +52,13 @@ class TestSet:
         )
         assert (summary["unknown_requests"], early["unknown_requests"], early["rows"]) == (0, 1, 0)
 
+    @pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:30Z", "9999-12-31T23:59:30-23:59"])
+    def test_feedback_of_any_time_is_on_an_answer_before_it_or_on_none(self, tmp_path: Path, at: str) -> None:
+        (tmp_path / "feedback.jsonl").write_text(f'{{"request_id": "r1", "product": "loans", "at": "{at}"}}')
+        log = write_log(tmp_path / "log", [request(1)])
+        summary = feedback_set(feedback_in_file(tmp_path / "feedback.jsonl"), log, tmp_path / "set.jsonl")
+        assert (summary["rows"], summary["unknown_requests"]) == ((1, 0) if at > "2" else (0, 1))
+
     def test_rows_are_as_served_with_the_newest_label(self, tmp_path: Path) -> None:
         log = write_log(tmp_path / "log", [request(20), request(3, "ho"), request(5)])
         feedback = collect([said(20, "loans", 5), said(3, "security"), said(20, "insurance", 4), said(3, "transfers")])

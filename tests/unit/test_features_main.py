@@ -1,7 +1,9 @@
 """`python -m features`: one JSON line at the end, one line of error."""
 
 import json
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
 
+import psutil
 import pytest
 from local_redis import LocalRedis
 from redis import Redis
@@ -17,6 +20,7 @@ from redis import Redis
 from features.__main__ import main
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.screens import key
+from tests.unit.event_logs import DAY, write
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +37,49 @@ def test_a_store_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixture[
     assert output.out == ""
     assert output.err.startswith("error: Redis does not answer")
     assert output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["seed", "ingest", "materialize", "training-set --feedback", "bench reads"])
+@pytest.mark.parametrize("url", ["redis://h:1?tls=1", "redis://h:1?ssl_ca_certs=/x", "redis+cluster://h:1?tls=1"])
+def test_an_option_of_the_url_that_no_client_takes_is_one_line(
+    tmp_path: Path, command: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"materialize": ["--events", str(tmp_path)]}
+    options["training-set --feedback"] = ["--log", str(tmp_path), "--out", str(tmp_path / "out.jsonl")]
+    assert main([*command.split(), *options.get(command, []), "--redis-url", url]) == 2
+    errors = capsys.readouterr().err
+    assert (errors.startswith("error: --redis-url: an option that does not fit: "), errors.count("\n")) == (True, 1)
+    assert url.partition("?")[2].partition("=")[0] in errors
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_number_that_is_too_large_is_one_line(redis_server: LocalRedis, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "reads", "--users", "1" + "0" * 30, "--redis-url", redis_server.url]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: a time or a number is out of range: ")
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**28, before[1]))
+    try:
+        assert main(["simulate", "--users", "10000000", "--days", "1", "--out", str(tmp_path)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert capsys.readouterr().err == "error: there is not enough memory\n"
+
+
+def test_ctrl_c_is_one_line_and_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path, DAY, [("u1", "a")])
+    command = [sys.executable, "-m", "features", "materialize", "--events", str(tmp_path), "--redis-url"]
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
+        with subprocess.Popen([*command, url], cwd=ROOT, text=True, stderr=subprocess.PIPE) as process:
+            connection, _ = mute.accept()
+            with connection:
+                connection.recv(1)
+                process.send_signal(signal.SIGINT)
+                _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "error: interrupted\n")
 
 
 @pytest.mark.usefixtures("redis")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from features.__main__ import main
 from features.bundled import bundled_preprocessor
 from features.offline_commands import conclude
 from features.schema import FEEDBACK_STREAM, UserFeatures
-from features.skew import FEATURES, Report
+from features.skew import FEATURES, Report, skew
 from tests.unit.offline_world import NOON
 from tests.unit.served_world import served_row, write_log
 
@@ -56,8 +57,33 @@ class TestTrainingSet:
         assert run("training-set", "--out", "out.jsonl", *arguments) == 2
         assert capsys.readouterr().err == f"error: training-set: {missing} is missing\n"
 
+    @pytest.mark.parametrize("hours", ["-1", "nan", "inf", "721", "1e8", "soon"])
+    def test_a_run_delay_is_from_none_to_a_month(self, hours: str, capsys: Output) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            run("training-set", "--out", "out.jsonl", f"--run-delay-hours={hours}")
+        reason = f"argument --run-delay-hours: expected a number from 0 to 720, got {hours}\n"
+        assert capsys.readouterr().err.endswith(reason)
+
 
 class TestSkew:
+    @pytest.mark.parametrize("lag_ms", ["-1", "nan", "1e300", "86400001"])
+    def test_a_lag_is_from_none_to_a_day(self, lag_ms: str, capsys: Output) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            run("skew", f"--lag-ms={lag_ms}")
+        reason = f"argument --lag-ms: expected a number from 0 to 86400000, got {lag_ms}\n"
+        assert capsys.readouterr().err.endswith(reason)
+
+    @pytest.mark.parametrize("lag", [timedelta(microseconds=-1), timedelta(days=1, microseconds=1)])
+    def test_no_other_lag_is_compared_with(self, tmp_path: Path, lag: timedelta) -> None:
+        with pytest.raises(ValueError, match=r"lag: .* is not between 0 and 1 day"):
+            skew(tmp_path, tmp_path, tmp_path, [PREPROCESSOR], lag=lag)
+
+    def test_says_how_many_screens_were_malformed(self, capsys: Output) -> None:
+        conclude(Report(requests=8, degraded=0, compared=8, malformed_screens=3))
+        output = capsys.readouterr()
+        assert output.err == "notice: the screen log has 3 malformed rows, which were left out\n"
+        assert summary(output.out)["malformed_screens"] == 3
+
     def test_ends_well_where_nothing_differs(self, capsys: Output) -> None:
         conclude(Report(requests=8, degraded=1, compared=7, changed_runs=["2026-03-02-60d-01234567"]))
         lines = capsys.readouterr().out.splitlines()

@@ -1,6 +1,7 @@
 """Daily partials: what they sum, in which bucket, and when they are made again."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,17 @@ class TestQuarantine:
             ("e1", None, "b", "2026-10-01 12:00:00.000000+00:00", reason),
             ("e2", "", "a", "2026-10-01 12:00:00.000000+00:00", reason),
         ]
+
+    def test_a_full_disk_is_an_error_that_names_the_file(self, log: Path, partials: Partials) -> None:
+        write(log, DAY, table(USES, user_id=pa.nulls(3)))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        try:
+            with pytest.raises(OSError, match=f"{partials.quarantine(DAY)}: .*File too large"):
+                build(log, partials)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert [path for path in partials.folder.rglob("*") if path.is_file()] == []
 
     def test_a_repaired_day_leaves_the_quarantine(self, log: Path, partials: Partials) -> None:
         write(log, DAY, table(USES, user_id=pa.nulls(3)))

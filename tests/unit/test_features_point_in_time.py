@@ -103,13 +103,27 @@ class TestScreens:
         seen = [Screen(f"e{i}", "ana", f"s{i}", midnight + i * 100 * MS, midnight + 90 * MS) for i in range(-12, 5)]
         log = write_days(tmp_path, screen_frame(seen))
         rows = readings([("ana", midnight + 95 * MS), ("bo", midnight)])
-        events = screens_around(rows, day_files(log), StoreConfig(max_screens=20, screen_window_s=1))
+        events, malformed = screens_around(rows, day_files(log), StoreConfig(max_screens=20, screen_window_s=1))
         found = dict(recent_screens(rows, events, StoreConfig(max_screens=20, screen_window_s=1)).iter_rows())
         assert found == {0: [f"s{i}" for i in range(-9, 5)]}
+        assert malformed == {midnight.date() - timedelta(days=1): 0, midnight.date(): 0}
+
+    def test_that_do_not_fit_are_counted_for_each_day_that_was_read(self, tmp_path: Path) -> None:
+        """Such as what happened just before midnight and lies in the folder of the day on which it arrived."""
+        midnight = NOON.replace(hour=0)
+        seen = [Screen("", "bo", "home", midnight - 9 * MS), Screen("e1", "ana", "home", midnight + 9 * MS)]
+        log = write_days(tmp_path, screen_frame(seen))
+        late = screen_frame([Screen("e2", "ana", "home", midnight - MS, midnight + MS)])
+        late.write_parquet(tmp_path / f"day={midnight.date()}" / "late.parquet")
+        rows = readings([("ana", midnight + 95 * MS)])
+        events, malformed = screens_around(rows, day_files(log), CONFIG)
+        assert events["member"].to_list() == ["e1\x1fhome"]
+        assert malformed == {midnight.date() - timedelta(days=1): 1, midnight.date(): 1}
 
     def test_of_days_that_the_log_lacks_are_none(self) -> None:
         rows = readings([("ana", NOON)])
-        assert recent_screens(rows, screens_around(rows, {}, CONFIG), CONFIG).rows() == []
+        events, malformed = screens_around(rows, {}, CONFIG)
+        assert (recent_screens(rows, events, CONFIG).rows(), malformed) == ([], {})
 
 
 class TestUses:

@@ -154,10 +154,13 @@ class TestWriting:
     ("wrong", "error"),
     [
         ({"users": 0}, "users: 0 is less than 1"),
+        ({"users": 10**13}, "users: 10000000000000 is more than 10000000"),
         ({"days": 0}, "days: 0 is less than 1"),
         ({"days": 30_000}, "days: 30000 days before 2026-11-01 begin before 1970"),
         ({"events": -1}, "events: -1 is less than 0"),
+        ({"events": 10**12}, "events: 1000000000000 is more than 50000000"),
         ({"messages": -1}, "messages: -1 is less than 0"),
+        ({"messages": 10**12}, "messages: 1000000000000 is more than 10000000"),
         ({"files_per_day": 0}, "files_per_day: 0 is less than 1"),
         ({"malformed": 1.5}, "malformed: 1.5 is not a share"),
         ({"malformed": float("nan")}, "malformed: nan is not a share"),

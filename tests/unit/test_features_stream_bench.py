@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from features import stream_bench
 from features.bench_setup import answer, process
-from features.store import FeatureStore
+from features.store import RUN_KEY, FeatureStore
 from tests.unit.redis_process import RedisProcess, cluster_port, join
 
 
@@ -53,6 +53,20 @@ async def test_freshness(url: str) -> None:
 async def test_reads(url: str) -> None:
     report = checked(await stream_bench.reads(url, users=5, rounds=20), "p50_ms", "p99_ms")
     assert report["round_trips"] == 1
+
+
+async def test_a_run_that_is_published_meanwhile_stays(redis: Redis) -> None:
+    async with stream_bench.visible_run(redis, "bench-1") as run:
+        assert await redis.get(RUN_KEY) == run == "bench-1"
+        await FeatureStore(redis).publish_run("monday")
+    assert await redis.get(RUN_KEY) == "monday"
+
+
+async def test_a_run_of_another_is_read_and_stays(redis: Redis) -> None:
+    await FeatureStore(redis).publish_run("monday")
+    async with stream_bench.visible_run(redis, "bench-1") as run:
+        assert run == "monday"
+    assert (await redis.get(RUN_KEY), await redis.ttl(RUN_KEY)) == ("monday", -1)
 
 
 async def test_a_cluster_is_measured_as_well(tmp_path: Any) -> None:

@@ -42,6 +42,12 @@ class TestErrors:
         with pytest.raises(LogError, match="no day from 2026-04-11 to 2026-06-09"):
             build(world, bundled_preprocessor())
 
+    @pytest.mark.parametrize("delay", [timedelta(microseconds=-1), timedelta(days=30, microseconds=1)])
+    def test_a_run_delay_out_of_range_is_an_error(self, tmp_path: Path, delay: timedelta) -> None:
+        """A negative one would show a message the uses after it."""
+        with pytest.raises(ValueError, match=r"run_delay: .* is not between 0 and 30 days"):
+            build(tmp_path, bundled_preprocessor(), run_delay=delay)
+
     def test_a_malformed_chat_leaves_the_old_set_alone(self, tmp_path: Path) -> None:
         (tmp_path / "chats.jsonl").write_text('{"text": "hi", "product": "loans", "user_id": "ana", "at": "noon"}\n')
         (tmp_path / "set.jsonl").write_text("old")

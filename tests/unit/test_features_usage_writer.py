@@ -1,6 +1,7 @@
 """Usage into a real Redis: any text survives, nothing shows before it is published, a resumed run is complete."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from features.partials import BUCKETS
 from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
-from features.usage_writer import UsageWriter, commands_of
+from features.usage_writer import ExpiredRun, UsageWriter, commands_of
 from tests.unit.event_logs import Uses
 from tests.unit.redis_process import RedisProcess, cluster_port, join
 
@@ -111,7 +112,7 @@ class TestWrite:
         server.set(f"usage:{RUN}:u2", "no hash")
         with pytest.raises(ResponseError, match="WRONGTYPE"):
             writer.write(RUN, 0, frame({f"u{number}": {"a": 1} for number in range(9)}))
-        assert writer.begin(RUN) == {}
+        assert writer.begin(RUN).users == {}
 
     def test_a_full_redis_is_an_error(self, tmp_path: Path) -> None:
         uses = frame({f"u{number}": {f"product {n}": n for n in range(9)} for number in range(20_000)})
@@ -147,7 +148,7 @@ class TestPublish:
         with pytest.raises(ValueError, match="there"):
             writer.publish(RUN, refuse_any)
         assert writer.present() == "there"
-        assert writer.begin(RUN) == {3: 1}
+        assert writer.begin(RUN).users == {3: 1}
 
     def test_a_run_that_comes_between_the_check_and_the_flip_is_checked_as_well(
         self, writer: UsageWriter, server: Redis
@@ -166,23 +167,23 @@ class TestPublish:
 
 class TestResume:
     def test_a_killed_run_goes_on_where_it_was(self, writer: UsageWriter) -> None:
-        assert writer.begin(RUN) == {}
+        assert writer.begin(RUN).users == {}
         writer.write(RUN, 0, frame({"u1": {"a": 1}, "u2": {"a": 1}}))
         writer.write(RUN, 7, frame({}))
-        assert writer.begin(RUN) == {0: 2, 7: 0}
-        assert writer.begin(RUN.replace("abcd", "abce")) == {}
+        assert writer.begin(RUN).users == {0: 2, 7: 0}
+        assert writer.begin(RUN.replace("abcd", "abce")).users == {}
 
     def test_what_is_visible_is_written_again(self, writer: UsageWriter, server: Redis) -> None:
         writer.write(RUN, 0, frame({"u1": {"a": 1}}))
         writer.publish(RUN)
-        assert writer.begin(RUN) == {}
+        assert writer.begin(RUN).users == {}
         assert sorted(server.keys()) == [f"usage:{RUN}:u1", RUN_KEY]
 
     def test_what_was_visible_once_is_written_again(self, writer: UsageWriter) -> None:
         writer.write(RUN, 0, frame({"u1": {"a": 1}}))
         writer.publish(RUN)
         writer.publish("later")
-        assert writer.begin(RUN) == {}
+        assert writer.begin(RUN).users == {}
 
     def test_what_is_done_is_forgotten_when_half_of_its_life_is_over(self, writer: UsageWriter, server: Redis) -> None:
         for bucket in range(BUCKETS):
@@ -192,9 +193,35 @@ class TestResume:
         assert (len(values), len(marks)) == (BUCKETS, BUCKETS)
         assert max(map(server.ttl, marks)) <= 500 < 990 < min(map(server.ttl, values))
 
+    @given(st.dictionaries(st.integers(0, BUCKETS - 1), st.integers(1, 499), max_size=3))
+    def test_the_run_does_not_outlive_the_oldest_of_its_values(
+        self, redis_server: LocalRedis, ages_s: dict[int, int]
+    ) -> None:
+        """Else readers would take what has expired for no usage."""
+        writer = UsageWriter(redis_server.url, 1000)
+        with Redis.from_url(redis_server.url, decode_responses=True) as server:
+            server.flushall()
+            for bucket, age_s in ages_s.items():
+                writer.write(RUN, bucket, frame({f"u{bucket}": {"a": 1}}))
+                for key in (f"usage:{RUN}:u{bucket}", *server.keys(f"usage-progress:{RUN}:*:{bucket}")):
+                    server.pexpire(key, server.pttl(key) - age_s * 1000)
+            begun = writer.begin(RUN)
+            assert begun.users == dict.fromkeys(ages_s, 1)
+            for bucket in set(range(3)) - set(ages_s):
+                writer.write(RUN, bucket, frame({f"u{bucket}": {"a": 1}}))
+            writer.publish(RUN, until=begun.until)
+            values = list(server.scan_iter(f"usage:{RUN}:*"))
+            assert 0 <= min(map(server.pttl, values)) - server.pttl(RUN_KEY) < 10_000
+
+    def test_a_run_whose_first_values_have_expired_is_not_published(self, writer: UsageWriter) -> None:
+        writer.publish("there")
+        with pytest.raises(ExpiredRun, match=f"{RUN}: took longer than its first values live"):
+            writer.publish(RUN, until=time.monotonic() - 0.001)
+        assert writer.present() == "there"
+
     def test_what_was_to_live_longer_or_shorter_is_not_done(self, writer: UsageWriter) -> None:
         writer.write(RUN, 0, frame({"u1": {"a": 1}}))
-        assert UsageWriter(writer.redis_url, 2000).begin(RUN) == {}
+        assert UsageWriter(writer.redis_url, 2000).begin(RUN).users == {}
 
 
 class TestCluster:
@@ -209,7 +236,7 @@ class TestCluster:
             uses = {f"u{number} {{x}}: \r\n€": {"a": number + 1, "b c": 1} for number in range(50)}
             uses |= {f"u{number}": {"a": number + 1} for number in range(50)}
             assert writer.write(RUN, 5, frame(uses)) == len(uses)
-            assert writer.begin(RUN) == {5: len(uses)}
+            assert writer.begin(RUN).users == {5: len(uses)}
             assert read(writer.redis_url, "u1") == [{}]
             writer.publish(RUN, refuse_any)
             assert writer.present() == RUN
