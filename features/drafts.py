@@ -1,18 +1,33 @@
 """Files that are there as a whole or not at all."""
 
+import glob
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+ABANDONED_S = 86_400
+"""Age of a draft whose writer must have been killed."""
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A draft beside the target that takes its place when it is complete."""
+    """A draft beside the target that takes its place when it is complete; drafts of killed writers go."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        _forget(left)
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         yield draft
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _forget(draft: Path) -> None:
+    try:
+        if time.time() - draft.stat().st_mtime > ABANDONED_S:
+            draft.unlink()
+    except OSError:
+        return

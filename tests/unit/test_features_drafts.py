@@ -1,0 +1,48 @@
+"""Files that are there as a whole or not at all."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from features.drafts import ABANDONED_S, replacing
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "file.json"
+    with replacing(target) as draft:
+        draft.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert [*target.parent.iterdir()] == [target]
+
+
+def test_a_failure_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    target = tmp_path / "file.json"
+    target.write_text("old")
+
+    def fail() -> None:
+        with replacing(target) as draft:
+            draft.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert target.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [target]
+
+
+def test_drafts_of_killed_writers_go_and_those_of_others_stay(tmp_path: Path) -> None:
+    target = tmp_path / "day=[1].arrow"
+    killed, others, young = (
+        tmp_path / name for name in (".day=[1].arrow.4f", ".day=[2].arrow.4f", ".day=[1].arrow.5a")
+    )
+    long_ago = time.time() - ABANDONED_S - 60
+    for left in (killed, others, young):
+        left.write_text("half")
+    for left in (killed, others):
+        os.utime(left, (long_ago, long_ago))
+    with replacing(target) as draft:
+        draft.write_text("whole")
+    assert {*tmp_path.iterdir()} == {target, others, young}
