@@ -53,6 +53,7 @@ class ServedLog:
         self._rows, self._drain_s = rows, drain_s
         self._batches: deque[ServedBatch] = deque()
         self._days: dict[date, _Waiting] = {}
+        self._failing = False
         self._opened = time.monotonic()
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -95,7 +96,8 @@ class ServedLog:
             with self._lock:
                 self._drain()
                 due = time.monotonic() - self._opened >= self.config.rotate_s
-                if due or sum(waiting.rows for waiting in self._days.values()) >= self.config.rotate_rows:
+                many = sum(waiting.rows for waiting in self._days.values()) >= self.config.rotate_rows
+                if due or (many and not self._failing):
                     self._rotate()
 
     def _drain(self) -> None:
@@ -113,6 +115,7 @@ class ServedLog:
     def _rotate(self) -> None:
         """Write a file for each day that has rows; those that cannot be written wait for the next attempt."""
         self._opened = time.monotonic()
+        self._failing = False
         for day, waiting in list(self._days.items()):
             if waiting.tables and not self._write(day, pa.concat_tables(waiting.tables, promote_options="none")):
                 continue
@@ -126,9 +129,11 @@ class ServedLog:
         try:
             with replacing(self.folder / f"day={day}" / name) as draft:
                 pq.write_table(table, draft, compression="zstd")
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             self.failures += 1
-            logger.warning("served log: %s; %d rows wait for the next attempt", error.strerror, table.num_rows)
+            self._failing = True
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            logger.warning("served log: %s; %d rows wait for the next attempt", reason, table.num_rows)
             return False
         return True
 
