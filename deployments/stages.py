@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
@@ -53,7 +52,7 @@ def gatherer(redis_url: str, timeout_ms: float, store: StoreConfig, breaker: Bre
 def preprocessor(registry: str, version: str) -> PreprocessStage:
     """The preprocess stage, with one version loaded."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a batch is too short to share among threads
-    bundles = Registry(Path(registry))
+    bundles = Registry.at(registry)
     stage = PreprocessStage(lambda wanted: bundles.load(wanted).preprocessor)
     stage.table.preload(version)
     return stage
@@ -61,7 +60,7 @@ def preprocessor(registry: str, version: str) -> PreprocessStage:
 
 def classifier(registry: str, version: str, device: Device, threads: int) -> ClassifyStage:
     """The classify stage, with one version loaded and warm."""
-    bundles = Registry(Path(registry))
+    bundles = Registry.at(registry)
     stage = ClassifyStage(lambda wanted: bundles.load(wanted).classifier(device, threads))
     stage.table.preload(version)
     return stage
@@ -174,7 +173,7 @@ class IngressDeployment:
         self._parts = [self._log, *built, *(call.here for call in built if isinstance(call, Near))]
         self._ingress = Ingress(
             flow,
-            Registry(Path(registry)).load(version),
+            Registry.at(registry).load(version),
             connect(redis_url, publish_timeout_ms / 1000),
             on_stop=self._log.close if self._log else None,
             warm=apart,

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from models import options
-from models.bundle import BundleError, read_manifest
+from models.bundle import BundleError
 from models.classifier import is_int8
-from models.data import OUT_OF_SCOPE, DataError, Example, load, load_validation
+from models.data import OUT_OF_SCOPE, DataError, Example, load
+from models.inputs import read_inputs
 from models.recipe import OptionError, Range, Recipe, require
 from models.registry import Registry
-from models.report import store, write_report
+from models.report import store, stored_run, write_report
 from models.report_page import points
 
 Command = Callable[[argparse.Namespace], None]
@@ -34,24 +35,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     try:
-        from models.train import train
+        from models.train import run
     except ModuleNotFoundError as error:
         raise BundleError(f"training needs the extra [train]: {error}") from None
     recipe = Recipe(**{f.name: getattr(arguments, f.name) for f in fields(Recipe)})
-    examples = _rows(arguments)
-    held = load(arguments.validation_data) if arguments.validation_data else load_validation(arguments.data)
-    unlabelled = load(arguments.unlabelled, OUT_OF_SCOPE) if arguments.unlabelled else []
-    bundle = train(
-        examples, recipe, arguments.out, arguments.work, arguments.data, held, [row.text for row in unlabelled]
-    )
-    print(json.dumps({"version": bundle.version, "path": str(bundle.path), **bundle.manifest.metrics}))
+    names = ("data", "feedback", "out_of_scope", "validation_data", "unlabelled")
+    inputs = read_inputs(**{name: getattr(arguments, name) for name in names})
+    done = run(inputs, recipe, arguments.out, arguments.work)
+    told = {"version": done.bundle.version, "path": str(done.bundle.path), "run": str(done.folder)}
+    print(json.dumps(told | dict(done.bundle.manifest.metrics)))
 
 
 def _rows(arguments: argparse.Namespace) -> list[Example]:
-    """The labelled rows of `--data`, `--feedback` and `--out-of-scope`."""
+    """The labelled rows of `--data` and `--out-of-scope`."""
     examples = load(arguments.data)
-    for path in getattr(arguments, "feedback", ()):
-        examples += load(path)
     if arguments.out_of_scope:
         examples += load(arguments.out_of_scope, OUT_OF_SCOPE)
     return examples
@@ -66,7 +63,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from models.judge import judge, reproduce
 
     _require_data(arguments)
-    bundle = Registry(arguments.registry).load(arguments.bundle)
+    bundle = Registry.at(arguments.registry).load(arguments.bundle)
     if arguments.data is None:
         report, text = reproduce(bundle, arguments.plots)
     else:
@@ -80,6 +77,8 @@ def _bench(arguments: argparse.Namespace) -> None:
 
     if arguments.save and not arguments.run_folder:
         raise OptionError("--save needs --run, the folder of a training run")
+    if arguments.save:
+        stored_run(arguments.save)  # which refuses, before anything is timed, what could not be added to
     run, paths, limit = _networks(arguments)
     require("tokens", arguments.tokens, Range(1, limit))
     require("rounds", arguments.rounds, Range(1))
@@ -101,12 +100,12 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 def _networks(arguments: argparse.Namespace) -> tuple[Mapping[str, Any], dict[str, Path], int]:
     """The record of the run, if one is to be timed, the files of the networks, and their longest message in tokens."""
-    from models.bench import run_folder
+    from models.bench import read_run
 
     if arguments.run_folder:
-        run, paths = run_folder(arguments.run_folder)
+        run, paths = read_run(arguments.run_folder)
         return run, paths, run["max_tokens"]
-    bundles = [Registry(arguments.registry).load(reference) for reference in arguments.bundle or ["production"]]
+    bundles = [Registry.at(arguments.registry).load(reference) for reference in arguments.bundle or ["production"]]
     paths = {bundle.version: bundle.path / "text.onnx" for bundle in bundles}
     return {}, paths, min(bundle.manifest.preprocessing.max_tokens for bundle in bundles)
 
@@ -121,7 +120,9 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _promote(arguments: argparse.Namespace) -> None:
     _require_data(arguments)
-    version = Registry(arguments.registry).promote(
+    if arguments.force and arguments.data:
+        raise OptionError("--data has no effect with --force, which measures nothing: leave one of them out")
+    version = Registry.at(arguments.registry).promote(
         arguments.bundle, arguments.name, tolerance=arguments.tolerance, force=arguments.force,
         examples=_rows(arguments) if arguments.data else None,
     )  # fmt: skip
@@ -129,21 +130,21 @@ def _promote(arguments: argparse.Namespace) -> None:
 
 
 def _rollback(arguments: argparse.Namespace) -> None:
-    print(arguments.name, Registry(arguments.registry).rollback(arguments.name))
+    print(arguments.name, Registry.at(arguments.registry).rollback(arguments.name))
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    registry = Registry(arguments.registry)
+    registry = Registry.at(arguments.registry)
     names = registry.names()
-    for folder in registry.folders():
-        marks = ",".join(name for name, version in names.items() if version == folder.name)
+    for version in registry.versions():
+        marks = ",".join(name for name, pointed in names.items() if pointed == version)
         try:
-            manifest = read_manifest(folder)
+            manifest = registry.manifest(version)
         except BundleError as error:
-            print(f"{folder.name}  {marks or '-':<12} unreadable: {error}")
+            print(f"{version}  {marks or '-':<12} unreadable: {error}")
             continue
         figures = " ".join(f"{k} {v.get('accuracy')}" for k, v in manifest.metrics.items())
-        print(f"{folder.name}  {marks or '-':<12} {len(manifest.labels)} labels  {figures}")
+        print(f"{version}  {marks or '-':<12} {len(manifest.labels)} labels  {figures}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -72,7 +72,7 @@ def bench(
     return results
 
 
-def run_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     """The record of a training run, and the ONNX file of each of its networks.
 
     Raises:
@@ -83,7 +83,7 @@ def run_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     try:
         run = json.loads(record.read_text())
         return run, {name: folder / described["file"] for name, described in run["networks"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{record} is damaged ({error}): train again with the same --work") from None
 
 

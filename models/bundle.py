@@ -4,7 +4,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,13 @@ class Bundle:
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
+        """What turns texts into the token vectors that the text part was trained on."""
         tokenizer = Tokenizer.from_file(str(self.path / "tokenizer.json"))
         return Preprocessor(self.manifest.preprocessing, tokenizer)
 
     @cached_property
     def context(self) -> ContextHead:
+        """What turns recent screens and usage into (n, outputs) logits."""
         return ContextHead.load(self.path / "context.npz")
 
     def classifier(self, device: Device = "cpu", threads: int = 1) -> TextClassifier:
@@ -100,15 +103,29 @@ class Bundle:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read and validate a bundle's manifest without touching its parts."""
+    """Read and validate a bundle's manifest without touching its parts.
+
+    Raises:
+        BundleError: there is none, or it is damaged.
+    """
     try:
-        return Manifest.model_validate_json((path / "manifest.json").read_bytes())
+        return parse_manifest((path / "manifest.json").read_bytes(), str(path))
     except FileNotFoundError:
         raise BundleError(f"{path}: no manifest.json, so not a bundle") from None
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """Validate the content of a `manifest.json`.
+
+    Raises:
+        BundleError: it is damaged; the message begins with where it comes from.
+    """
+    try:
+        return Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path / 'manifest.json'}: {key}: {first['msg']}") from None
+        raise BundleError(f"{where}/manifest.json: {key}: {first['msg']}") from None
 
 
 def intact_manifest(path: Path) -> Manifest:
@@ -155,6 +172,16 @@ def write_bundle(
     """Copy the parts into `registry/<version>` and write the manifest; complete or not there at all.
 
     A bundle of the same content that is there and intact stays as it is, its figures included.
+
+    Args:
+        registry: folder, made if it is not there.
+        parts: a file for each name of `PARTS`.
+        temperature, confidence_threshold, out_of_scope_threshold, training, metrics: see `Manifest`.
+
+    Raises:
+        BundleError: a part is missing, or was altered while it was copied.
+        KeyError: `parts` lacks a name.
+        OSError: the folder cannot be written.
     """
     manifest = Manifest(
         version="",
@@ -171,24 +198,32 @@ def write_bundle(
     )
     manifest = manifest.model_copy(update={"version": content_version(manifest)})
     target = registry / manifest.version
-    registry.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{manifest.version}.", dir=registry) as scratch:
-        staging = Path(scratch, "bundle")
-        staging.mkdir()
+    with placing(target) as staging:
         for name in PARTS:
             shutil.copyfile(parts[name], staging / name)
         write_manifest(staging, manifest)
-        if not _is_intact(target):
-            shutil.rmtree(target, ignore_errors=True)
-            try:
-                staging.replace(target)
-            except OSError:  # another run has just written the same
-                if not _is_intact(target):
-                    raise
     return Bundle(target)
 
 
-def _is_intact(path: Path) -> bool:
+@contextmanager
+def placing(target: Path) -> Iterator[Path]:
+    """An empty folder to fill, which then takes the target's place unless an intact bundle is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        staging = Path(scratch, "bundle")
+        staging.mkdir()
+        yield staging
+        if not is_intact(target):
+            shutil.rmtree(target, ignore_errors=True)
+            try:
+                staging.replace(target)
+            except OSError:  # another process has just placed the same
+                if not is_intact(target):
+                    raise
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a folder holds a bundle as it was written, whatever preprocessing it needs."""
     try:
         intact_manifest(path)
     except BundleError:

@@ -52,7 +52,7 @@ class TextClassifier:
         return logits
 
 
-def require(device: Device, path: Path | None = None) -> None:
+def require_device(device: Device, path: Path | None = None) -> None:
     """Check, without touching the device, that this installation can run on it, and the network in `path`, if given.
 
     Raises:
@@ -70,11 +70,15 @@ def require(device: Device, path: Path | None = None) -> None:
         raise RuntimeError(f"{path} is int8, which GPUs do not run: train one with --quantization fp16")
 
 
+require = require_device
+"""What `graph.py` calls it."""
+
+
 def open_session(path: Path, device: Device = "cpu", threads: int = 1) -> "onnxruntime.InferenceSession":
     """An ONNX Runtime session on exactly the device that is asked for.
 
     Raises:
-        RuntimeError: see `require`; or the device's provider does not start.
+        RuntimeError: see `require_device`; or the device's provider does not start.
     """
     import onnxruntime
 
@@ -83,7 +87,7 @@ def open_session(path: Path, device: Device = "cpu", threads: int = 1) -> "onnxr
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    require(device, path)
+    require_device(device, path)
     provider = PROVIDERS[device]
     disabled = SLOW_ON_CPU if device == "cpu" else []
     session = onnxruntime.InferenceSession(str(path), options, providers=[provider], disabled_optimizers=disabled)

@@ -47,15 +47,19 @@ class Texts:
     unlabelled: Sequence[str] = ()
 
     def validation(self, preprocessor: Preprocessor) -> tuple[list[Ids], Floats]:
+        """n token vectors of the held texts, and their (n, outputs) label distributions."""
         return preprocessor.tokens(self.held), self.held_targets
 
     def sample(self, preprocessor: Preprocessor, seed: int) -> tuple[list[Ids], Floats]:
+        """At most `SAMPLE` training texts drawn by the seed: n token vectors, (n, outputs) label distributions."""
         chosen = random.Random(seed).sample(range(len(self.train)), min(SAMPLE, len(self.train)))
         return preprocessor.tokens([self.train[i] for i in chosen]), self.targets[chosen]
 
 
 @dataclass(frozen=True, slots=True)
 class Compressed:
+    """Every network of a run as an ONNX file, and the preprocessors for them."""
+
     teacher_preprocessor: Preprocessor
     preprocessor: Preprocessor
     """Of the student: what is served."""
@@ -63,10 +67,12 @@ class Compressed:
     """The ONNX file of every step, from `teacher` to `int8`."""
 
     def preprocessor_of(self, name: str) -> Preprocessor:
+        """The preprocessor for one of the networks."""
         return self.teacher_preprocessor if name == "teacher" else self.preprocessor
 
     @property
     def served(self) -> Path:
+        """The ONNX file of the last step."""
         return list(self.networks.values())[-1]
 
 
@@ -74,7 +80,8 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     """Train, distil, prune, quantise; every network stays in the folder of the stages.
 
     Raises:
-        OptionError: an encoder cannot be loaded, or has fewer layers or positions than the recipe asks for.
+        OptionError: an encoder cannot be loaded, or has fewer layers, heads, neurons or positions than the recipe
+            asks for.
         UnknownEncoder: the encoder cannot be pruned; `student="teacher"` does without.
     """
     wide = teacher_preprocessor(texts, recipe)
@@ -89,18 +96,17 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     files = {name: _exported(net, name, stages) for name, net in tqdm(nets.items(), desc="export", unit="network")}
     if recipe.quantization != "none":
         source, name = list(files.values())[-1], "fp16" if recipe.quantization == "fp16" else "int8"
-        files[name] = stages.folder / f"{name}.onnx"
-        quantize(source, files[name], recipe.quantization, texts.sample(narrow, recipe.seed)[0])
+        rows = texts.sample(narrow, recipe.seed)[0]
+        files[name] = _quantized(source, stages.folder / f"{name}.onnx", recipe.quantization, rows)
         if recipe.quantization == "dynamic" and recipe.aware_epochs and transfer is not None:
             rows, targets = texts.validation(narrow)
             fp32, plain = (_points(path, rows, targets) for path in (source, files[name]))
             if fp32 - plain > recipe.int8_tolerance:
                 net = stages.run("aware", lambda: _aware(pruned, transfer, texts, recipe, narrow))
-                quantize(_exported(net, "aware", stages), stages.folder / AWARE_FILE, "dynamic", [])
-                if _points(stages.folder / AWARE_FILE, rows, targets) > plain:
-                    files[name] = stages.folder / AWARE_FILE
-    wide.tokenizer.save(str(stages.folder / "teacher_tokenizer.json"))
-    narrow.tokenizer.save(str(stages.folder / "tokenizer.json"))
+                aware = _quantized(_exported(net, "aware", stages), stages.folder / AWARE_FILE, "dynamic")
+                files[name] = aware if _points(aware, rows, targets) > plain else files[name]
+    _save(wide, stages.folder / "teacher_tokenizer.json")
+    _save(narrow, stages.folder / "tokenizer.json")
     return Compressed(wide, narrow, files)
 
 
@@ -111,9 +117,14 @@ def _require_student(recipe: Recipe, tokens: int) -> None:
     encoder, _ = load_encoder(recipe.encoders[-1])
     if tokens > (most := token_limit(encoder)):
         raise OptionError(f"--student {recipe.student}: it takes {most} tokens at the most: give --max-tokens {most}")
-    layers = len(list(blocks(encoder)))
+    parts, usual = list(blocks(encoder)), Recipe()
+    layers = len(parts)
     if recipe.student == "layers" and recipe.student_layers > layers:
         raise OptionError(f"--student-layers {recipe.student_layers}: the encoder has {layers} of them: give no more")
+    for name in ("heads", "neurons"):
+        told, most = getattr(recipe, name), max(getattr(part, name) for part in parts)
+        if told > most and told != getattr(usual, name):
+            raise OptionError(f"--{name} {told}: the encoder has {most} of them a layer: give no more")
 
 
 def teacher_preprocessor(texts: Texts, recipe: Recipe) -> Preprocessor:
@@ -184,6 +195,17 @@ def _exported(net: TextNet, name: str, stages: Stages) -> Path:
         with replacing(path) as draft:
             export_onnx(net, draft)
     return path
+
+
+def _save(preprocessor: Preprocessor, target: Path) -> None:
+    with replacing(target) as draft:
+        preprocessor.tokenizer.save(str(draft))
+
+
+def _quantized(source: Path, target: Path, kind: str, rows: Sequence[Ids] = ()) -> Path:
+    with replacing(target) as draft:
+        quantize(source, draft, kind, rows)
+    return target
 
 
 def _points(network: Path, rows: Sequence[Ids], targets: Floats) -> float:

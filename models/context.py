@@ -16,6 +16,7 @@ from typing import Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from features.drafts import replacing
 from features.preprocess import ContextInput
 
 Floats = npt.NDArray[np.float32]
@@ -79,16 +80,28 @@ class ContextHead:
             np.add.at(raw, (messages, columns), evidence.astype(np.float32))
 
     def save(self, path: Path) -> None:
-        np.savez_compressed(
-            path,
-            labels=np.array(self.labels),
-            screen_names=np.array(self.screen_names, dtype=np.str_),
-            screens=self.screens,
-            scalars=np.array([self.decay, self.usage_log, self.usage_share, self.cap], dtype=np.float64),
-        )
+        """Write the head as one `.npz` file, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(
+                file,
+                labels=np.array(self.labels),
+                screen_names=np.array(self.screen_names, dtype=np.str_),
+                screens=self.screens,
+                scalars=np.array([self.decay, self.usage_log, self.usage_share, self.cap], dtype=np.float64),
+            )
 
     @classmethod
     def load(cls, path: Path) -> Self:
+        """The head that `save` wrote.
+
+        Raises:
+            OSError: there is no such file.
+            ValueError, KeyError, zipfile.BadZipFile: it holds something else; bundles check its hash before.
+        """
         with np.load(path, allow_pickle=False) as data:
             decay, usage_log, usage_share, cap = (float(x) for x in data["scalars"])
             names = tuple(str(x) for x in data["screen_names"])

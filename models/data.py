@@ -34,6 +34,8 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Split:
+    """Labelled messages by what they are for; `split` keeps those that are nearly equal in one part."""
+
     train: list[Example]
     validation: list[Example]
     test: list[Example]
@@ -144,19 +146,27 @@ def _jsonl_rows(path: Path) -> Rows:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = _parsed(line)
+        except ValueError as error:
             raise DataError(f"{path}:{number}: not JSON: {error}") from None
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: expected an object, got {type(row).__name__}")
         yield f"{path}:{number}", row
 
 
+def _parsed(content: str | bytes) -> Any:
+    """JSON; a `ValueError` for whatever is wrong with it."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _clinc_rows(path: Path, parts: Sequence[str]) -> Rows:
     """Rows of a JSON file such as CLINC150's."""
     try:
-        content = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = _parsed(path.read_bytes())
+    except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict) or not any(part in content for part in ("train", "oos_train")):
         raise DataError(f"{path}: expected an object with the lists {' and '.join(parts)}")
@@ -178,34 +188,52 @@ _ROWS: Mapping[str, Callable[[Path], Rows]] = {
 }
 
 
+_KINDS = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+"""What JSON calls the types that are no strings."""
+
+
 def _example(row: dict[str, Any], where: str, product: str | None) -> Example:
-    text = row.get("text")
-    if not isinstance(text, str):
-        raise DataError(f"{where}: column 'text' is missing or not a string; columns: {sorted(map(str, row))}")
-    product = product or row.get("product") or row.get("category")
-    if not isinstance(product, str) or not product.strip():
+    if row.get("text") is None:
+        raise DataError(f"{where}: column 'text' is missing; columns: {sorted(map(str, row))}")
+    text = _string(row, "text", where)
+    product = product or _string(row, "category" if row.get("product") in (None, "") else "product", where).strip()
+    if not product:
         raise DataError(f"{where}: no 'product' or 'category'; columns: {sorted(map(str, row))}")
-    product = OUT_OF_SCOPE if product.strip() == "oos" else product.strip()
+    product = OUT_OF_SCOPE if product == "oos" else product
     column = "recent_screens"
     try:
         screens = _screens(row.get(column))
         column = "product_usage_60d"
         return Example(text, product, screens, _usage(row.get(column)))
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: column {column!r}: {error}") from None
+
+
+def _string(row: Mapping[str, Any], column: str, where: str) -> str:
+    """The string in a column, empty where there is none."""
+    value = row.get(column, "")
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: column {column!r} is {_KINDS[type(value)]}, expected a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: column {column!r}: not UTF-8: {error.reason}") from None
+    return value
 
 
 def _screens(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith("[") else value.split("|") if value else []
+        value = _parsed(value) if value.lstrip().startswith("[") else value.split("|") if value else []
     if not isinstance(value or [], list):
-        raise ValueError(f"expected a list, got {value!r}")
+        raise ValueError(f"expected a list, got {_KINDS.get(type(value), 'a string')}")
     return tuple(str(screen) for screen in value or [])
 
 
 def _usage(value: Any) -> dict[str, int]:
     if isinstance(value, str):
-        value = json.loads(value) if value else {}
+        value = _parsed(value) if value else {}
     if not isinstance(value or {}, dict):
-        raise ValueError(f"expected an object, got {value!r}")
+        raise ValueError(f"expected an object, got {_KINDS.get(type(value), 'a string')}")
     return {str(product): int(uses) for product, uses in (value or {}).items()}

@@ -1,5 +1,6 @@
 """Fit what follows the text part: context weights, temperature and thresholds."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from models.calibrate import (
 from models.classifier import TextClassifier
 from models.context import ContextHead, Floats, softmax
 from models.contexts import ContextPool, context_inputs, with_contexts
-from models.data import OUT_OF_SCOPE, Example, Split
+from models.data import OUT_OF_SCOPE, DataError, Example, Split
 from models.fuse import CAPS, Trial, balanced, fit_context, scaled
 from models.recipe import Recipe
 from models.targets import one_hot
@@ -32,16 +33,29 @@ IN_SCOPE_KEPT = 0.98
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
+    """What follows the text part."""
+
     context: ContextHead
     temperature: float
+    """What text and context logits together are divided by."""
     confidence_threshold: float
+    """Probability from which answers are right as often as wanted; 0 to 1."""
     out_of_scope_threshold: float
+    """Score above which messages are about no product; 0 to 1."""
     calibration: dict[str, Any]
-    """Number of rows, and their expected calibration error before and after the temperature."""
+    """`rows`, those about a product; their expected calibration error `ece_before` and `ece_after` the temperature."""
 
 
 def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextClassifier, recipe: Recipe) -> Fitted:
-    """Fit the context part on training and validation rows, temperature and thresholds on the calibration rows."""
+    """Fit the context part on training and validation rows, temperature and thresholds on the calibration rows.
+
+    Args:
+        names: the products, in the order of the classifier's outputs.
+
+    Raises:
+        DataError: see `require_contexts`.
+    """
+    require_contexts(parts)
     held = [row for rows in by_kind(parts.calibration or parts.validation).values() for row in rows]
     held_text = text_logits(held, pre, classifier)
     truth = one_hot(held, names, held_text.shape[1])
@@ -59,11 +73,26 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
         abstention_threshold(confidence, correct, recipe.precision),
         float(np.quantile(strange, IN_SCOPE_KEPT)),
         {
-            "rows": len(held),
+            "rows": int(inside.sum()),
             "ece_before": round(expected_calibration_error(raw, correct), 4),
             "ece_after": round(expected_calibration_error(confidence, correct), 4),
         },
     )
+
+
+def require_contexts(parts: Split) -> None:
+    """Find out that nothing tells how much the context part may count.
+
+    Raises:
+        DataError: training rows have contexts, and no row to scale it on, one about a product, has any.
+    """
+    learnt = sum(row.has_context for row in parts.train)
+    held = parts.calibration or parts.validation
+    if learnt and not any(row.has_context and row.product != OUT_OF_SCOPE for row in held):
+        raise DataError(
+            f"{learnt} training rows have contexts and no validation row about a product has one to weigh them by: "
+            "give a larger --validation share, --validation-data with contexts, or no contexts at all"
+        )
 
 
 def _context(
@@ -80,7 +109,7 @@ def _context(
         scaled(fit_context(names, text / warmth, contexts, targets, cap=cap, seed=recipe.seed), warmth)
         for cap in tqdm(CAPS, desc="context", unit="cap")
     ]
-    return balanced(heads, trials(parts.calibration or parts.validation, names, pre, classifier))
+    return balanced(heads, trials(parts.calibration or parts.validation, names, pre, classifier, warmth))
 
 
 def _answers(logits: Floats, temperature: float, truth: Floats, products: int) -> tuple[Any, Any]:
@@ -89,12 +118,30 @@ def _answers(logits: Floats, temperature: float, truth: Floats, products: int) -
     return p.max(axis=1), p.argmax(axis=1) == truth.argmax(axis=1)
 
 
-def trials(rows: Sequence[Example], names: Sequence[str], pre: Preprocessor, classifier: TextClassifier) -> list[Trial]:
-    """Ambiguous validation rows with their contexts, and clear ones with misleading contexts, to scale a head on."""
+def trials(
+    rows: Sequence[Example],
+    names: Sequence[str],
+    pre: Preprocessor,
+    classifier: TextClassifier,
+    temperature: float = 1.0,
+) -> list[Trial]:
+    """Ambiguous validation rows with their contexts, and clear ones with misleading contexts, to scale a head on.
+
+    Ambiguous are those with a context, clear are those without one. Where each has one, as when usage is known of all
+    customers, no row is said to be clear. Then those count as clear to whose product the words alone give more than
+    half of the probability, and they get a context that settled another product in the place of their own. The others
+    would be no trial of misleading contexts: rows that the words get wrong stay wrong with any head, and those that
+    they get right by luck ought to follow the context.
+
+    Args:
+        temperature: of the text logits, for the probabilities.
+    """
     inside = [row for row in rows if row.product != OUT_OF_SCOPE]
     draws = [by_kind(inside, seed) for seed in range(MISLEADING_DRAWS)]
     ambiguous = draws[0].get("ambiguous", [])
     misled = [row for sets in draws for row in sets.get("misleading", [])]
+    if ambiguous and len(ambiguous) == len(inside):
+        misled = _misled(_said_clearly(inside, names, text_logits(inside, pre, classifier), temperature), inside)
     made = []
     for members in (ambiguous, misled):
         if members:
@@ -102,6 +149,19 @@ def trials(rows: Sequence[Example], names: Sequence[str], pre: Preprocessor, cla
             truth = np.array([names.index(e.product) for e in members])
             made.append(Trial(text_logits(members, pre, classifier)[:, : len(names)], contexts, truth))
     return made
+
+
+def _said_clearly(rows: Sequence[Example], names: Sequence[str], text: Floats, temperature: float) -> list[Example]:
+    """The rows to whose product the words alone give more than half of the probability."""
+    p = softmax(text[:, : len(names)], temperature)
+    return [row for row, shares in zip(rows, p, strict=True) if shares[names.index(row.product)] > 0.5]
+
+
+def _misled(clear: Sequence[Example], rows: Sequence[Example]) -> list[Example]:
+    """Clear rows with contexts that settled another product elsewhere in the rows, each drawn several times."""
+    pool = ContextPool(rows)
+    drawn = [(row, pool.misleading(row, rng)) for rng in map(random.Random, range(MISLEADING_DRAWS)) for row in clear]
+    return [misled for row, misled in drawn if misled != row]
 
 
 def text_logits(examples: Sequence[Example], pre: Preprocessor, classifier: TextClassifier) -> Floats:

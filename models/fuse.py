@@ -100,13 +100,16 @@ class Trial:
 
 
 def balanced(heads: Sequence[ContextHead], trials: Sequence[Trial]) -> ContextHead:
-    """The head and scale whose worst loss over the trials is smallest.
+    """The head and scale whose worst loss over the trials is smallest; the first of several such.
 
     With ambiguous rows and clear rows with misleading contexts as trials, neither words nor context are heard at
     the cost of the other.
+
+    Raises:
+        ValueError: there are no heads or no trials.
     """
     candidates = [scaled(head, scale) for head in heads for scale in SCALES]
-    return min(candidates, key=lambda head: max((trial.lost(head) for trial in trials), default=0))
+    return min(candidates, key=lambda head: max(trial.lost(head) for trial in trials))
 
 
 def context_features(

@@ -34,6 +34,7 @@ class Schedule:
 
 
 def device() -> torch.device:
+    """Where networks are trained: the first GPU, or the CPU if there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -54,7 +54,7 @@ def bench(command: argparse.ArgumentParser) -> None:
     networks = command.add_mutually_exclusive_group()
     several = f"{REFERENCE}; may be given several times; without it and --run, production"
     networks.add_argument("--bundle", action="append", help=several)
-    run = "folder of a training run, of which all networks are timed: KEY in that of --work"
+    run = "folder of a training run, of which all networks are timed: the `run` of train's last line"
     networks.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help=run)
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="one core, or the first GPU")
     command.add_argument("--tokens", type=int, metavar="N", default=16, help="length of each message")
@@ -89,7 +89,8 @@ def rollback(command: argparse.ArgumentParser) -> None:
 
 def registry(command: argparse.ArgumentParser) -> None:
     """Where the bundles are."""
-    _folder(command, "--registry", "holds the bundles", default=DEFAULT)
+    told = "folder that holds the bundles, or an URL such as s3://bucket/bundles"
+    command.add_argument("--registry", metavar="DIR", default=str(DEFAULT), help=told)
 
 
 def _file(command: argparse.ArgumentParser, name: str, text: str, **more: Any) -> None:
@@ -97,4 +98,11 @@ def _file(command: argparse.ArgumentParser, name: str, text: str, **more: Any) -
 
 
 def _folder(command: argparse.ArgumentParser, name: str, text: str, **more: Any) -> None:
-    command.add_argument(name, type=Path, metavar="DIR", help=f"folder that {text}", **more)
+    command.add_argument(name, type=_local, metavar="DIR", help=f"folder that {text}", **more)
+
+
+def _local(text: str) -> Path:
+    """A folder of this machine; an URL would become one silently."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text} is an URL, expected a folder; promote --registry takes bundles there")
+    return Path(text)

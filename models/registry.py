@@ -1,73 +1,93 @@
-"""A folder of bundles, and names such as `production` that point at one.
-
-A name is a small JSON file beside the bundles: `{"version": …, "history": […]}`, replaced atomically.
-"""
+"""A folder of bundles, and names such as `production` that point at one and are moved atomically."""
 
 import fcntl
-import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Self
-
-from pydantic import BaseModel, ValidationError
 
 from features.drafts import replacing
-from models.bundle import Bundle, BundleError
+from models.bundle import Bundle, BundleError, Manifest, read_manifest
 from models.data import Example
 from models.gates import TOLERANCE, against
+from models.pointers import NAME, NOWHERE, Pointer, may_be_pointer, parse_pointer
 
 DEFAULT = Path(__file__).resolve().parent.parent / "bundles"
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_HISTORY = 20
-
-
-class Pointer(BaseModel):
-    """Where a name points, and where it pointed before, oldest first."""
-
-    version: str | None
-    history: tuple[str, ...]
+VERSION = re.compile(r"[0-9a-f]{12}")
 
 
 class Registry:
-    """Bundles under one folder."""
+    """Bundles under one folder.
+
+    Attributes:
+        folder: where the bundles lie on this machine.
+        where: the same in words; of a registry at an URL, that.
+    """
 
     def __init__(self, folder: Path = DEFAULT) -> None:
         self.folder = folder
+        self.where = str(folder)
 
-    @classmethod
-    def at(cls, folder: str) -> Self:
-        """The registry in a folder given as text."""
-        return cls(Path(folder))
+    @staticmethod
+    def at(place: str) -> "Registry":
+        """The registry in a folder, or at an URL such as `s3://bucket/bundles`, see `models.remote_registry`.
+
+        Raises:
+            BundleError: nothing here speaks the URL's protocol.
+        """
+        if "://" not in place:
+            return Registry(Path(place))
+        from models.remote_registry import remote_registry  # here, since fsspec is for URLs only
+
+        return remote_registry(place)
 
     def resolve(self, reference: str) -> Path:
-        """The folder of a bundle, given a path, a version or a name.
+        """The folder of a bundle on this machine, given a path, a version or a name.
 
         Raises:
             BundleError: listing every place that was tried.
         """
-        tried = [Path(reference), self.folder / reference]
-        for candidate in tried:
-            if (candidate / "manifest.json").is_file():
-                return candidate
-        pointer = self.folder / f"{reference}.json"
-        if pointer.is_file():
-            return self.folder / str(_read(pointer).version)
-        raise BundleError(f"no bundle {reference!r}: tried " + ", ".join(str(p) for p in (*tried, pointer)))
+        if (Path(reference) / "manifest.json").is_file():
+            return Path(reference)
+        if self._read(f"{reference}/manifest.json") is not None:
+            return self._pull(reference)
+        if (content := self._read(f"{reference}.json")) is not None:
+            return self._pull(str(parse_pointer(content, f"{self.where}/{reference}.json").version))
+        tried = (reference, f"{self.where}/{reference}", f"{self.where}/{reference}.json")
+        raise BundleError(f"no bundle {reference!r}: tried {', '.join(tried)}")
 
     def load(self, reference: str) -> Bundle:
-        """Resolve and verify a bundle."""
+        """Resolve and verify a bundle.
+
+        Raises:
+            BundleError: there is none, or it is not fit to be served.
+        """
         return Bundle(self.resolve(reference))
 
-    def folders(self) -> list[Path]:
-        """The folders of all bundles, sorted by version."""
-        return [path.parent for path in sorted(self.folder.glob("[!.]*/manifest.json"))]
+    def versions(self) -> list[str]:
+        """The names of all bundles' folders, sorted."""
+        return sorted(path.parent.name for path in self.folder.glob("[!.]*/manifest.json"))
+
+    def manifest(self, version: str) -> Manifest:
+        """What a bundle tells about itself, without a look at its parts.
+
+        Raises:
+            BundleError: there is no such bundle, or its manifest is damaged.
+        """
+        return read_manifest(self.folder / version)
 
     def names(self) -> dict[str, str]:
-        """Each name and the version that it points at; JSON files of other content are none of ours."""
-        files = [path for path in sorted(self.folder.glob("[!.]*.json")) if _may_be_name(path)]
-        return {path.stem: str(_read(path).version) for path in files}
+        """Each name and the version that it points at; JSON files of other content are none of ours.
+
+        Raises:
+            BundleError: a name is damaged.
+        """
+        files = {file: content for file in self._json_files() if (content := self._read(file)) is not None}
+        return {
+            file.removesuffix(".json"): str(parse_pointer(content, f"{self.where}/{file}").version)
+            for file, content in files.items()
+            if may_be_pointer(content)
+        }
 
     def promote(
         self,
@@ -93,87 +113,116 @@ class Registry:
         Raises:
             BundleError: the name or the bundle is not fit, or the bundle is worse; the message says in what.
         """
-        if not _NAME.fullmatch(name):
-            raise BundleError(f"{name!r} is no name: lower-case letters, digits, '-' and '_', at most 64")
+        self._require_name(name)
         bundle = self.load(reference)
         bundle.classifier()
+        self._require_own(bundle)
+        while True:
+            present = self._pointer(name).version
+            if not force and present is not None and present != bundle.version:
+                self._refuse_worse(bundle, name, present, tolerance, examples)
+            if self._replace(name, present, bundle):
+                return bundle.version
+
+    def rollback(self, name: str = "production") -> str:
+        """Point a name back at the version before, whatever its figures.
+
+        Returns:
+            That version.
+
+        Raises:
+            BundleError: there is no such name, nothing before its version, or what was before is gone or damaged; the
+                name then stays as it is.
+        """
+        if self._read(f"{name}.json") is None:
+            raise BundleError(f"no name {name!r} in {self.where}")
+        with self._lock():
+            history = self._pointer(name).history
+            if not history:
+                raise BundleError(f"{name!r} has no version before the present one")
+            try:
+                version = Bundle(self._pull(history[-1])).version
+            except BundleError as error:
+                raise BundleError(
+                    f"{name!r} cannot go back: {error}; point it at another bundle with "
+                    f"promote VERSION --name {name} --force"
+                ) from None
+            self._write(f"{name}.json", Pointer(version=version, history=history[:-1]).encoded())
+        return version
+
+    def _require_name(self, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise BundleError(f"{name!r} is no name: lower-case letters, digits, '-' and '_', at most 64")
+        if VERSION.fullmatch(name) or self._read(f"{name}/manifest.json") is not None:
+            raise BundleError(f"{name!r} is no name: it is that of a bundle or looks so, which would be found instead")
+
+    def _require_own(self, bundle: Bundle) -> None:
         home = self.folder / bundle.version
         if bundle.path.resolve() != home.resolve():
             raise BundleError(
-                f"{bundle.path} lies outside the registry {self.folder} or is not named after its version: "
+                f"{bundle.path} lies outside the registry {self.where} or is not named after its version: "
                 f"copy it to {home}"
             )
-        while True:
-            present = self._pointer(name).version
-            if not force and present not in (None, bundle.version):
-                self._refuse_worse(bundle, name, self.folder / str(present), tolerance, examples)
-            if self._replace(name, present, bundle.version):
-                return bundle.version
 
     def _refuse_worse(
-        self, bundle: Bundle, name: str, present: Path, tolerance: float, examples: Sequence[Example] | None
+        self, bundle: Bundle, name: str, present: str, tolerance: float, examples: Sequence[Example] | None
     ) -> None:
-        reasons = against(bundle, present, tolerance, examples)
-        if reasons:
+        try:
+            folder = self._pull(present)
+        except BundleError:  # gone or damaged, so nothing to be worse than
+            return
+        if reasons := against(bundle, folder, tolerance, examples):
             raise BundleError(
-                f"{bundle.version} is not promoted, {name!r} stays {present.name}: {'; '.join(reasons)}; "
+                f"{bundle.version} is not promoted, {name!r} stays {present}: {'; '.join(reasons)}; "
                 f"promote it all the same with --force"
             )
 
-    def _replace(self, name: str, present: str | None, version: str) -> bool:
-        """Point a name at a version, unless it no longer points at `present`; returns whether it now does."""
+    def _replace(self, name: str, present: str | None, bundle: Bundle) -> bool:
+        """Point a name at a bundle, unless it no longer points at `present`; returns whether it now does."""
+        self._keep(bundle)
         with self._lock():
             old = self._pointer(name)
-            if old.version == version:
+            if old.version == bundle.version:
                 return True
             if old.version != present:
                 return False
-            history = [v for v in [*old.history, present] if v][-_HISTORY:]
-            self._write(name, version, history)
+            self._write(f"{name}.json", old.moved(bundle.version).encoded())
         return True
-
-    def rollback(self, name: str = "production") -> str:
-        """Point a name back at the version before; returns that version."""
-        with self._lock():
-            if not (self.folder / f"{name}.json").is_file():
-                raise BundleError(f"no name {name!r} in {self.folder}")
-            history = [*self._pointer(name).history]
-            if not history:
-                raise BundleError(f"{name!r} has no version before the present one")
-            version = Bundle(self.folder / history[-1]).version
-            self._write(name, version, history[:-1])
-        return version
 
     def _pointer(self, name: str) -> Pointer:
         """Where a name points; one that is not there points nowhere."""
-        path = self.folder / f"{name}.json"
-        return _read(path) if path.is_file() else Pointer(version=None, history=())
+        content = self._read(f"{name}.json")
+        return NOWHERE if content is None else parse_pointer(content, f"{self.where}/{name}.json")
 
-    def _write(self, name: str, version: str, history: list[str]) -> None:
-        with replacing(self.folder / f"{name}.json") as draft:
-            draft.write_text(json.dumps({"version": version, "history": history}) + "\n")
+    def _json_files(self) -> list[str]:
+        """The JSON files beside the bundles."""
+        return sorted(path.name for path in self.folder.glob("[!.]*.json"))
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _read(self, file: str) -> bytes | None:
+        """The content of a file of the registry; None if there is none."""
+        try:
+            return (self.folder / file).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    def _write(self, file: str, content: bytes) -> None:
+        with replacing(self.folder / file) as draft:
+            draft.write_bytes(content)
+
+    def _pull(self, version: str) -> Path:
+        """The folder of one of its bundles on this machine."""
+        return self.folder / version
+
+    def _keep(self, bundle: Bundle) -> None:
+        """See to it that the registry holds a bundle to which a name is about to point."""
+
+    def _lock(self) -> AbstractContextManager[None]:
+        """Keep other promotions out."""
+        return _locked(self.folder / ".lock")
 
 
-def _read(pointer: Path) -> Pointer:
-    try:
-        return Pointer.model_validate_json(pointer.read_bytes())
-    except ValidationError as error:
-        raise BundleError(
-            f"{pointer}: damaged: {error.errors()[0]['msg']}; move it away and promote a version again"
-        ) from None
-
-
-def _may_be_name(path: Path) -> bool:
-    """Whether a file is a pointer, be it a damaged one, and not some object of the user's, such as training data."""
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        return True
-    return not isinstance(content, dict) or bool(Pointer.model_fields.keys() & content.keys())
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

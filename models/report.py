@@ -1,6 +1,7 @@
 """Write the figures of stored runs into docs/models.md, and draw accuracy against latency."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,17 +9,33 @@ from typing import Any
 
 from models.bundle import BundleError
 from models.data import CORPUS
-from models.recipe import Recipe
+from models.recipe import Recipe, flag
 from models.report_page import STEPS, divide, join
 
 
 def store(target: Path, name: str, run: Mapping[str, Any], device: str, figures: Mapping[str, Any]) -> None:
-    """Add the figures of one device to the stored run in `target`; those of another training run are replaced."""
-    old = json.loads(target.read_text()) if target.is_file() else {}
+    """Add the figures of one device to the stored run in `target`; those of another training run are replaced.
+
+    Raises:
+        BundleError: see `stored_run`.
+    """
+    old = stored_run(target)
     kept = old.get("bench", {}) if old.get("run", {}).get("version") == run["version"] else {}
     target.parent.mkdir(parents=True, exist_ok=True)
     content = {"name": name, "run": run, "bench": kept | {device: figures}}
     target.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def stored_run(target: Path) -> dict[str, Any]:
+    """The run that `store` put into a file; empty where there is no file.
+
+    Raises:
+        BundleError: the file is damaged, or holds something else.
+    """
+    content = _json(target) if target.exists() else {"run": {}, "bench": {}}
+    if not (isinstance(content, dict) and all(isinstance(content.get(key), dict) for key in ("run", "bench"))):
+        raise BundleError(f"{target}: holds no run that `bench --save` stored: name another file")
+    return content
 
 
 def write_report(runs: Path, page: Path) -> dict[str, str]:
@@ -28,10 +45,10 @@ def write_report(runs: Path, page: Path) -> dict[str, str]:
         The sections of the page by the names of their runs.
 
     Raises:
-        BundleError: there are no stored runs, or the page has no marks.
+        BundleError: there are no stored runs, one is damaged, or the page has no marks.
     """
-    stored = [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
-    stored = [one for one in stored if "bench" in one]
+    read = {path: _json(path) for path in sorted(runs.glob("*.json"))}
+    stored = {path: one for path, one in read.items() if isinstance(one, dict) and "bench" in one}
     if not stored:
         raise BundleError(
             f"{runs}: no stored runs; python -m models bench --run FOLDER --save {runs}/NAME.json makes one"
@@ -40,9 +57,27 @@ def write_report(runs: Path, page: Path) -> dict[str, str]:
         before, sections, after = divide(page.read_text())
     except ValueError as error:
         raise BundleError(f"{page}: {error}") from None
-    sections |= {one["name"]: "".join(f"{line}\n" for line in section(one)) for one in stored}
+    for path, one in stored.items():
+        try:
+            sections[one["name"]] = "".join(f"{line}\n" for line in section(one))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(path, error) from None
     page.write_text(join(before, sections, after))
     return sections
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> BundleError:
+    return BundleError(
+        f"{path} is damaged ({type(error).__name__}: {error}): move it away; "
+        "python -m models bench --run FOLDER --save FILE makes another"
+    )
 
 
 def section(stored: Mapping[str, Any]) -> Iterator[str]:
@@ -96,13 +131,16 @@ def _row(name: str, network: Mapping[str, Any], timed: Mapping[str, Any] | None,
 
 
 def _command(training: Mapping[str, Any]) -> str:
-    """The options of the run that differ from the recipe's defaults."""
+    """The files that the run read, by name, and its options that differ from the recipe's defaults."""
     defaults = asdict(Recipe())
     recipe = {"pooling": "mean", **training["recipe"]}  # what runs did before they could choose
     told = {key: value for key, value in recipe.items() if value != defaults.get(key)}
-    options = "".join(f" --{key.replace('_', '-')} {value}" for key, value in told.items())
+    options = "".join(f" {flag(key)} {value}" for key, value in told.items())
     data = training.get("data", "FILE")
-    return f"`python -m models train{'' if data == CORPUS.name else f' --data {data}'}{options}`"
+    files = {} if data == CORPUS.name else {"data": [{"file": data}]}
+    files |= {option: named for option, named in training.get("inputs", {}).items() if option != "data"}
+    read = "".join(f" {flag(option)} {shlex.join(one['file'] for one in named)}" for option, named in files.items())
+    return f"`python -m models train{read}{options}`"
 
 
 def _notes(stored: Mapping[str, Any]) -> Iterator[str]:
@@ -118,7 +156,7 @@ def _notes(stored: Mapping[str, Any]) -> Iterator[str]:
     calibration = stored["run"]["training"].get("calibration")
     if calibration:
         yield (
-            f"Calibration on {calibration['rows']} validation rows: ECE {calibration['ece_before']} before, "
+            f"{calibration['rows']} calibration rows: ECE {calibration['ece_before']} before, "
             f"{calibration['ece_after']} after."
         )
 

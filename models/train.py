@@ -1,8 +1,8 @@
 """The whole recipe: labelled chats and a pretrained encoder in, a bundle out."""
 
 import importlib.metadata
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,29 @@ from models.compress import Texts, compress
 from models.contexts import ContextPool
 from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, digest, is_corpus, labels, split
 from models.evaluate import evaluate
-from models.fit import fit
+from models.fit import fit, require_contexts
+from models.inputs import Inputs
 from models.joint import joint_accuracy
-from models.recipe import OptionError, Recipe
+from models.recipe import OptionError, Recipe, flag
 from models.stages import Stages
 from models.targets import outputs, text_targets
 from models.testsets import test_sets, with_holdout
 from models.variants import compare_variants
+
+OF_STUDENTS = (
+    "student_layers", "pooling", "student_epochs", "noise", "mixtures", "heads", "neurons", "recovery_epochs",
+    "vocabulary", "int8_tolerance", "aware_epochs",
+)  # fmt: skip
+"""Fields of the recipe that only the making of a student takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run."""
+
+    bundle: Bundle
+    folder: Path
+    """Of all its networks and `run.json`, as `bench --run` takes it."""
 
 
 def train(
@@ -32,32 +48,35 @@ def train(
     validation: Sequence[Example] = (),
     unlabelled: Sequence[str] = (),
 ) -> Bundle:
+    """The bundle of a `run` on rows that are at hand; for the arguments see there and `Inputs`."""
+    return run(Inputs(examples, data, validation, unlabelled), recipe, out, work).bundle
+
+
+def run(inputs: Inputs, recipe: Recipe, out: Path, work: Path | None = None) -> Run:
     """Compress, fit context and calibration, evaluate; writes `out/<version>`.
 
     Args:
         work: folder for finished stages (`out/.work`); a run with the same data and recipe goes on from there.
-        data: where the examples come from; the own corpus has splits and a hold-out of its own.
-        validation: rows to choose epochs and calibrate by, instead of a share of the examples.
-        unlabelled: more texts for the teachers to label.
 
     Raises:
-        DataError: too few rows.
+        DataError: the rows are too few, or cannot be learnt, chosen or measured by.
         OptionError: an option has no effect, or does not fit the encoder.
         UnknownEncoder: the encoder cannot be pruned.
+        BlockingIOError: another run does the same in the same folder.
     """
-    require_effect(recipe, data, validation, unlabelled)
-    parts = partition(examples, recipe, data, validation)
-    if not (parts.train and parts.validation):
-        raise DataError(
-            f"{len(parts.train)} training and {len(parts.validation)} validation rows: give more data, "
-            "another --validation share, or --validation-data"
-        )
-    names, width = labels(examples), outputs(examples)
-    require_known(parts, names, width)
-    texts = Texts(
-        *text_targets(parts.train, names, width), *text_targets(parts.validation, names, width), tuple(unlabelled)
-    )
-    stages = Stages(work or out / ".work", parts, recipe, unlabelled)
+    require_effect(inputs, recipe)
+    parts = partition(inputs.examples, recipe, inputs.data, inputs.validation)
+    require_rows(parts)
+    require_contexts(parts)
+    stages = Stages(work or out / ".work", parts, recipe, inputs.unlabelled)
+    with stages.alone():
+        return Run(_bundle(inputs, recipe, out, parts, stages), stages.folder)
+
+
+def _bundle(inputs: Inputs, recipe: Recipe, out: Path, parts: Split, stages: Stages) -> Bundle:
+    names, width = labels(parts.train), outputs(parts.train)
+    learnt, held = (text_targets(rows, names, width) for rows in (parts.train, parts.validation))
+    texts = Texts(*learnt, *held, tuple(inputs.unlabelled))
     compressed = compress(texts, recipe, stages)
     classifier = TextClassifier(compressed.served)
     fitted = fit(parts, names, compressed.preprocessor, classifier, recipe)
@@ -72,9 +91,9 @@ def train(
         labels=names, out_of_scope=width > len(names), preprocessor=compressed.preprocessor,
         temperature=fitted.temperature, confidence_threshold=fitted.confidence_threshold,
         out_of_scope_threshold=fitted.out_of_scope_threshold,
-        training=provenance(examples, recipe, data, sum(stages.seconds().values()), fitted.calibration),
+        training=provenance(inputs, recipe, sum(stages.seconds().values()), fitted.calibration),
     )  # fmt: skip
-    bundle = with_metrics(bundle, sets := test_sets(parts, data))
+    bundle = with_metrics(bundle, sets := test_sets(parts, inputs.data))
     joint = {}
     if ContextPool(parts.train):
         joint = joint_accuracy(parts, sets, names, compressed.preprocessor, classifier, recipe.seed)
@@ -100,15 +119,19 @@ def with_metrics(bundle: Bundle, sets: dict[str, list[Example]]) -> Bundle:
     return Bundle(bundle.path)
 
 
-def provenance(
-    examples: Sequence[Example], recipe: Recipe, data: Path, seconds: float, calibration: dict[str, Any]
-) -> dict[str, Any]:
-    """What a manifest says about how the bundle came to be; no path of this machine."""
+def provenance(inputs: Inputs, recipe: Recipe, seconds: float, calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says about how the bundle came to be; no path of this machine.
+
+    Args:
+        seconds: how long the stages took.
+        calibration: see `Fitted`.
+    """
     told = replace(recipe, encoder=Path(recipe.encoder).name, student=Path(recipe.student).name)
     return {
-        "data": data.name,
-        "rows": len(examples),
-        "data_sha256": digest(examples),
+        "data": inputs.data.name,
+        "rows": len(inputs.examples),
+        "data_sha256": digest(inputs.examples),
+        "inputs": inputs.files,
         "recipe": asdict(told),
         "seconds": round(seconds),
         "calibration": calibration,
@@ -122,32 +145,49 @@ def library_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names} | {"onnxruntime": onnxruntime.__version__}
 
 
-def require_effect(recipe: Recipe, data: Path, validation: Sequence[Example], unlabelled: Sequence[str] = ()) -> None:
-    """Find out before hours of training that the rows are not split or used as the options say.
+def require_effect(inputs: Inputs, recipe: Recipe) -> None:
+    """Find out before hours of training that rows or options are not used as they were given.
 
     Raises:
         OptionError: naming the one that would have no effect.
     """
     usual = Recipe()
-    if unlabelled and recipe.student == "teacher":
-        raise OptionError("--unlabelled has no effect with --student teacher, which learns from labels: leave it out")
-    if is_corpus(data) and validation:
+    if recipe.student == "teacher":
+        given = ["unlabelled"] if inputs.unlabelled else []
+        given += [name for name in OF_STUDENTS if getattr(recipe, name) != getattr(usual, name)]
+        if given:
+            raise OptionError(
+                f"{flag(given[0])} has no effect with --student teacher, which learns from labels and is served whole: "
+                "leave it out"
+            )
+    if is_corpus(inputs.data) and inputs.validation:
         raise OptionError("--validation-data has no effect on the own corpus, which has such rows: give --data, too")
-    if is_corpus(data) and (recipe.validation, recipe.test) != (usual.validation, usual.test):
+    if is_corpus(inputs.data) and (recipe.validation, recipe.test) != (usual.validation, usual.test):
         raise OptionError("--validation and --test have no effect on the own corpus, split 80/10/10: leave them out")
-    if validation and recipe.validation != usual.validation:
+    if inputs.validation and recipe.validation != usual.validation:
         raise OptionError("--validation has no effect where --validation-data or --data gives such rows: leave it out")
 
 
-def require_known(parts: Split, names: Sequence[str], width: int) -> None:
-    """Find out before hours of training that the validation rows cannot be used.
+def require_rows(parts: Split) -> None:
+    """Find out before hours of training that the rows cannot be learnt, chosen or measured by.
 
     Raises:
-        DataError: labels that the training rows lack, or no row that is about a product.
+        DataError: no rows on a side, labels that the training rows lack or one alone, or no validation row that is
+            about a product.
     """
-    known = {*names} | ({OUT_OF_SCOPE} if width > len(names) else set())
-    held = {row.product for row in parts.validation}
-    if unknown := sorted(held - known):
-        raise DataError(f"validation rows have labels that no training row has: {', '.join(unknown)}")
+    if not (parts.train and parts.validation):
+        raise DataError(
+            f"{len(parts.train)} training and {len(parts.validation)} validation rows: give more data, "
+            "another --validation share, or --validation-data"
+        )
+    learnt, held = ({row.product for row in rows} for rows in (parts.train, parts.validation))
+    if len(learnt) < 2:
+        raise DataError(f"every training row is labelled {learnt.pop()!r}: give rows of another product, too")
+    for name, found in (("validation", held), ("test", {row.product for row in parts.test})):
+        if unknown := sorted(found - learnt):
+            raise DataError(
+                f"{name} rows have labels that no training row has: {', '.join(unknown)}: give more rows of them, "
+                "since nearly equal ones stay together, or none"
+            )
     if held == {OUT_OF_SCOPE}:
         raise DataError("every validation row is out of scope: give a larger --validation share, or --validation-data")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from features.drafts import replacing
 from features.preprocess import Preprocessor
 from models.bundle import Bundle, Manifest
 from models.calibrate import consistent_temperature
@@ -68,7 +69,8 @@ def compare_variants(
         "networks": described,
     }
     target = folder / "run.json"
-    target.write_text(json.dumps(run, indent=1) + "\n")
+    with replacing(target) as draft:
+        draft.write_text(json.dumps(run, indent=1) + "\n")
     return target
 
 

@@ -45,7 +45,7 @@ def trained(folder: Path, encoder: str, *feedback: Path) -> Bundle:
     out = folder / f"bundles-{len(feedback)}"
     options = {
         "data": folder / "chats.jsonl", "out": out, "work": folder / "work", "encoder": encoder, "teachers": 1,
-        "teacher-epochs": 40, "student": "teacher", "validation": 0.2, "noise": 0, "mixtures": 0,
+        "teacher-epochs": 40, "student": "teacher", "validation": 0.2,
     }  # fmt: skip
     arguments = ["train", *(str(x) for name, value in options.items() for x in (f"--{name}", value))]
     assert models([*arguments, *(["--feedback", *map(str, feedback)] if feedback else [])]) == 0

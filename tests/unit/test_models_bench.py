@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from models.__main__ import main
-from models.bench import BATCHES, bench, candidates, machine, run_folder
+from models.bench import BATCHES, bench, candidates, machine, read_run
 from models.bundle import Bundle
 from tests.unit.tiny_run import Trained, trained
 
@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def test_folder_of_a_run_is_its_record_and_its_networks(run: Trained) -> None:
-    record, paths = run_folder(run.run_folder)
+    record, paths = read_run(run.run_folder)
     assert record["version"] == run.bundle.version
     assert list(paths) == list(record["networks"])
     assert all(path.is_file() for path in paths.values())
@@ -37,7 +37,7 @@ def sane(figures: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("rounds", [3, 12])
 def test_every_network_of_a_run_is_timed_at_every_batch_size(run: Trained, rounds: int) -> None:
     """However few the rounds, and however few pieces the vocabulary has."""
-    _, paths = run_folder(run.run_folder)
+    _, paths = read_run(run.run_folder)
     timed = bench(candidates(paths, "cpu"), "cpu", tokens=8, rounds=rounds)
     assert list(timed) == list(paths)
     for figures in timed.values():
@@ -60,7 +60,7 @@ def test_command_prints_and_saves_the_figures_of_a_run(
     assert main(["bench", *told]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     answer, stored = json.loads(last), json.loads(target.read_text())
-    assert [line.split()[0] for line in lines] == list(answer["networks"]) == list(run_folder(run.run_folder)[1])
+    assert [line.split()[0] for line in lines] == list(answer["networks"]) == list(read_run(run.run_folder)[1])
     assert stored["name"] == "tiny"
     assert stored["run"]["version"] == run.bundle.version
     assert stored["bench"]["cpu"] == {key: answer[key] for key in ("machine", "tokens", "networks")}
@@ -94,11 +94,23 @@ def test_what_cannot_be_timed_is_one_line(
     assert capsys.readouterr().err == f"error: {told.format(limit=limit)}\n"
 
 
-@pytest.mark.parametrize("record", ["{", "[]", "{}", '{"networks": {"teacher": {}}}', '{"networks": [1]}'])
+@pytest.mark.parametrize("record", ["{", "[]", "{}", '{"networks": {"teacher": {}}}', '{"networks": [1]}', "[" * 99999])
 def test_a_damaged_record_of_a_run_is_one_line(tmp_path: Path, record: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.json").write_text(record)
     assert main(["bench", "--run", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'run.json'} is damaged (")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"loads": []}', "[" * 100_000])
+def test_a_file_that_cannot_be_added_to_is_refused_before_anything_is_timed(
+    run: Trained, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "compare.json"
+    target.write_text(content)
+    assert main(["bench", "--run", str(run.run_folder), "--save", str(target)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {target}")
+    assert target.read_text() == content
 
 
 def test_a_run_and_bundles_at_once_are_refused(run: Trained, capsys: pytest.CaptureFixture[str]) -> None:

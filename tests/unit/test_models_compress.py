@@ -138,9 +138,17 @@ def test_limit_of_tokens_is_never_beyond_the_encoder(tmp_path: Path, words: int,
     [
         ({"max_tokens": 257}, "--max-tokens 257: the encoder takes 256 tokens at the most: give 8 to 256"),
         ({"student": "layers", "student_layers": 3}, "--student-layers 3: the encoder has 2 of them: give no more"),
+        ({"heads": 5}, "--heads 5: the encoder has 4 of them a layer: give no more"),
+        ({"heads": 8, "neurons": 65}, "--neurons 65: the encoder has 64 of them a layer: give no more"),
         ({"max_tokens": 129}, "--student .*student: it takes 128 tokens at the most: give --max-tokens 128"),
     ],
-    ids=["longer than the encoder", "more layers than the encoder", "longer than the student"],
+    ids=[
+        "longer than the encoder",
+        "more layers than the encoder",
+        "more heads",
+        "more neurons",
+        "longer than the student",
+    ],
 )
 def test_what_an_encoder_cannot_do_is_refused_before_anything_is_trained(
     recipe: Recipe, tmp_path: Path, options: dict[str, Any], message: str

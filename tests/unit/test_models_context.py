@@ -1,5 +1,9 @@
 """The context part: bounded, zero without a store, and never against the product that it speaks for."""
 
+from dataclasses import replace
+from pathlib import Path
+from pickle import PicklingError
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,6 +113,15 @@ def test_round_trip_through_a_file(
         loaded = ContextHead.load(path)
         assert (loaded.labels, loaded.screen_names, loaded.cap) == (saved.labels, saved.screen_names, saved.cap)
         assert np.array_equal(one(loaded, context), one(saved, context))
+
+
+def test_a_file_that_could_not_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    path, head = tmp_path / "context.npz", ContextHead.empty(LABELS, OUTPUTS)
+    head.save(path)
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, PicklingError)):
+        replace(head, cap=2.0, screens=np.array([lambda: 0], dtype=object)).save(path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("context.npz", before)]
 
 
 def test_formula() -> None:

@@ -1,7 +1,9 @@
 """Labelled chats: what is read, what is refused and where, and how it is split."""
 
+import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,12 @@ from models.data import OUT_OF_SCOPE, DataError, Example, Split, digest, labels,
 from models.duplicates import similar_pairs
 
 words = st.lists(st.sampled_from("abcde"), max_size=5).map(" ".join) | st.text(max_size=5) | st.just("\ud800")
+
+DEEP = "[" * 50_000 + "]" * 50_000
+
+
+def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(leaves, max_size=3) | st.dictionaries(st.text(max_size=3), leaves, max_size=3)
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -114,6 +122,23 @@ def test_folder_is_all_its_jsonl_files_in_order(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "hi", "product": "x", "recent_screens": 5}\n', "a.jsonl:1: column 'recent_screens'"),
         ("a.jsonl", '{"text": "hi", "product": "x", "product_usage_60d": [1]}\n', "1: column 'product_usage_60d'"),
         ("a.jsonl", '{"text": "hi", "product": "x", "product_usage_60d": {"x": Infinity}}\n', "'product_usage_60d'"),
+        ("a.jsonl", '{"text": null, "product": "x"}\n', "a.jsonl:1: column 'text' is missing"),
+        ("a.jsonl", '{"text": true, "product": "x"}\n', "a.jsonl:1: column 'text' is a boolean, expected a string"),
+        ("a.jsonl", '{"text": "hi", "product": 3}\n', "a.jsonl:1: column 'product' is a number, expected a string"),
+        ("a.jsonl", '{"text": "hi", "product": 0, "category": "x"}\n', "1: column 'product' is a number, expected"),
+        ("a.jsonl", '{"text": "hi", "category": ["x"]}\n', "1: column 'category' is a list, expected a string"),
+        (
+            "a.jsonl",
+            '{"text": "\\ud800", "product": "x"}\n',
+            "a.jsonl:1: column 'text': not UTF-8: surrogates not allowed",
+        ),
+        ("a.jsonl", '{"text": "hi", "product": "x\\udfff"}\n', "a.jsonl:1: column 'product': not UTF-8"),
+        ("a.jsonl", '{"text": "hi", "product": "x", "recent_screens": {"a": 1}}\n', "expected a list, got an object"),
+        ("a.jsonl", '{"text": "hi", "product": "x"}\n' + DEEP + "\n", "a.jsonl:2: not JSON: nested too deeply"),
+        ("a.jsonl", f'{{"text": "hi", "product": {"1" * 5000}}}\n', "a.jsonl:1: not JSON: "),
+        ("a.json", DEEP, "a.json: not JSON: nested too deeply"),
+        ("a.json", '{"train": [["hi", "\\ud800"]]}', "a.json: train[0]: column 'product': not UTF-8"),
+        ("a.csv", f"text,product,recent_screens\nhi,loans,{DEEP}\n", "column 'recent_screens': nested too deeply"),
     ],
 )
 def test_unreadable_file_is_refused_by_file_row_and_column(
@@ -123,6 +148,27 @@ def test_unreadable_file_is_refused_by_file_row_and_column(
         load(write(tmp_path, name, content))
     assert str(refused.value).startswith(str(tmp_path / name))
     assert told in str(refused.value)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.just("\ud800"), nested, max_leaves=9))
+def test_whatever_stands_in_a_column_is_read_or_refused_by_file_and_row(
+    tmp_path_factory: pytest.TempPathFactory, value: Any
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    for column in ("text", "product", "category", "recent_screens", "product_usage_60d"):
+        path.write_text(json.dumps({"text": "hi", "product": "x"} | {column: value}))
+        rows, refused = [], ""
+        try:
+            rows = load(path)
+        except DataError as error:
+            refused = str(error)
+        assert rows or refused.startswith(f"{path}:1: ")
+        assert all(f"{row.text}{row.product}".encode() for row in rows)
+
+
+@pytest.mark.parametrize("label", ['"product": null, "category": "x"', '"product": "", "category": "x"'])
+def test_an_empty_product_leaves_it_to_the_category(tmp_path: Path, label: str) -> None:
+    assert load(write(tmp_path, "a.jsonl", f'{{"text": "hi", {label}}}')) == [Example("hi", "x")]
 
 
 def test_nothing_there_is_refused_by_name(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def made(bundle: Bundle, registry: Registry) -> Maker:
     """Adds a bundle with the accuracy that its manifest is to tell; returns its version."""
 
     def make(accuracy: float, data: str = "5ha", labels: tuple[str, ...] = bundle.manifest.labels) -> str:
-        threshold = 0.5 + len(registry.folders()) / 1000
+        threshold = 0.5 + len(registry.versions()) / 1000
         metrics = {"clear": {"n": 200, "data": data, "accuracy": accuracy}}
         return variant(bundle, registry.folder, metrics=metrics, labels=labels, confidence_threshold=threshold).name
 

@@ -30,12 +30,13 @@ def second(bundle: Bundle, registry: Registry) -> str:
 def test_default_registry_has_a_bundle_in_production(bundle: Bundle) -> None:
     registry = Registry()
     assert registry.names()["production"] == bundle.version
-    assert bundle.version in [folder.name for folder in registry.folders()]
+    assert bundle.version in registry.versions()
+    assert registry.manifest(bundle.version) == bundle.manifest
 
 
 def test_promote_rollback_list(registry: Registry, bundle: Bundle, second: str) -> None:
     first = bundle.version
-    assert (registry.names(), [folder.name for folder in registry.folders()]) == ({}, sorted([first, second]))
+    assert (registry.names(), registry.versions()) == ({}, sorted([first, second]))
     assert registry.promote(first) == first
     assert registry.promote(second) == second
     assert registry.promote("production", "canary") == second
@@ -83,6 +84,15 @@ def test_unfit_name_is_refused(registry: Registry, bundle: Bundle, name: str) ->
     assert registry.names() == {}
 
 
+def test_name_that_would_be_taken_for_a_bundle_is_refused(registry: Registry, bundle: Bundle, second: str) -> None:
+    (registry.folder / second).rename(registry.folder / "latest")
+    for name in ("latest", "abcdef012345"):
+        with pytest.raises(BundleError, match=f"'{name}' is no name: it is that of a bundle or looks so"):
+            registry.promote(bundle.version, name)
+    assert registry.names() == {}
+    assert registry.promote(bundle.version, "abcdef01234") == bundle.version
+
+
 def test_name_that_points_nowhere_cannot_roll_back(registry: Registry) -> None:
     with pytest.raises(BundleError, match="no name 'canary'"):
         registry.rollback("canary")
@@ -104,6 +114,35 @@ def test_damaged_bundle_is_not_rolled_back_to(registry: Registry, bundle: Bundle
     with pytest.raises(BundleError, match=r"context\.npz: missing"):
         registry.rollback()
     assert registry.load("production").version == second
+
+
+def test_rollback_to_a_bundle_that_is_gone_says_what_to_do(registry: Registry, bundle: Bundle, second: str) -> None:
+    registry.promote(bundle.version, "canary")
+    registry.promote(second, "canary")
+    gone = (registry.folder / bundle.version).rename(registry.folder.parent / "elsewhere")
+    with pytest.raises(BundleError) as refused:
+        registry.rollback("canary")
+    assert str(refused.value) == (
+        f"'canary' cannot go back: {registry.folder / bundle.version}: no manifest.json, so not a bundle; point it at "
+        "another bundle with promote VERSION --name canary --force"
+    )
+    assert registry.load("canary").version == second
+    gone.rename(registry.folder / bundle.version)
+    assert registry.rollback("canary") == bundle.version
+
+
+def test_looking_at_a_registry_that_is_not_there_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "bundels"
+    assert main(["rollback", "--registry", str(folder)]) == 2
+    assert capsys.readouterr().err == f"error: no name 'production' in {folder}\n"
+    assert main(["list", "--registry", str(folder)]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rollback_that_is_refused_leaves_no_lock(registry: Registry, bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="no name"):
+        registry.rollback()
+    assert [path.name for path in registry.folder.iterdir()] == [bundle.version]
 
 
 def test_bundle_from_elsewhere_is_not_promoted(registry: Registry, bundle: Bundle) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from models.__main__ import main
 from models.bundle import BundleError
 from models.report import store, write_report
 from models.report_page import BEGIN, END, divide, join, points
@@ -149,6 +150,54 @@ def test_other_saved_runs_of_the_folder_are_left_out(record: dict[str, Any], tmp
     store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("int8"))
     (tmp_path / "runs" / "compare.json").write_text(json.dumps({"loads": []}))
     assert list(write_report(tmp_path / "runs", page)) == ["tiny"]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"bench": {}}', '{"bench": 3, "name": "a", "run": []}', "[" * 100_000])
+def test_a_damaged_run_is_named_and_the_page_stays(
+    record: dict[str, Any], tmp_path: Path, page: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("int8"))
+    (tmp_path / "runs" / "broken.json").write_text(content)
+    assert main(["report", "--runs", str(tmp_path / "runs"), "--page", str(page)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'runs' / 'broken.json'} is damaged (")
+    assert page.read_text() == PAGE
+
+
+def test_lists_and_numbers_beside_the_runs_are_left_out(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("int8"))
+    for name, content in (("a", '["bench"]'), ("b", "3")):
+        (tmp_path / "runs" / f"{name}.json").write_text(content)
+    assert list(write_report(tmp_path / "runs", page)) == ["tiny"]
+
+
+def test_command_of_a_run_tells_all_files_that_it_read(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    inputs = {
+        "data": [{"file": "chats.jsonl", "sha256": "1"}],
+        "feedback": [{"file": "may.jsonl", "sha256": "2"}, {"file": "june 1.jsonl", "sha256": "3"}],
+        "out_of_scope": [{"file": "strange.csv", "sha256": "4"}],
+    }
+    told = record | {"training": record["training"] | {"inputs": inputs}}
+    store(tmp_path / "runs" / "tiny.json", "tiny", told, "cpu", timed("int8"))
+    write_report(tmp_path / "runs", page)
+    wanted = "train --data chats.jsonl --feedback may.jsonl 'june 1.jsonl' --out-of-scope strange.csv --encoder"
+    assert wanted in page.read_text()
+
+
+def test_command_of_a_run_from_before_its_files_were_recorded(
+    record: dict[str, Any], tmp_path: Path, page: Path
+) -> None:
+    old = {key: value for key, value in record["training"].items() if key != "inputs"}
+    store(tmp_path / "runs" / "tiny.json", "tiny", record | {"training": old}, "cpu", timed("int8"))
+    write_report(tmp_path / "runs", page)
+    assert "`python -m models train --data chats.jsonl --encoder tiny-encoder " in page.read_text()
+
+
+def test_calibration_rows_are_those_that_its_error_is_of(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
+    store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("int8"))
+    write_report(tmp_path / "runs", page)
+    told = record["training"]["calibration"]
+    assert f"\n{told['rows']} calibration rows: ECE {told['ece_before']} before, " in page.read_text()
 
 
 def test_the_page_of_this_repository_survives_a_journey() -> None:

@@ -1,5 +1,7 @@
 """Finished stages are kept by what made them; unfinished ones leave nothing that looks finished."""
 
+import ast
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -8,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from features.preprocess import _KEEP
 from models.data import Example, Split
 from models.networks import TextNet
 from models.recipe import POOLINGS, QUANTIZATIONS, Recipe
-from models.stages import USES, Stages
+from models.stages import CODE, SOURCES, USES, Stages
 from tests.unit.tiny import bert, chats, fail, weights
 
 ROWS = chats(6)
@@ -139,6 +142,73 @@ def test_another_version_of_a_library_makes_every_stage_anew(
     after = Stages(tmp_path, PARTS, RECIPE)
     assert [name for name in USES if before.path(name) == after.path(name)] == []
     assert before.folder != after.folder
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A copy of the code that makes stages."""
+    for source in (source for sources in SOURCES.values() for source in sources):
+        (tmp_path / "code" / source).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(CODE / source, tmp_path / "code" / source)
+    return tmp_path / "code"
+
+
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ("features/preprocess.py", []),
+        ("models/networks.py", []),
+        ("models/transfer.py", ["teachers"]),
+        ("models/prune.py", ["teachers", "transfer"]),
+        ("models/export.py", ["teachers", "transfer", "student", "pruned"]),
+    ],
+)
+def test_other_code_makes_anew_what_it_makes(tmp_path: Path, code: Path, source: str, kept: list[str]) -> None:
+    before, same = (Stages(tmp_path / "work", PARTS, RECIPE, code=folder) for folder in (CODE, code))
+    assert [name for name in USES if before.path(name) == same.path(name)] == list(USES)
+    assert before.folder == same.folder
+    with (code / source).open("a") as file:
+        file.write("# changed\n")
+    after = Stages(tmp_path / "work", PARTS, RECIPE, code=code)
+    assert [name for name in USES if before.path(name) == after.path(name)] == kept
+    assert before.folder != after.folder
+
+
+def test_stages_know_all_the_code_that_makes_them() -> None:
+    """What their sources import, too, but for what has no say in the result."""
+    known = {source for sources in SOURCES.values() for source in sources}
+    imported = {
+        f"{node.module.replace('.', '/')}.py"
+        for source in known
+        for node in ast.walk(ast.parse((CODE / source).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in ("features", "models")
+    }
+    idle = {"bundle", "classifier", "context", "data", "quantize", "recipe", "stages"}
+    assert imported - known == {"features/drafts.py", *(f"models/{name}.py" for name in idle)}
+
+
+def test_preprocessing_that_answers_otherwise_makes_every_stage_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an update of Python, which brings another table of characters."""
+    before = Stages(tmp_path, PARTS, RECIPE)
+    monkeypatch.setitem(_KEEP, ord("z"), None)
+    after = Stages(tmp_path, PARTS, RECIPE)
+    assert [name for name in USES if before.path(name) == after.path(name)] == []
+    assert before.folder != after.folder
+
+
+def test_two_runs_with_the_same_options_are_not_in_one_folder_at_once(tmp_path: Path) -> None:
+    first, same, other = (Stages(tmp_path, PARTS, recipe) for recipe in (RECIPE, RECIPE, replace(RECIPE, seed=1)))
+    with first.alone():
+        with pytest.raises(BlockingIOError) as refused, same.alone():
+            pass
+        with other.alone():
+            assert str(refused.value) == (
+                f"another run with these options works in {first.folder}: wait for it, or give another --work"
+            )
+    with same.alone():
+        assert same.folder == first.folder
 
 
 def test_hidden_files_beside_an_encoder_do_not_count(tmp_path: Path, folder: Path) -> None:

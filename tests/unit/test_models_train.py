@@ -1,5 +1,6 @@
 """Training end to end on tiny encoders: what the bundle is, tells and answers; data that cannot be trained on."""
 
+import fcntl
 import json
 from dataclasses import replace
 from importlib.metadata import version
@@ -10,9 +11,8 @@ import torch
 
 from models.__main__ import main
 from models.bundle import Bundle
-from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, digest, load
+from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, digest, load, split
 from models.evaluate import evaluate
-from models.fit import fit, trials
 from models.recipe import Recipe
 from models.testsets import test_sets as sets_of
 from models.train import partition, train
@@ -107,7 +107,26 @@ def test_same_command_goes_on_from_finished_stages(csv: Path, first: str, capsys
     assert main(command(csv)) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert answer["version"] == first
+    assert {"run.json", "teacher.onnx", "tokenizer.json"} <= {path.name for path in Path(answer["run"]).iterdir()}
+    assert main(["bench", "--run", answer["run"], "--rounds", "1", "--tokens", "8"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (csv.parent / "work").glob("*.pt")} == before != {}
+
+
+def test_a_second_run_with_the_same_options_is_refused_meanwhile(
+    csv: Path, first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder,) = (path for path in (csv.parent / "work").iterdir() if path.is_dir())
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(command(csv)) == 2
+    told = f"another run with these options works in {folder}: wait for it, or give another --work"
+    assert capsys.readouterr().err == f"error: {told}\n"
+
+
+def test_manifest_names_every_file_of_the_run(csv: Path, first: str) -> None:
+    told = Bundle(csv.parent / "bundles" / first).manifest.training
+    assert told["inputs"] == {"data": [{"file": "chats.csv", "sha256": digest(load(csv))}]}
+    assert told["data_sha256"] == digest(load(csv))
 
 
 def test_unlabelled_texts_are_labelled_for_the_student(csv: Path, first: str) -> None:
@@ -148,6 +167,34 @@ def test_validation_rows_without_a_product_are_refused_before_anything_is_traine
         train([*chats(30), *strange_chats(9)], recipe, tmp_path, data=csv, validation=strange_chats(3))
 
 
+def nearly_equal(number: int) -> list[Example]:
+    """Three messages that a split never tears apart."""
+    return [Example(f"an unusual question, the {number}th of its kind{'!' * i}", "rare") for i in range(3)]
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_label_that_the_split_took_from_training_is_refused_before_anything_is_trained(
+    csv: Path, tmp_path: Path, part: str
+) -> None:
+    there = [rows for rows in map(nearly_equal, range(99)) if getattr(split(rows, 0.3, 0.3), part) == rows]
+    with pytest.raises(DataError, match=f"{part} rows have labels that no training row has: rare: give more rows"):
+        train([*chats(30), *there[0]], Recipe(validation=0.3, test=0.3), tmp_path, data=csv)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rows", [[replace(row, product="loans") for row in chats(30)], strange_chats(30)])
+def test_one_label_is_nothing_to_tell_apart(csv: Path, tmp_path: Path, rows: list[Example]) -> None:
+    with pytest.raises(DataError, match=f"^every training row is labelled '{rows[0].product}': give rows of another"):
+        train(rows, Recipe(validation=0.3), tmp_path, data=csv)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_contexts_that_nothing_can_scale_are_refused_before_anything_is_trained(csv: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="60 training rows have contexts and no validation row"):
+        train([*chats(30), *with_contexts(60)], Recipe(), tmp_path, data=csv, validation=chats(9, seed=1))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_given_validation_rows_take_no_share_of_the_others(csv: Path) -> None:
     rows, held = chats(60), chats(20, seed=1)
     parts = partition(rows, Recipe(test=0.3), csv, held)
@@ -164,30 +211,3 @@ def test_own_corpus_splits_the_same_way_whatever_the_recipe_says() -> None:
     known = {row.text for row in rows}
     assert any(row.text not in known for row in parts.validation)
     assert all(row.text in known for row in [*parts.train, *parts.test])
-
-
-@pytest.mark.parametrize(
-    ("learnt", "held"),
-    [
-        ([*chats(12), *with_contexts(12)], chats(12, seed=1)),
-        (
-            [*chats(12), *with_contexts(12), *strange_chats(3)],
-            [*chats(12, seed=1), *with_contexts(12, seed=1), Example("weather joke", OUT_OF_SCOPE, ("home",))],
-        ),
-    ],
-    ids=["none in validation", "out of scope"],
-)
-def test_contexts_may_be_where_they_like(run: Trained, learnt: list[Example], held: list[Example]) -> None:
-    fitted = fit(Split(learnt, held, []), NAMES, run.bundle.preprocessor, run.bundle.classifier(), run.recipe)
-    assert 0 < fitted.temperature < 10
-    assert 0 <= fitted.out_of_scope_threshold <= 1
-
-
-def test_context_is_scaled_on_several_misleading_contexts_of_each_clear_row(run: Trained) -> None:
-    held = [*chats(9), *strange_chats(3), *with_contexts(6)]
-    ambiguous, misled = trials(held, NAMES, run.bundle.preprocessor, run.bundle.classifier())
-    assert (len(ambiguous.truth), len(misled.truth)) == (6, 5 * 9)
-    for context, column in zip(misled.contexts, misled.truth, strict=True):
-        assert context.recent_screens[-1] != f"{NAMES[column]}_page"
-    first = {misled.contexts[9 * draw].recent_screens for draw in range(5)}
-    assert len(first) > 1, "each draw gives the same row another context"
