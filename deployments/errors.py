@@ -17,28 +17,41 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 401: "unauthorized", 403:
 
 
 class ApiError(Exception):
-    """An error with a status and a body of its own."""
+    """An error with a status and a body of its own.
+
+    Args:
+        hang_up: whether the connection is closed, since the rest of the request is of no interest.
+    """
 
     def __init__(
-        self, status: int, code: str, message: str, field: str | None = None, retry_after_s: int | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        field: str | None = None,
+        retry_after_s: int | None = None,
+        hang_up: bool = False,
     ) -> None:
         super().__init__(message)
-        self.status, self.retry_after_s = status, retry_after_s
+        self.status, self.retry_after_s, self.hang_up = status, retry_after_s, hang_up
         self.body = ErrorBody(code, message, field)
 
     def response(self) -> Response:
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        if self.hang_up:
+            headers["Connection"] = "close"
         body = msgspec.json.encode(ErrorResponse(self.body))
         return Response(body, self.status, headers, media_type="application/json")
 
 
-def invalid_json(error: Exception) -> ApiError:
-    """What `msgspec` says of a body, with the field where it names one."""
+def invalid_json(error: Exception, within: str = "") -> ApiError:
+    """What `msgspec` says of a body, or of the part of it at `within`, with the field where it names one."""
     message = str(error)
     if not isinstance(error, msgspec.ValidationError):
         return ApiError(400, "invalid_json", f"the body is not valid JSON: {message}")
     place, named = _FIELD.search(message), _NAMED.search(message)
-    field = place.group(1) if place and place.group(1) else named.group(1) if named else None
+    parent = within + (place.group(1) if place else "")
+    field = ".".join(part for part in (parent, named and named.group(1)) if part) or None
     return ApiError(422, "invalid_field" if field else "invalid_body", _FIELD.sub("", message), field)
 
 

@@ -27,7 +27,8 @@ from deployments.errors import ApiError, on_api_error, on_http_exception, on_une
 from deployments.flow import Answer, Flow
 from deployments.hot_route import HotRoute
 from deployments.identifiers import new_identifier
-from deployments.protocol import DependencyError, PredictRequest, Query
+from deployments.inference_routes import InferenceRoutes
+from deployments.protocol import DependencyError, PredictRequest, Query, visible
 from deployments.publisher import Publisher
 from deployments.request_meter import RequestMeter
 from models.bundle import Bundle
@@ -85,6 +86,7 @@ class Ingress:
             max_queue=self.batching.max_queue,
         )
         self._predict = msgspec.json.Decoder(PredictRequest)
+        self._inference = InferenceRoutes(model, bundle.version, self.answer_all, self._require_ready)
         self._publisher = Publisher(redis, bundle.manifest.labels, publish_timeout_s)
 
     def configure(self, batching: BatchingConfig) -> None:
@@ -127,6 +129,7 @@ class Ingress:
             Route("/v1/models", self.models),
             Route("/healthz/live", self.live),
             Route("/healthz/ready", self.readiness),
+            *self._inference.routes(),
             Route("/openapi.json", self.openapi),
             Route("/docs", self.docs),
             Mount("/docs/assets", StaticFiles(directory=_swagger_assets())),
@@ -151,22 +154,44 @@ class Ingress:
         """`POST /v1/predict`: the body of the answer, and where its time went."""
         arrived = time.perf_counter()
         body = await decode(scope, receive, self._predict)
-        _require_visible(body.text)
+        if not visible(body.text):
+            raise ApiError(422, "invalid_field", "the text has no visible character", "text")
         query = Query(body.request_id or new_identifier(), body.user_id, body.text, body.top_k)
-        try:
-            answer = await self.batcher.submit(query, self.batching.deadline_ms / 1000)
-        except QueueFull as error:
-            raise ApiError(429, "overloaded", str(error), retry_after_s=1) from None
-        except DeadlinePassed as error:
-            raise ApiError(504, "deadline_exceeded", str(error)) from None
-        except DependencyError as error:
-            raise ApiError(503, "unavailable", str(error), retry_after_s=1) from None
-        self.abstained += answer.response.action.type == "general_queue"
-        self.degraded += bool(answer.response.degraded)
+        answer = await self.answer(query)
         total = (time.perf_counter() - arrived) * 1000
         queue = max(0.0, total - answer.milliseconds["flow"])
         timing = f"queue;dur={queue:.2f}, {answer.server_timing}, total;dur={total:.2f}"
         return msgspec.json.encode(answer.response), timing.encode()
+
+    async def answer(self, query: Query) -> Answer:
+        """The answer to one message, counted.
+
+        Raises:
+            ApiError: 429, 503 or 504.
+        """
+        try:
+            answer = await self.batcher.submit(query, self.batching.deadline_ms / 1000)
+        except (QueueFull, DeadlinePassed, DependencyError) as error:
+            raise _refusal(error) from None
+        self.abstained += answer.response.action.type == "general_queue"
+        self.degraded += bool(answer.response.degraded)
+        return answer
+
+    async def answer_all(self, queries: Sequence[Query]) -> list[Answer]:
+        """The answers to messages that stand or fall together, in order.
+
+        Raises:
+            ApiError: 429, 503 or 504, of the first that has no answer; the others are given up.
+        """
+        try:
+            self.batcher.require_room(len(queries), self.batching.deadline_ms / 1000)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.answer(query)) for query in queries]
+        except QueueFull as error:
+            raise _refusal(error) from None
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`"""
@@ -180,8 +205,7 @@ class Ingress:
 
     async def readiness(self, request: Request) -> Response:
         """`GET /healthz/ready`"""
-        if not self.ready:
-            raise ApiError(503, "not_ready", "the stages are still loading their model", retry_after_s=1)
+        self._require_ready()
         return JSONResponse({"status": "ready", "model_version": self._bundle.version})
 
     async def openapi(self, request: Request) -> Response:
@@ -192,13 +216,21 @@ class Ingress:
         """`GET /docs`"""
         return HTMLResponse(openapi.PAGE)
 
+    def _require_ready(self) -> None:
+        if not self.ready:
+            raise ApiError(503, "not_ready", "the stages are still loading their model", retry_after_s=1)
+
     async def _answer(self, queries: Sequence[Query]) -> list[Answer | Exception]:
         return await self._flow.answer(queries, self._bundle)
 
 
-def _require_visible(text: str) -> None:
-    if not any(char.isprintable() and not char.isspace() for char in text):
-        raise ApiError(422, "invalid_field", "the text has no visible character", "text")
+def _refusal(error: Exception) -> ApiError:
+    """What a client is told of a message without an answer."""
+    if isinstance(error, DeadlinePassed):
+        return ApiError(504, "deadline_exceeded", str(error))
+    if isinstance(error, QueueFull):
+        return ApiError(429, "overloaded", str(error), retry_after_s=1)
+    return ApiError(503, "unavailable", str(error), retry_after_s=1)
 
 
 def _swagger_assets() -> Path:

@@ -5,12 +5,16 @@ from typing import Any
 
 import msgspec
 
+from deployments import inference_protocol as tensors
 from deployments import protocol as wire
+from deployments.inference_routes import MODEL, VERSION
+from deployments.inference_tensors import MAX_MESSAGES
 
 _JSON = "application/json"
 _ERRORS = {
     400: "The body is not JSON or not UTF-8.",
-    413: "The body exceeds 64 KiB.",
+    404: "No model of this name or version serves here.",
+    413: "The body exceeds 64 KiB, or 2 MiB if it holds tensors.",
     415: "The content type is not application/json.",
     422: "A field is missing, unknown, of the wrong type or out of its limits; `field` names it.",
     429: "Too many messages are waiting; `Retry-After` says when to come back.",
@@ -36,6 +40,13 @@ def document() -> dict[str, Any]:
         wire.FeedbackRequest,
         wire.FeedbackAccepted,
         wire.ErrorResponse,
+        tensors.ServerMetadata,
+        tensors.ServerLive,
+        tensors.ServerReady,
+        tensors.ModelMetadata,
+        tensors.ModelReady,
+        tensors.InferenceRequest,
+        tensors.InferenceResponse,
     )
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     return {
@@ -63,9 +74,39 @@ def document() -> dict[str, Any]:
             "/v1/models": {"get": _plain("The models that serve.")},
             "/healthz/live": {"get": _plain("The process answers.")},
             "/healthz/ready": {"get": _plain("Every stage has a warm model; 503 until then.", 503)},
+            **_open_inference(),
         },
         "components": {"schemas": components},
     }  # fmt: skip
+
+
+def _open_inference() -> dict[str, Any]:
+    """The paths of the Open Inference Protocol, version 2."""
+    server = _plain("Open Inference Protocol: what serves here.", answer="ServerMetadata")
+    paths: dict[str, Any] = {
+        "/v2": {"get": server},
+        "/v2/": {"get": server},
+        "/v2/health/live": {"get": _plain("Open Inference Protocol: the process answers.", answer="ServerLive")},
+        "/v2/health/ready": {
+            "get": _plain("Open Inference Protocol: every stage has a warm model.", 503, answer="ServerReady")
+        },
+    }
+    for path in (MODEL, VERSION):
+        names = ("name", "version") if path == VERSION else ("name",)
+        parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+        operations = {
+            (path, "get"): _plain("Open Inference Protocol: tensors of the model.", 404, answer="ModelMetadata"),
+            (f"{path}/ready", "get"): _plain(
+                "Open Inference Protocol: the model answers inferences.", 404, 503, answer="ModelReady"
+            ),
+            (f"{path}/infer", "post"): _operation(
+                f"Open Inference Protocol: classify up to {MAX_MESSAGES} messages.",
+                "InferenceRequest", 200, "InferenceResponse", (400, 404, 413, 415, 422, 429, 503, 504),
+            ),
+        }  # fmt: skip
+        for (whole, method), operation in operations.items():
+            paths[whole] = {method: {**operation, "parameters": parameters}}
+    return paths
 
 
 def _operation(summary: str, body: str, status: int, answer: str, errors: tuple[int, ...]) -> dict[str, Any]:
@@ -79,8 +120,9 @@ def _operation(summary: str, body: str, status: int, answer: str, errors: tuple[
     }
 
 
-def _plain(summary: str, *errors: int) -> dict[str, Any]:
-    responses: dict[str, Any] = {"200": {"description": "Success.", "content": {_JSON: {}}}}
+def _plain(summary: str, *errors: int, answer: str | None = None) -> dict[str, Any]:
+    content = _content(answer) if answer else {_JSON: {}}
+    responses: dict[str, Any] = {"200": {"description": "Success.", "content": content}}
     for status in errors:
         responses[str(status)] = {"description": _ERRORS[status], "content": _content("ErrorResponse")}
     return {"summary": summary, "responses": responses}

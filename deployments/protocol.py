@@ -24,6 +24,11 @@ SOURCES = ("recent_screens", "product_usage_60d")
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT, description="What the customer wrote.")]
 
 
+def visible(text: str) -> bool:
+    """Whether a text has a character that one can see: of all white space, Python calls only the blank printable."""
+    return any(map(str.isprintable, text.replace(" ", "")))
+
+
 class PredictRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A chat message to classify."""
 

@@ -82,11 +82,18 @@ async def test_a_store_that_does_not_answer_in_time_degrades(silent_port: int) -
 
 
 @pytest.mark.parametrize("broken", ["usage:r1:ann", "screens:ann"])
-async def test_a_store_with_values_of_another_kind_degrades(redis: Redis, broken: str) -> None:
+async def test_a_value_of_another_kind_costs_nobody_else_their_features(redis: Redis, broken: str) -> None:
     store = FeatureStore(redis)
+    await store.write_usage("r1", {"bob": {"loans": 2}})
     await store.publish_run("r1")
     await redis.hset(broken, mapping={"card": "often"})
-    assert await FeatureGatherer(store, 5.0)(["ann", "bob"]) == FeatureBatch([NOTHING, NOTHING], DEGRADED)
+    found = await FeatureGatherer(store, 5.0)(["ann", "bob"])
+    assert (found.users, found.degraded) == ([NOTHING, UserFeatures((), {"loans": 2})], ())
+
+
+async def test_a_run_that_cannot_be_read_degrades(redis: Redis) -> None:
+    await redis.hset("usage:run", mapping={"card": "often"})
+    assert await FeatureGatherer(FeatureStore(redis), 5.0)(["ann"]) == FeatureBatch([NOTHING], DEGRADED)
 
 
 async def test_the_breaker_opens_lets_one_trial_through_and_closes(redis: Redis) -> None:

@@ -39,7 +39,9 @@ async def test_a_body_that_is_no_json_gets_400(
 async def test_a_body_may_have_64_kib(at: Service, path: str, good: dict[str, Any], success: int) -> None:
     largest = msgspec.json.encode(good).ljust(MAX_BODY)
     assert (await at.http.post(path, content=largest)).status_code == success
-    assert refused(await at.http.post(path, content=largest + b" "), 413).code == "body_too_large"
+    answer = await at.http.post(path, content=largest + b" ")
+    assert refused(answer, 413).code == "body_too_large"
+    assert answer.headers["connection"] == "close"
 
 
 @both
@@ -160,4 +162,4 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
     decoder = msgspec.json.Decoder(PredictRequest)
     with pytest.raises(ApiError) as caught:
         await decode({"headers": []}, lambda: never, decoder, patience_s=0.01)
-    assert (caught.value.status, caught.value.body.code) == (400, "body_timeout")
+    assert (caught.value.status, caught.value.body.code, caught.value.hang_up) == (400, "body_timeout", True)

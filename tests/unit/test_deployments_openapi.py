@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from starlette.routing import Route
 
-from deployments import openapi, protocol
+from deployments import inference_protocol, openapi, protocol
 from deployments.ingress import PREDICT
 from tests.unit.plain_graph import Service
 
@@ -14,8 +14,9 @@ DOCUMENT = openapi.document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 WIRE = [
     kind
-    for _, kind in inspect.getmembers(protocol, inspect.isclass)
-    if issubclass(kind, msgspec.Struct) and kind.__module__ == protocol.__name__
+    for module in (protocol, inference_protocol)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
+    if issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]
 
 
@@ -23,7 +24,7 @@ def test_the_document_has_the_routes_of_the_application(at: Service) -> None:
     routes = {
         (route.path, method.lower())
         for route in at.ingress.other_routes().routes
-        if isinstance(route, Route) and route.path.startswith(("/v1/", "/healthz/"))
+        if isinstance(route, Route) and route.path.startswith(("/v1/", "/v2", "/healthz/"))
         for method in (route.methods or set()) - {"HEAD"}
     } | {(PREDICT, "post")}
     assert routes == {(path, method) for path, item in DOCUMENT["paths"].items() for method in item}
@@ -44,6 +45,13 @@ def test_the_limits_are_described() -> None:
     assert {**properties["user_id"]}.items() >= {"type": "string", "minLength": 1, "maxLength": 128}.items()
     assert properties["text"].items() >= {"type": "string", "minLength": 1, "maxLength": 4000}.items()
     assert properties["top_k"].items() >= {"type": "integer", "minimum": 1, "maximum": 100, "default": 3}.items()
+
+
+def test_every_name_in_a_path_is_described() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        for operation in item.values():
+            named = [parameter["name"] for parameter in operation.get("parameters", ())]
+            assert named == re.findall(r"{(\w+)}", path)
 
 
 def test_every_reference_leads_to_a_schema() -> None:
