@@ -24,7 +24,7 @@ from deployments.stages import (
 )
 from features.store import StoreConfig
 from features.stream import IngesterConfig
-from models.classifier import Device, require
+from models.classifier import Device, require_device
 from models.registry import DEFAULT, Registry
 
 Placement = Literal["deployment", "inline"]
@@ -33,7 +33,7 @@ Placement = Literal["deployment", "inline"]
 class AppArgs(BaseModel):
     """Arguments of the application `switchboard`. Unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redis_url: str = "redis://127.0.0.1:6380/0"
     redis_timeout_ms: float = Field(default=100, gt=0)
@@ -70,7 +70,7 @@ class AppArgs(BaseModel):
 class ScreenEventsArgs(BaseModel):
     """Arguments of the application `screen-events`. Unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redis_url: str = "redis://127.0.0.1:6380/0"
     store: StoreConfig = StoreConfig()
@@ -97,11 +97,11 @@ def build(args: AppArgs) -> Application:
         BundleError: the bundle must not be served.
         RuntimeError: `device: cuda` without a GPU, without its provider, or with a network for CPUs.
     """
-    require(args.device)
+    require_device(args.device)
     if args.device == "cuda":
         _require_gpu(args)
     bundle = Registry.at(args.registry).load(args.model)
-    require(args.device, bundle.path / "text.onnx")
+    require_device(args.device, bundle.path / "text.onnx")
     version = bundle.version
     gather = partial(gatherer, args.redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)

@@ -70,10 +70,6 @@ def require_device(device: Device, path: Path | None = None) -> None:
         raise RuntimeError(f"{path} is int8, which GPUs do not run: train one with --quantization fp16")
 
 
-require = require_device
-"""What `graph.py` calls it."""
-
-
 def open_session(path: Path, device: Device = "cpu", threads: int = 1) -> "onnxruntime.InferenceSession":
     """An ONNX Runtime session on exactly the device that is asked for.
 

@@ -1,11 +1,16 @@
 """The Serve configuration as this machine runs it. Imports Ray only when called: its environment is set before."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ray.serve.schema import ServeDeploySchema
+    from pydantic import BaseModel, ValidationError
+    from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
+    from yaml import YAMLError
+
+SWITCHBOARD = "switchboard"
 
 
 class ConfigurationError(RuntimeError):
@@ -16,19 +21,26 @@ def read(file: Path) -> "ServeDeploySchema":
     """A Serve configuration.
 
     Raises:
-        ConfigurationError: the file cannot be read, or Ray Serve would not take it.
+        ConfigurationError: the file cannot be read, or Ray Serve or an application of graph.py would not take it.
     """
     import yaml
     from pydantic import ValidationError
     from ray.serve.schema import ServeDeploySchema
 
+    place: tuple[int | str, ...] = ()
     try:
-        return ServeDeploySchema.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{file}: {' '.join(str(error).split())}") from None
+        schema = ServeDeploySchema.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        for i, application in enumerate(schema.applications):
+            for below, model, values in _settings(application):
+                place = ("applications", i, *below)
+                model.model_validate(values)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ConfigurationError(f"{file}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+        raise ConfigurationError(f"{file}: {_fault(error, place)}") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{file}: {_syntax(error)}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"{file}: {' '.join(str(error).split())}") from None
+    return schema
 
 
 def settle_here(schema: "ServeDeploySchema", arguments: argparse.Namespace, redis_url: str) -> None:
@@ -36,11 +48,19 @@ def settle_here(schema: "ServeDeploySchema", arguments: argparse.Namespace, redi
     schema.http_options = schema.http_options.model_copy(update={"port": arguments.port})
     for application in schema.applications:
         args = {**application.args, "redis_url": redis_url}
-        if application.name == "switchboard":
-            served = args.get("served_log", {})
-            folder = arguments.served_log or served.get("folder") or arguments.state.resolve() / "served"
+        if application.name == SWITCHBOARD:
+            served = args.get("served_log") or {}
+            folder = arguments.served_log or served.get("folder") or arguments.state / "served"
             args["served_log"] = {**served, "folder": None if arguments.served_log == "off" else str(folder)}
         application.args = args
+
+
+def address(schema: "ServeDeploySchema") -> str | None:
+    """Where the application `switchboard` answers; None without it, or without a route to it."""
+    for application in schema.applications:
+        if application.name == SWITCHBOARD and application.route_prefix is not None:
+            return f"http://127.0.0.1:{schema.http_options.port}{application.route_prefix.rstrip('/')}"
+    return None
 
 
 def deploy(schema: "ServeDeploySchema") -> None:
@@ -55,3 +75,40 @@ def deploy(schema: "ServeDeploySchema") -> None:
         controller_options=schema.controller_options,
     )
     client.deploy_apps(schema)
+
+
+def _settings(
+    application: "ServeApplicationSchema",
+) -> Iterator[tuple[tuple[int | str, ...], "type[BaseModel]", dict[str, Any]]]:
+    """What an application of graph.py takes: where it is, its model, and the values."""
+    from deployments.cache import CacheConfig
+    from deployments.ingress import BatchingConfig
+    from graph import AppArgs, ScreenEventsArgs
+
+    args: dict[str, type[BaseModel]] = {"graph.build": AppArgs, "graph.build_screen_events": ScreenEventsArgs}
+    user_configs: dict[str, type[BaseModel]] = {"Ingress": BatchingConfig, "PredictionCache": CacheConfig}
+    path = application.import_path.replace(":", ".")
+    if path not in args:
+        return
+    yield ("args",), args[path], application.args
+    for i, deployment in enumerate(application.deployments):
+        if deployment.name in user_configs and isinstance(deployment.user_config, dict):
+            yield ("deployments", i, "user_config"), user_configs[deployment.name], deployment.user_config
+
+
+def _fault(error: "ValidationError", place: tuple[int | str, ...]) -> str:
+    """The first fault and where it is, without the value, which may be a password."""
+    fault = error.errors(include_input=False)[0]
+    where = ".".join(map(str, (*place, *fault["loc"])))
+    return f"{where}: {fault['msg']}" if where else fault["msg"]
+
+
+def _syntax(error: "YAMLError") -> str:
+    """What is no YAML and where, without the line, which may hold a password."""
+    from yaml import MarkedYAMLError
+
+    if not isinstance(error, MarkedYAMLError):
+        return " ".join(str(error).split())
+    what = ", ".join(part for part in (error.context, error.problem) if part)
+    mark = error.problem_mark or error.context_mark
+    return what if mark is None else f"{what}, in line {mark.line + 1}, column {mark.column + 1}"

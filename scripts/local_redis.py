@@ -15,7 +15,6 @@ from types import TracebackType
 
 from ports import free_port
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -26,16 +25,6 @@ _PR_SET_PDEATHSIG = 1
 
 class RedisUnavailable(RuntimeError):
     """Why there is no Redis, in one sentence."""
-
-
-async def ping(url: str) -> None:
-    """Raise `RedisUnavailable` unless the server answers."""
-    shown = url.rpartition("@")[2]
-    try:
-        async with AsyncRedis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as redis:
-            await redis.ping()
-    except (RedisError, OSError, ValueError) as error:
-        raise RedisUnavailable(f"REDIS_URL ({shown}) does not answer: {error}") from None
 
 
 def server_binary() -> str:
@@ -64,7 +53,10 @@ class LocalRedis:
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> "LocalRedis":
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RedisUnavailable(f"the local Redis cannot use {self._folder}: {error.strerror}") from None
         self._start()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()

@@ -10,20 +10,28 @@ class AlreadyRunning(RuntimeError):
     """Another process serves from this checkout."""
 
 
+class StateUnusable(RuntimeError):
+    """Why nothing can be kept in the folder, in one sentence."""
+
+
 class RunLock:
-    """A lock on `folder/lock` that the system frees when its holder ends, however it ends."""
+    """A lock on `folder/lock` that the system frees when its holder ends, however it ends; makes the folder."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        self._path = folder / "lock"
+        self._folder, self._path = folder, folder / "lock"
 
     def __enter__(self) -> None:
-        self._file = self._path.open("a+")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a+")
+        except OSError as error:
+            raise StateUnusable(f"--state {self._folder} is not usable: {error.strerror}") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.seek(0)
-            pid = self._file.read().strip()
+            with self._file:
+                self._file.seek(0)
+                pid = self._file.read().strip()
             raise AlreadyRunning(f"the service already runs from this folder, as process {pid}") from None
         self._file.truncate(0)
         self._file.write(str(os.getpid()))

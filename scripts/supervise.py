@@ -15,18 +15,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from configuration import ConfigurationError, deploy, read, settle_here
-from local_redis import LocalRedis, RedisUnavailable, ping
+import options
+from configuration import ConfigurationError, address, deploy, read, settle_here
+from local_redis import LocalRedis, RedisUnavailable
 from ports import is_free
 from ray_environment import StartError, configure_ray, end_haproxy, end_helpers, scratch_folder
-from run_lock import AlreadyRunning, RunLock
+from readiness import wait_until_ready
+from redis_url import ping, seed, shown
+from run_lock import AlreadyRunning, RunLock, StateUnusable
 
-ROOT = Path(__file__).resolve().parent.parent
-DEMO_USERS = 300
 _stop = threading.Event()
 
 
@@ -35,14 +35,14 @@ class Stopped(Exception):
 
 
 def main() -> int:
-    arguments = _arguments()
+    arguments = options.parse()
     _catch_signals()
     try:
         with RunLock(arguments.state):
             _serve(arguments)
     except Stopped:
         return 0
-    except (StartError, ConfigurationError, RedisUnavailable, AlreadyRunning) as error:
+    except (StartError, ConfigurationError, RedisUnavailable, AlreadyRunning, StateUnusable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -67,13 +67,13 @@ def _serve(arguments: argparse.Namespace) -> None:
         _require_free(ports)
         wanted = read(arguments.config)
         with _redis(arguments.state) as redis_url:
-            _say(f"Redis    {_shown(redis_url)}")
-            asyncio.run(_seed(redis_url))
+            _say(f"Redis    {shown(redis_url)}")
+            asyncio.run(seed(redis_url, _say))
             settle_here(wanted, arguments, redis_url)
             with _ray(arguments):
                 deploy(wanted)
-                _wait_ready(arguments, len(wanted.applications))
-                _announce(arguments, time.monotonic() - started)
+                wait_until_ready(address(wanted), len(wanted.applications), _say, _pause)
+                _announce(arguments, address(wanted), time.monotonic() - started)
                 while True:
                     _pause(3600)
     finally:
@@ -92,19 +92,6 @@ def _redis(state: Path) -> Iterator[str]:
     server = LocalRedis(state / "redis", _say)
     with server:
         yield server.url
-
-
-async def _seed(redis_url: str) -> None:
-    from features import demo
-    from features.store import RUN_KEY, FeatureStore, connect
-
-    redis = connect(redis_url, 5.0)
-    try:
-        if await redis.get(RUN_KEY) is None:
-            await demo.seed(FeatureStore(redis), DEMO_USERS)
-            _say(f"Redis    seeded usage of {DEMO_USERS} demo users, u1 to u{DEMO_USERS}")
-    finally:
-        await redis.aclose()
 
 
 @contextlib.contextmanager
@@ -157,79 +144,19 @@ def _ray_runs() -> bool:
     return any(process.info["name"] == "gcs_server" for process in psutil.process_iter(["name"]))
 
 
-def _wait_ready(arguments: argparse.Namespace, wanted: int, timeout_s: float = 240) -> None:
-    from ray import serve
-
-    shown, until = "", time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        applications = serve.status().applications
-        failed = [a for a in applications.values() if a.status.value in ("DEPLOY_FAILED", "UNHEALTHY")]
-        if failed:
-            raise StartError(f"an application did not deploy: {_reason(failed[0])}")
-        states = ", ".join(
-            f"{name} {d.status.value.lower()}" for a in applications.values() for name, d in a.deployments.items()
-        )
-        if states != shown and sys.stdout.isatty():
-            _say(f"Serve    {states}")
-            shown = states
-        if all_run(applications, wanted) and _is_ready(arguments.port):
-            return
-        _pause(0.25)
-    raise StartError(f"the service was not ready within {timeout_s:.0f} s; logs: /tmp/ray/session_latest/logs/serve")
-
-
-def all_run(applications: Mapping[str, Any], wanted: int) -> bool:
-    """Whether Ray Serve knows as many applications as are wanted, and all of them run."""
-    return len(applications) == wanted and all(a.status.value == "RUNNING" for a in applications.values())
-
-
-def _reason(application: Any) -> str:
-    message = application.message or next((d.message for d in application.deployments.values() if d.message), "")
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else application.status.value
-
-
-def _is_ready(port: int) -> bool:
-    import urllib.error
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz/ready", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _announce(arguments: argparse.Namespace, seconds: float) -> None:
-    address = f"http://127.0.0.1:{arguments.port}"
+def _announce(arguments: argparse.Namespace, address: str | None, seconds: float) -> None:
     dashboard = f"http://127.0.0.1:{arguments.dashboard_port}" if arguments.dashboard else "with --dashboard"
     _say(f"metrics  http://127.0.0.1:{arguments.metrics_port}/metrics, Ray's dashboard {dashboard}")
+    if address is None:
+        _say(f"ready after {seconds:.0f} s on http://127.0.0.1:{arguments.port}; Ctrl-C stops everything")
+        return
     _say(f"ready after {seconds:.0f} s on {address}, docs on {address}/docs; Ctrl-C stops everything. Try:\n")
     body = '{"user_id":"u1","text":"my card got eaten by the cash machine"}'
     print(f"  curl -s {address}/v1/predict -H 'content-type: application/json' -d '{body}'\n", flush=True)
 
 
-def _shown(url: str) -> str:
-    """An address without its credentials."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
 def _say(text: str) -> None:
     print(f"[switchboard] {text}", flush=True)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/serve", description="Serve on 127.0.0.1. REDIS_URL: use that Redis.")
-    parser.add_argument("--port", type=int, default=8000, help="HTTP port (8000)")
-    parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard and `serve status`, for 0.3 GiB more")
-    parser.add_argument("--dashboard-port", type=int, default=8265, help="port of Ray's dashboard (8265)")
-    parser.add_argument("--metrics-port", type=int, default=9090, help="port of the Prometheus metrics (9090)")
-    parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder for Redis' data and locks")
-    parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml", help="Serve configuration")
-    parser.add_argument("--served-log", metavar="FOLDER", help="log of what was served, or off (STATE/served)")
-    parser.add_argument("--proxy", choices=("auto", "fast", "standard"), default="auto", help="HTTP proxy (auto)")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

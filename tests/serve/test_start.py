@@ -9,13 +9,18 @@ import pytest
 from local_redis import LocalRedis
 from ports import free_port
 from ray_environment import HELPERS
+from redis import Redis
 
 from tests.serve.conftest import Service, command
 
 
-def run(arguments: list[str], redis_url: str) -> "subprocess.CompletedProcess[str]":
-    environment = os.environ | {"REDIS_URL": redis_url}
-    return subprocess.run(arguments, env=environment, text=True, capture_output=True, timeout=120, check=False)
+def run(
+    arguments: list[str], redis_url: str, folder: Path | None = None, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "REDIS_URL": redis_url, **environment}
+    return subprocess.run(
+        arguments, env=environment, cwd=folder, text=True, capture_output=True, timeout=120, check=False
+    )
 
 
 def errors(done: "subprocess.CompletedProcess[str]") -> list[str]:
@@ -35,13 +40,55 @@ def test_a_busy_port(tmp_path: Path, redis_server: LocalRedis) -> None:
     ]
 
 
-def test_a_redis_that_does_not_answer(tmp_path: Path, port: int) -> None:
-    nowhere = free_port()
-    done = run(command(tmp_path, port), f"redis://user:secret@127.0.0.1:{nowhere}/0")
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("user:s3cret@127.0.0.1:PORT/0", "127.0.0.1:PORT/0"),
+        ("127.0.0.1:PORT/0?username=user&password=s3cret", "127.0.0.1:PORT/0"),
+        ("user:s3/cret@127.0.0.1:PORT/0", "…"),
+    ],
+)
+def test_a_redis_that_does_not_answer(tmp_path: Path, port: int, address: str, shown: str) -> None:
+    nowhere = str(free_port())
+    done = run(command(tmp_path, port), f"redis://{address.replace('PORT', nowhere)}")
     assert done.returncode == 1
     (line,) = errors(done)
-    assert line.startswith(f"error: REDIS_URL (127.0.0.1:{nowhere}/0) does not answer")
-    assert "secret" not in done.stdout + done.stderr
+    assert line.startswith(f"error: REDIS_URL (redis://{shown.replace('PORT', nowhere)}) ")
+    assert not [part for part in ("s3", "cret", "user") if part in done.stdout + done.stderr]
+
+
+def test_a_redis_without_rights(tmp_path: Path, port: int, redis_server: LocalRedis) -> None:
+    with Redis(port=redis_server.port) as client:
+        client.acl_setuser("nobody", enabled=True, passwords=["+s3cret"], commands=["+ping"])
+    done = run(command(tmp_path, port), f"redis://nobody:s3cret@127.0.0.1:{redis_server.port}/0")
+    assert done.returncode == 1
+    assert errors(done) == [
+        f"error: Redis (redis://127.0.0.1:{redis_server.port}/0) does not let the service read and write usage: "
+        "NoPermissionError"
+    ]
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_a_relative_folder_is_taken_as_any_other(tmp_path: Path, port: int) -> None:
+    """Redis starts in it, and the start ends where Ray would begin."""
+    done = run(command(Path("a/b"), port), "", folder=tmp_path, RAY_ADDRESS="elsewhere:1")
+    assert done.returncode == 1
+    (line,) = errors(done)
+    assert line.startswith("error: RAY_ADDRESS is set")
+    assert (tmp_path / "a" / "b" / "redis" / "redis.log").is_file()
+
+
+def test_a_folder_below_a_file(tmp_path: Path, port: int) -> None:
+    (tmp_path / "file").touch()
+    done = run(command(tmp_path / "file" / "state", port), "redis://127.0.0.1:1/0")
+    assert done.returncode == 1
+    assert errors(done) == [f"error: --state {tmp_path}/file/state is not usable: Not a directory"]
+
+
+def test_a_port_that_is_none(tmp_path: Path) -> None:
+    done = run(command(tmp_path, 70_000), "redis://127.0.0.1:1/0")
+    assert done.returncode == 2
+    assert errors(done)[-1].endswith("error: argument --port: expected a port from 1 to 65535, got 70000")
 
 
 def test_a_second_one_in_the_same_folder(tmp_path: Path, port: int) -> None:
@@ -58,6 +105,10 @@ def test_a_second_one_in_the_same_folder(tmp_path: Path, port: int) -> None:
     [
         ("applications: [{import_path: 'graph:build', deployments: [{name: Ingress, num_replicas: many}]}]",
          "applications.0.deployments.0: Value error, `num_replicas` must be an int"),
+        ("applications: [{import_path: 'graph:build', args: {redis_urls: 'redis://u:s3cret@h/0'}}]",
+         "applications.0.args.redis_urls: Extra inputs are not permitted"),
+        ("applications: [{import_path: 'graph:build', name: switchboard, args: {served_log: }}]",
+         "applications.0.args.served_log: Input should be a valid dictionary"),
         ("applications: {", "while parsing a flow node"),
         (None, "No such file or directory"),
     ],
@@ -74,6 +125,7 @@ def test_a_wrong_configuration(
     assert line.startswith("error: ")
     assert str(file) in line
     assert fault in line
+    assert "s3cret" not in line
 
 
 def test_a_failed_start_leaves_no_process_and_no_lock(tmp_path: Path, port: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from deployments.autoscaling import by_batches_in_flight
 from deployments.cache import CacheConfig
@@ -17,6 +17,7 @@ from models.registry import Registry
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
 APPLICATIONS = {application["name"]: application for application in CONFIG["applications"]}
+SECRET = "redis://u:s3cret@127.0.0.1:6380/0"
 DEPLOYMENTS = {d["name"]: d for a in CONFIG["applications"] for d in a["deployments"]}
 
 
@@ -83,6 +84,15 @@ def test_unknown_and_ill_typed_keys_are_named(args: dict[str, Any], key: str) ->
     with pytest.raises(ValidationError) as caught:
         AppArgs(**args)
     assert ".".join(str(part) for part in caught.value.errors()[0]["loc"]) == key
+
+
+@pytest.mark.parametrize("model", [AppArgs, ScreenEventsArgs])
+@pytest.mark.parametrize("args", [{"redis_urls": SECRET}, {"redis_url": [SECRET]}, {"store": {"redis_url": SECRET}}])
+def test_an_error_does_not_show_what_may_be_a_password(model: type[BaseModel], args: dict[str, Any]) -> None:
+    """Ray logs it, and `serve status` shows it."""
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(args)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_both_applications_use_the_same_store() -> None:

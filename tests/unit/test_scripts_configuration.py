@@ -6,17 +6,24 @@ from typing import Any
 
 import pytest
 import yaml
-from configuration import read, settle_here
-from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
-from supervise import all_run
+from configuration import ConfigurationError, address, read, settle_here
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "serve_config.yaml"
+SECRET = "redis://u:s3cret@127.0.0.1:6380/0"
 
 
 def switchboard(config: dict[str, Any]) -> dict[str, Any]:
     application: dict[str, Any] = next(a for a in config["applications"] if a["name"] == "switchboard")
     return application
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """A configuration of one application."""
+    application = {"name": "switchboard", "import_path": "graph:build", **changes}
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump({"applications": [application]}))
+    return file
 
 
 def test_the_gpu_file_is_the_other_one_but_for_what_a_gpu_needs() -> None:
@@ -45,25 +52,86 @@ def test_the_gpu_file_is_the_other_one_but_for_what_a_gpu_needs() -> None:
 def test_where_what_was_served_is_logged(
     tmp_path: Path, option: str | None, in_file: str | None, logged: str | None
 ) -> None:
-    application = {"name": "switchboard", "import_path": "graph:build", "args": {"served_log": {"folder": in_file}}}
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump({"applications": [application]}))
-    schema = read(file)
+    schema = read(write(tmp_path, args={"served_log": {"folder": in_file}}))
     settle_here(schema, Namespace(port=1234, served_log=option, state=tmp_path), "redis://127.0.0.1:1/0")
     (args,) = (application.args for application in schema.applications)
     assert args["served_log"]["folder"] == (logged and logged.replace("STATE", str(tmp_path)))
     assert args["redis_url"] == "redis://127.0.0.1:1/0"
 
 
-def test_ready_are_as_many_applications_as_the_file_has() -> None:
-    def known(*states: ApplicationStatus) -> dict[str, ApplicationStatusOverview]:
-        return {
-            f"application {i}": ApplicationStatusOverview(state, "", last_deployed_time_s=0, deployments={})
-            for i, state in enumerate(states)
-        }
+@pytest.mark.parametrize("served", [{}, {"served_log": None}])
+def test_an_application_of_another_builder_may_leave_the_log_empty(tmp_path: Path, served: dict[str, None]) -> None:
+    """Its arguments are its own and not checked."""
+    schema = read(write(tmp_path, import_path="other:build", args=served))
+    settle_here(schema, Namespace(port=1234, served_log=None, state=tmp_path), "redis://127.0.0.1:1/0")
+    assert schema.applications[0].args["served_log"] == {"folder": str(tmp_path / "served")}
 
-    runs, starts = ApplicationStatus.RUNNING, ApplicationStatus.DEPLOYING
-    assert all_run(known(runs), 1)
-    assert all_run(known(runs, runs, runs), 3)
-    assert not all_run(known(runs, runs), 3)
-    assert not all_run(known(runs, starts), 2)
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"args": {"redis_urls": SECRET}}, "args.redis_urls: Extra inputs are not permitted"),
+        ({"args": {"redis_timeout_ms": SECRET}}, "args.redis_timeout_ms: Input should be a valid number"),
+        ({"args": {"store": {"max_screen": SECRET}}}, "args.store.max_screen: Extra inputs are not permitted"),
+        ({"args": {"served_log": None}}, "args.served_log: Input should be a valid dictionary"),
+        ({"args": {"served_log": SECRET}}, "args.served_log: Input should be a valid dictionary"),
+        ({"args": SECRET}, "args: Input should be a valid dictionary"),
+        ({"import_path": "graph.build", "args": {"near": {"hop": 1}}}, "args.near.hop: Extra inputs"),
+        ({"import_path": "graph:build_screen_events", "args": {"redis": SECRET}}, "args.redis: Extra inputs"),
+        ({"deployments": [{"name": "Classifier"}, {"name": "Ingress", "user_config": {"max_batch": SECRET}}]},
+         "deployments.1.user_config.max_batch: Input should be a valid integer"),
+        ({"deployments": [{"name": "PredictionCache", "user_config": {"ttl": 5}}]},
+         "deployments.0.user_config.ttl: Extra inputs are not permitted"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_is_named_and_its_value_is_not(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    file = write(tmp_path, **changes)
+    with pytest.raises(ConfigurationError) as caught:
+        read(file)
+    assert str(caught.value).startswith(f"{file}: applications.0.{fault}")
+    assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (f"applications:\n  redis_url: {SECRET}: x\n", "mapping values are not allowed here, in line 2, column 47"),
+        (f"applications: [{SECRET}\n", "while parsing a flow sequence, expected ',' or ']'"),
+        ("at: 2026-99-99\n", "month must be in 1..12"),
+        ("\a", "unacceptable character"),
+        ("", "Input should be a valid dictionary"),
+        ("applications: [{import_path: 'a:b', runtime_env: {working_dir: 5}}]", "path_or_uri must be a string"),
+    ],
+)
+def test_what_is_no_configuration_is_told_without_its_lines(tmp_path: Path, content: str, fault: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        read(file)
+    assert str(caught.value).startswith(f"{file}: {fault}")
+    assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
+@pytest.mark.parametrize("file", ["serve_config.yaml", "serve_config.gpu.yaml"])
+def test_the_files_of_the_project_are_taken(file: str) -> None:
+    assert [application.name for application in read(ROOT / file).applications] == ["switchboard", "screen-events"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        ({}, "http://127.0.0.1:1234"),
+        ({"route_prefix": "/support"}, "http://127.0.0.1:1234/support"),
+        ({"route_prefix": None}, None),
+        ({"name": "screen-events", "import_path": "graph:build_screen_events"}, None),
+    ],
+)
+def test_where_the_service_is_asked_whether_it_is_ready(
+    tmp_path: Path, changes: dict[str, Any], asked: str | None
+) -> None:
+    schema = read(write(tmp_path, **changes))
+    settle_here(schema, Namespace(port=1234, served_log=None, state=tmp_path), "redis://127.0.0.1:1/0")
+    assert address(schema) == asked

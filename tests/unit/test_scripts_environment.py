@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_environment import CHEAPER, StartError, configure_ray
+from ray_environment import CHEAPER, SAFER, StartError, configure_ray
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,12 +49,22 @@ def test_the_slow_proxy_is_a_notice_unless_it_is_asked_for(tmp_path: Path) -> No
     assert [len(configure(proxy, tmp_path)) for proxy in ("auto", "standard")] == [1, 0]
 
 
+@pytest.mark.usefixtures("environment")
+def test_a_silent_client_does_not_keep_its_connection_for_an_hour(tmp_path: Path) -> None:
+    """Ray reads the variable when it is imported."""
+    os.environ.pop("RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", None)
+    configure("standard", tmp_path)
+    asked = "from ray.serve._private.haproxy import HAProxyConfig; print(HAProxyConfig().timeout_client_s)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout == "60\n"
+
+
 def test_clusters_are_told_every_variable() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     exported = dict(
         pair.split("=", 1) for line in re.findall(r"^export (.+)$", page, re.MULTILINE) for pair in line.split()
     )
-    assert CHEAPER.items() <= exported.items()
+    assert (CHEAPER | SAFER).items() <= exported.items()
 
 
 @pytest.mark.parametrize(

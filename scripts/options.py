@@ -1,0 +1,30 @@
+"""The command line of `scripts/serve`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, with an absolute `state`: Redis changes into its folder before it reads paths."""
+    parser = argparse.ArgumentParser(prog="scripts/serve", description="Serve on 127.0.0.1. REDIS_URL: use that Redis.")
+    parser.add_argument("--port", type=port, default=8000, help="HTTP port (8000)")
+    parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard and `serve status`, for 0.3 GiB more")
+    parser.add_argument("--dashboard-port", type=port, default=8265, help="port of Ray's dashboard (8265)")
+    parser.add_argument("--metrics-port", type=port, default=9090, help="port of the Prometheus metrics (9090)")
+    parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder for Redis' data and locks")
+    parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml", help="Serve configuration")
+    parser.add_argument("--served-log", metavar="FOLDER", help="log of what was served, or off (STATE/served)")
+    parser.add_argument("--proxy", choices=("auto", "fast", "standard"), default="auto", help="HTTP proxy (auto)")
+    parsed = parser.parse_args(arguments)
+    parsed.state = parsed.state.absolute()
+    return parsed
+
+
+def port(text: str) -> int:
+    """A number that a listener can have."""
+    if text.isascii() and text.isdecimal() and 1 <= int(text) <= 65_535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text}")

@@ -1,0 +1,24 @@
+"""The command line of `scripts/serve`."""
+
+from pathlib import Path
+
+import options
+import pytest
+
+
+def test_a_relative_state_is_one_of_the_working_directory() -> None:
+    assert options.parse(["--state", "here/state"]).state == Path.cwd() / "here" / "state"
+
+
+@pytest.mark.parametrize("option", ["--port", "--metrics-port", "--dashboard-port"])
+@pytest.mark.parametrize("value", ["70000", "65536", "0", "-1", "http", "²"])
+def test_what_is_no_port_is_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options.parse([f"{option}={value}"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"scripts/serve: error: argument {option}: expected a port from 1 to 65535, got {value}"
+
+
+@pytest.mark.parametrize("value", ["1", "65535"])
+def test_the_first_and_the_last_port_are_taken(value: str) -> None:
+    assert options.parse(["--port", value]).port == int(value)

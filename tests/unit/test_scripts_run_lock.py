@@ -1,0 +1,26 @@
+"""The folder of a running service."""
+
+from pathlib import Path
+
+import pytest
+from local_redis import LocalRedis, RedisUnavailable
+from run_lock import AlreadyRunning, RunLock, StateUnusable
+
+
+def test_the_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b" / "c"
+    with RunLock(folder), pytest.raises(AlreadyRunning), RunLock(folder):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateUnusable, match=r"^--state .*/file/state is not usable: Not a directory$"):
+        RunLock(tmp_path / "file" / "state").__enter__()
+
+
+def test_a_redis_without_a_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "redis").touch()
+    with pytest.raises(RedisUnavailable, match=r"^the local Redis cannot use .*/redis: File exists$"):
+        LocalRedis(tmp_path / "redis", lambda text: None).__enter__()
