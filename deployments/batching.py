@@ -13,11 +13,11 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from deployments.pace import Pace
+from deployments.pace import Lag, Pace
 
 T = TypeVar("T")
 R = TypeVar("R")
-IN_TIME = 0.8
+IN_TIME = 0.5
 """Share of its time-out within which an item must be foreseen to be answered when it comes."""
 LEFT = 0.25
 """Share of its time-out that always suffices for an item to leave with a batch."""
@@ -65,7 +65,7 @@ class NaturalBatcher(Generic[T, R]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self._travelling = 0
-        self._pace = Pace()
+        self._pace, self._lag = Pace(), Lag()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -90,7 +90,7 @@ class NaturalBatcher(Generic[T, R]):
         waiting = len(self._waiting)
         if waiting + n > self.max_queue:
             reason = f"{waiting} messages are waiting already"
-        elif waiting >= self.max_batch and self._foreseen_s(waiting + n) > timeout_s * IN_TIME:
+        elif waiting >= self.max_batch and self._foreseen_s(waiting + n) + self._unseen_s() > timeout_s * IN_TIME:
             reason = f"{waiting} messages are waiting already, as many as can be answered in time"
         else:
             return
@@ -121,6 +121,10 @@ class NaturalBatcher(Generic[T, R]):
     def _foreseen_s(self, items: int) -> float:
         """How long it will take until so many items more than those that travel are answered; 0 if that is unknown."""
         return (self._travelling + items) * self._pace.each
+
+    def _unseen_s(self) -> float:
+        """How long an item has waited before it came here, and will before its caller has the answer."""
+        return 2 * self._lag.seconds(asyncio.get_running_loop())
 
     def _expire(self, future: "asyncio.Future[R]", timeout_s: float) -> None:
         if not future.done():

@@ -4,8 +4,13 @@ A queue that is longer than what can be done before its items' deadlines ends wi
 is begun with hardly any time left. Its length alone does not tell; how fast it moves does.
 """
 
+import asyncio
+import math
+
 _MEMORY = 0.8
 """What a batch that comes back leaves of the weight of those before it."""
+_EVERY_S = 0.05
+_FRESH_S = 1.0
 
 
 class Pace:
@@ -32,3 +37,22 @@ class Pace:
             self._seconds = self._seconds * _MEMORY + at - self._last
             self._items = self._items * _MEMORY + items
         self._last = at
+
+
+class Lag:
+    """How late the timers of a busy event loop are: so long a request waits before it is read, and its answer after."""
+
+    def __init__(self) -> None:
+        self._late, self._due, self._noted = 0.0, math.inf, -math.inf
+
+    def seconds(self, loop: asyncio.AbstractEventLoop) -> float:
+        """The last lateness, 0 if none was measured within a second; measures the next one."""
+        now = loop.time()
+        if self._due == math.inf:
+            self._due = now + _EVERY_S
+            loop.call_later(_EVERY_S, self._note, loop)
+        return self._late if now - self._noted < _FRESH_S else 0.0
+
+    def _note(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._noted = loop.time()
+        self._late, self._due = max(0.0, self._noted - self._due), math.inf

@@ -17,7 +17,7 @@ import psutil
 from local_redis import LocalRedis, RedisUnavailable
 from ports import free_port
 
-from loadtests import generator, options, plot, report
+from loadtests import generator, options, overload, plot, report
 from loadtests.capacity import capacity
 from loadtests.check import Offline, held_by
 from loadtests.compare import Comparison, Plan
@@ -37,6 +37,7 @@ REPORTS = {
     "": (SAVED[0], report.markdown),
     " --sweep": ("sweep.json", report.sweep_markdown),
     " --capacity": ("capacity.json", report.capacity_markdown),
+    " --overload": ("overload.json", report.overload_markdown),
 }
 """The option whose place in the page it is, the file of its saved run, and what makes tables of it."""
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.mode == "report":
             return _report(arguments.out or RUNS)
-        runs = {"compare": _compare, "sweep": _sweep, "ramp": _ramp, "capacity": _capacity}
+        runs = {"compare": _compare, "sweep": _sweep, "ramp": _ramp, "capacity": _capacity, "overload": _overload}
         with tempfile.TemporaryDirectory(prefix="switchboard-compare-") as scratch:
             return runs[arguments.mode](arguments, Path(scratch))
     except (TargetError, LoadError, RedisUnavailable) as error:
@@ -128,6 +129,22 @@ def _capacity(arguments: argparse.Namespace, scratch: Path) -> int:
     print(report.capacity_markdown(saved))
     print(json.dumps(saved, ensure_ascii=False))
     return 1 if any(row["failures"] for row in saved["replicas"].values()) else 0
+
+
+def _overload(arguments: argparse.Namespace, scratch: Path) -> int:
+    out, timing = _folder(arguments), Timing(arguments.seconds, 1.0)
+    chosen = generator.chosen("built-in" if arguments.quick else arguments.generator, 3)
+    targets = [target for target in _targets(arguments) if arguments.only or target.name in ("fastapi", "graph")]
+    shares = overload.SHARES[-1:] if arguments.quick else overload.SHARES
+    with _redis(scratch) as server:
+        rows = overload.overload(targets, server.url, scratch, chosen, timing, shares)
+    titles = {target.name: target.title for target in targets}
+    saved = {**conditions(), "seconds": arguments.seconds, "targets": titles, "rows": rows}
+    _save(out / "overload.json", saved)
+    print(report.overload_markdown(saved))
+    failures = sum(row["failures"] for row in rows)
+    print(json.dumps({"machine": saved["machine"], "commit": saved["commit"], "rows": rows, "failures": failures}))
+    return 1 if failures else 0
 
 
 def _report(folder: Path) -> int:

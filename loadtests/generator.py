@@ -85,6 +85,21 @@ def answered(
         return measured, [(bodies[row["line"]], row["status"], row["body"].encode()) for row in rows]
 
 
+def opened(
+    port: int, bodies: Sequence[str], rate: float, timing: Timing, connections: int, deadline_s: float
+) -> dict[str, Any]:
+    """Figures of an open loop by the built-in generator.
+
+    Args:
+        rate: requests a second.
+        connections: at the most.
+        deadline_s: latency up to which an answer is in time.
+    """
+    with _file_of(bodies) as file:
+        more = ("--rate", str(rate), "--connections", str(connections), "--deadline", str(deadline_s))
+        return _built_in(port, file, timing, *more)
+
+
 @contextmanager
 def _file_of(bodies: Sequence[str]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="switchboard-load-") as folder:

@@ -58,6 +58,7 @@ def open_loop(
     warm_up: float,
     seed: int = 0,
     keep: bool = False,
+    connections_at_most: int = MAX_CONNECTIONS,
 ) -> Tally:
     """`rate` requests a second on average, with exponential gaps."""
     rng = random.Random(seed)
@@ -71,7 +72,7 @@ def open_loop(
         while due <= now and due < end:
             waiting.append(due)
             due += rng.expovariate(rate)
-        while waiting and not connections.exhausted and (connections.idle or len(connections) < MAX_CONNECTIONS):
+        while waiting and not connections.exhausted and (connections.idle or len(connections) < connections_at_most):
             connection = connections.idle.pop() if connections.idle else connections.open()
             connections.send(connection, waiting.popleft())
         if connections.exhausted and not connections.busy:
@@ -94,8 +95,12 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else float("nan")
 
 
-def figures(tally: Tally) -> dict[str, Any]:
-    """A tally as figures: requests per second, latency percentiles in milliseconds, failures."""
+def figures(tally: Tally, deadline_s: float = math.inf) -> dict[str, Any]:
+    """A tally as figures: requests per second, latency percentiles in milliseconds, failures.
+
+    Args:
+        deadline_s: latency up to which an answer is in time.
+    """
     ordered = sorted(tally.latencies)
     milliseconds = {
         name: round(percentile(ordered, share) * 1e3, 3) if ordered else None
@@ -105,6 +110,7 @@ def figures(tally: Tally) -> dict[str, Any]:
         "requests": sum(tally.statuses.values()),
         "seconds": round(tally.seconds, 3),
         "per_second": round(tally.statuses[200] / tally.seconds, 1),
+        "in_time_per_second": round(sum(latency <= deadline_s for latency in ordered) / tally.seconds, 1),
         **milliseconds,
         "cached": round(tally.cached / max(1, len(ordered)), 4),
         "failures": sum(tally.statuses.values()) - tally.statuses[200] + tally.dropped,
@@ -129,13 +135,14 @@ def main() -> int:
     gc.disable()
     timing = (arguments.seconds, arguments.warm_up)
     if arguments.rate:
-        tally = open_loop(address, requests, arguments.rate, *timing, keep=keep)
+        most = arguments.connections
+        tally = open_loop(address, requests, arguments.rate, *timing, keep=keep, connections_at_most=most)
     else:
         tally = closed_loop(address, requests, arguments.clients, *timing, keep=keep)
     if keep:
         lines = (json.dumps({"line": i, "status": s, "body": body.decode()}) for i, s, body in tally.answers)
         arguments.answers.write_text("".join(f"{line}\n" for line in lines))
-    print(json.dumps(figures(tally)))
+    print(json.dumps(figures(tally, arguments.deadline)))
     return 0
 
 
@@ -145,6 +152,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--bodies", type=Path, required=True, help="file of JSON bodies, one a line, sent once each")
     parser.add_argument("--clients", type=int, default=1, help="clients of the closed loop")
     parser.add_argument("--rate", type=float, help="requests per second; makes it an open loop")
+    parser.add_argument("--connections", type=int, default=MAX_CONNECTIONS, help="of the open loop, at the most")
+    parser.add_argument("--deadline", type=float, default=math.inf, help="seconds within which an answer is in time")
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--warm-up", type=float, default=1, help="seconds before, which do not count")
     parser.add_argument("--answers", type=Path, help="file for all answers, one JSON object a line")

@@ -12,12 +12,13 @@ MODES = {
     "sweep": ("quick", "seconds", "out", "generator", "classifiers"),
     "ramp": ("seconds", "out"),
     "capacity": ("seconds", "out", "core_hour"),
+    "overload": ("quick", "seconds", "out", "generator", "classifiers", "only"),
     "report": ("out",),
 }
 """The options that have an effect in each mode."""
 NOT_QUICK = ("rounds", "generator")
 """Those without an effect in a quick run: it has one round, by the built-in generator."""
-SECONDS = {"compare": 5.0, "sweep": 5.0, "ramp": 60.0, "capacity": 15.0}
+SECONDS = {"compare": 5.0, "sweep": 5.0, "ramp": 60.0, "capacity": 15.0, "overload": 10.0}
 QUICK_SECONDS = 1.0
 DEFAULTS = {
     "quick": False,
@@ -67,7 +68,7 @@ def _positive(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     names = [target.name for target in [*all_targets(), *variants()]]
-    lengths = ", ".join(f"{SECONDS[mode]:g} with --{mode}" for mode in ("ramp", "capacity"))
+    lengths = ", ".join(f"{SECONDS[mode]:g} with --{mode}" for mode in ("ramp", "capacity", "overload"))
     parser = argparse.ArgumentParser(
         prog="scripts/compare",
         description="The graph against a service by hand: a comparison, or one of the modes.",
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         ("sweep", "cost over text length, clients, users and cache size"),
         ("ramp", "classifiers added under load and taken away after it"),
         ("capacity", "cost of a message by part, and the sizes that follow"),
+        ("overload", "more messages than can be answered: how many are, in time"),
         ("report", "write docs/performance.md's tables from the saved runs"),
     ):
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, help=does)

@@ -187,3 +187,31 @@ def capacity_markdown(report: dict[str, Any]) -> str:
         )
     )
     return tables + "\n"
+
+
+def overload_markdown(report: dict[str, Any]) -> str:
+    """What each service made of more messages than it can answer."""
+    header = [
+        "service",
+        "offered",
+        "of its most",
+        "answered in 2 s",
+        "answered",
+        "429",
+        "504",
+        "failed",
+        "p50, ms",
+        "p99, ms",
+    ]
+    rows = [
+        [
+            report["targets"][row["target"]],
+            f"{row['offered']:,}/s",
+            f"{row['share']:.0%}",
+            *(f"{row[name]:,.0f}/s" for name in ("in_time", "per_second", "refused", "late")),
+            row["failures"],
+            *("–" if row[name] is None else f"{row[name]:,.0f}" for name in ("p50_ms", "p99_ms")),
+        ]
+        for row in report["rows"]
+    ]
+    return f"{_machine(report)}: all misses, {report['seconds']:g} s a load.\n\n{table(header, rows)}\n"

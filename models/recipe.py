@@ -90,7 +90,7 @@ class Recipe:
     mixtures: int = option(2, "mixed texts for every text in the transfer set", Range(0))
     heads: int = option(8, "attention heads a layer that structured pruning leaves at the most", Range(1))
     neurons: int = option(768, "feed-forward neurons a layer that structured pruning leaves at the most", Range(1))
-    recovery_epochs: int = option(3, "passes over the transfer set after pruning", Range(1))
+    recovery_epochs: int = option(6, "passes over the transfer set after pruning", Range(1))
     vocabulary: int = option(13000, "word pieces to keep; more, where the training texts use more", Range(1))
     max_tokens: int = option(
         0,

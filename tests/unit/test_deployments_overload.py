@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
-from tests.unit.virtual_time import run
+from deployments.pace import Lag
+from tests.unit.virtual_time import VirtualTimeLoop, run
 
 PER_SECOND = 600
 DEADLINE_S = 2.0
@@ -76,8 +77,8 @@ def test_below_capacity_nothing_is_refused() -> None:
 
 
 def test_a_burst_that_can_be_answered_in_time_is() -> None:
-    outcomes, _ = run(offered([(5, 100), (0.1, 8_000), (5, 100)]))
-    assert sum(map(Counter, outcomes.values()), Counter()) == {"answered": 1_800}
+    outcomes, _ = run(offered([(5, 100), (0.1, 5_000), (5, 100)]))
+    assert sum(map(Counter, outcomes.values()), Counter()) == {"answered": 1_500}
 
 
 def test_after_an_overload_nothing_is_refused_any_more() -> None:
@@ -88,3 +89,18 @@ def test_after_an_overload_nothing_is_refused_any_more() -> None:
 def test_stages_that_hung_are_found_well_again() -> None:
     outcomes, _ = run(offered([(20, 400)], hang_s=5))
     assert all(set(outcomes[second]) == {"answered"} for second in range(8, 20))
+
+
+def test_a_busy_loop_is_late_and_an_idle_one_is_not() -> None:
+    async def busy_then_idle() -> list[float]:
+        loop, lag = asyncio.get_running_loop(), Lag()
+        assert isinstance(loop, VirtualTimeLoop)
+        seen = [lag.seconds(loop)]
+        loop.spend(0.4)
+        await asyncio.sleep(0.001)
+        seen.append(lag.seconds(loop))
+        await asyncio.sleep(0.5)
+        seen.append(lag.seconds(loop))
+        return seen
+
+    assert run(busy_then_idle()) == [0.0, pytest.approx(0.35), pytest.approx(0.0, abs=1e-6)]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 from loadtests import report
 from loadtests.capacity import OTHERS, PARTS, sizing
 from loadtests.commands import PAGE, REPORTS, RUNS, exit_code
+from loadtests.connections import Tally
 from loadtests.figures import GOALS, Goal, goals, over_rounds, ratio, spread
+from loadtests.load import figures
+from loadtests.overload import as_row
 from loadtests.plot import comparison_png, sweep_png
 
 NAMES = ("fastapi", "fastapi_lru", "graph", "graph_inline", "ceiling")
@@ -178,3 +182,15 @@ def test_a_capacity_is_costs_replicas_and_sizes() -> None:
     assert "| 1 | 500 | 480 | 9.5 |" in tables
     assert "Cost at 0.05 a core and hour" in tables
     assert "| 100,000 | 80% | 17 | 17 | 17 | 17 | 4 | 17 | 17 | 104 | 3,796 |" in tables
+
+
+def test_an_overload_is_what_was_answered_in_time_and_what_the_others_were_told() -> None:
+    tally = Tally([0.1] * 30 + [2.5] * 10, Counter({200: 40, 429: 20, 504: 4, 503: 1}), dropped=2, seconds=2.0)
+    row = as_row(figures(tally, 2.0), 33.4)
+    assert row == {
+        "offered": 33, "in_time": 15.0, "per_second": 20.0, "refused": 10.0, "late": 2.0, "failures": 3,
+        "p50_ms": 100.0, "p99_ms": 2500.0,
+    }  # fmt: skip
+    rows = [{"target": "graph", "share": 1.2, **row}]
+    page = report.overload_markdown({**MACHINE, "seconds": 10, "targets": {"graph": "Switchboard"}, "rows": rows})
+    assert page.splitlines()[-1] == "| Switchboard | 33/s | 120% | 15/s | 20/s | 10/s | 2/s | 3 | 100 | 2,500 |"

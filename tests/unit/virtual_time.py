@@ -27,6 +27,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def spend(self, seconds: float) -> None:
+        """Let time go by as a computation on the loop does."""
+        self._clock.now += seconds
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end in virtual time, seconds since 0."""
