@@ -20,6 +20,7 @@ from deployments.protocol import DependencyError
 from deployments.request_meter import Metric
 
 logger = logging.getLogger(__name__)
+WhenDown = Literal["wait", "fail", "try"]
 ELSEWHERE_S = 0.5
 """How long Ray's router may take for a batch when the replicas on this node have gone: without others it waits."""
 ROUTER = BreakerConfig(failures=1, pause_s=1.0)
@@ -27,13 +28,15 @@ Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
 
-def as_call(stage: Placed, linked: bool, prefer: Literal["first", "last"] = "first", replaceable: bool = False) -> Call:
+def as_call(
+    stage: Placed, linked: bool, prefer: Literal["first", "last"] = "first", when_down: WhenDown = "wait"
+) -> Call:
     """A placed stage as an async callable from batch to batch.
 
     Args:
         linked: whether replicas on this node are called through their sockets.
         prefer: see `Links`.
-        replaceable: see `Remote`.
+        when_down: see `Remote`.
     """
     if isinstance(stage, Application):
         raise TypeError("a stage is called before Ray Serve has deployed it")
@@ -43,7 +46,7 @@ def as_call(stage: Placed, linked: bool, prefer: Literal["first", "last"] = "fir
     links = Links(socket_folder(), pattern, prefer=prefer) if linked else None
     # Batches are made of arrays and of classes that every replica can import: plain pickle, at half of the cost.
     handle = stage.options(request_serialization="pickle", response_serialization="pickle")
-    return Remote(handle, links, replaceable)
+    return Remote(handle, links, when_down)
 
 
 class Remote:
@@ -51,16 +54,16 @@ class Remote:
 
     Args:
         links: to the replicas on this node.
-        replaceable: whether the caller can do without the stage, or must not wait for it. When the last replica on this
-            node has just died or hangs, Ray's router, which would wait for the next one, then gets half a second: the
-            time of a batch if another node has a replica. If it has none, one batch a second finds out.
+        when_down: what to do when the last replica on this node has just died or hangs: `wait` for Ray's router, which
+            waits for the next one; `fail` at once, since the caller can do without; or `try` it, for half a second: the
+            time of a batch if another node has a replica. If none has one, one batch a second finds out.
 
     Raises:
         DependencyError: the replica died, hangs, is overloaded or is not there.
     """
 
-    def __init__(self, handle: DeploymentHandle[Any], links: Links | None = None, replaceable: bool = False) -> None:
-        self._handle, self._links, self._replaceable = handle, links, replaceable
+    def __init__(self, handle: DeploymentHandle[Any], links: Links | None = None, when_down: WhenDown = "wait") -> None:
+        self._handle, self._links, self._when_down = handle, links, when_down
         self._elsewhere = CircuitBreaker(ROUTER)
         self._linked = self._routed = 0
         self._exporter: Exporter | None = None
@@ -83,13 +86,13 @@ class Remote:
             else:
                 self._linked += 1
                 return answer
-        if self._replaceable and self._links and self._links.down:
+        if self._when_down != "wait" and self._links and self._links.down:
             return await self._briefly_routed(batch)
         return await self._through_router(batch)
 
     async def _briefly_routed(self, batch: Any) -> Any:
         name = self._handle.deployment_name
-        if not self._elsewhere.allows():
+        if self._when_down == "fail" or not self._elsewhere.allows():
             raise DependencyError(f"{name}: its replica has died or hangs")
         try:
             async with asyncio.timeout(ELSEWHERE_S):

@@ -68,7 +68,7 @@ def classifier(registry: str, version: str, device: Device, threads: int) -> Cla
 
 def prediction_cache(classify: Placed, limits: CacheConfig, linked: bool) -> PredictionCache:
     """The cache stage in front of the classifier replicas."""
-    return PredictionCache(as_call(classify, linked, replaceable=True), limits)
+    return PredictionCache(as_call(classify, linked, when_down="try"), limits)
 
 
 def served_log(config: ServedLogConfig) -> "ServedLog | None":
@@ -151,10 +151,10 @@ class IngressDeployment:
         uncached: Placed | None,
     ) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
-        cached = as_call(classify, linked, replaceable=uncached is not None)
+        cached = as_call(classify, linked, when_down="wait" if uncached is None else "fail")
         apart = Flow(
-            as_call(gather, linked, replaceable="gather" in here),
-            as_call(preprocess, linked, replaceable="preprocess" in here),
+            as_call(gather, linked, when_down="fail" if "gather" in here else "wait"),
+            as_call(preprocess, linked, when_down="fail" if "preprocess" in here else "wait"),
             cached,
             desks,
             gather_timeout_ms / 1000,
@@ -166,7 +166,7 @@ class IngressDeployment:
             preprocess=near(apart.preprocess, here.get("preprocess"), sparing),
             classify=cached
             if uncached is None
-            else PastCache(cached, as_call(uncached, linked, prefer="last", replaceable=True)),
+            else PastCache(cached, as_call(uncached, linked, prefer="last", when_down="try")),
             record=self._log.record if self._log else None,
         )
         built = [call for call in (flow.gather, flow.preprocess, flow.classify) if not isinstance(call, Remote)]

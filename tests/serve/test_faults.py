@@ -62,7 +62,7 @@ def test_answers_go_on_without_a_killed_stage(service: Service, deployment: str)
         ]
         _kill(deployment, service)
         answers = [answer.result() for answer in asked]
-    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
     assert all(answer.json()["degraded"] == [] for answer in answers)
     until(lambda: _victims(deployment, service), bool, timeout_s=120)
     until(lambda: predict(service, "u1", f"after {deployment}")["cached"], bool, timeout_s=120)

@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.link_server import LinkServer
 from deployments.links import Links
-from deployments.placed import ELSEWHERE_S, Remote
+from deployments.placed import ELSEWHERE_S, Remote, WhenDown
 from deployments.protocol import DependencyError
 from tests.unit.virtual_time import run
 
@@ -38,8 +38,8 @@ class DownLinks(Links):
         self._note_crash()
 
 
-def remote(router: Router, links: Links | None, replaceable: bool = True) -> Remote:
-    return Remote(cast("DeploymentHandle[Any]", router), links, replaceable)
+def remote(router: Router, links: Links | None, when_down: WhenDown = "try") -> Remote:
+    return Remote(cast("DeploymentHandle[Any]", router), links, when_down)
 
 
 async def elsewhere(batch: str) -> str:
@@ -74,8 +74,15 @@ def test_without_another_replica_one_batch_a_second_finds_out_and_the_others_do_
     assert router.asked == 1
 
 
+async def test_a_stage_that_the_caller_can_do_without_fails_at_once() -> None:
+    router = Router(elsewhere)
+    with pytest.raises(DependencyError, match="Classifier: its replica has died or hangs"):
+        await remote(router, DownLinks(), "fail")("hello")
+    assert router.asked == 0
+
+
 async def test_what_nothing_can_replace_waits_for_the_router() -> None:
-    assert await remote(Router(elsewhere), DownLinks(), replaceable=False)("hello") == "hello on another node"
+    assert await remote(Router(elsewhere), DownLinks(), "wait")("hello") == "hello on another node"
 
 
 async def test_a_router_that_refuses_is_a_dependency_error() -> None:

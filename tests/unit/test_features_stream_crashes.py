@@ -144,6 +144,7 @@ async def test_a_redis_killed_and_restarted_loses_and_doubles_nothing(tmp_path: 
                         break
             await until_done(redis)
         assert ingester.failures > 0
+        assert await redis.xlen(f"{SCREEN_STREAM}:dead") == 0
         assert await stored(redis) == expected(events)
         await redis.aclose()
         await own.aclose()
