@@ -17,7 +17,7 @@ from deployments.pace import Lag, Pace
 
 T = TypeVar("T")
 R = TypeVar("R")
-IN_TIME = 0.5
+IN_TIME = 0.65
 """Share of its time-out within which an item must be foreseen to be answered when it comes."""
 LEFT = 0.25
 """Share of its time-out that always suffices for an item to leave with a batch."""

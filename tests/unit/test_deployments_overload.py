@@ -77,8 +77,8 @@ def test_below_capacity_nothing_is_refused() -> None:
 
 
 def test_a_burst_that_can_be_answered_in_time_is() -> None:
-    outcomes, _ = run(offered([(5, 100), (0.1, 5_000), (5, 100)]))
-    assert sum(map(Counter, outcomes.values()), Counter()) == {"answered": 1_500}
+    outcomes, _ = run(offered([(5, 100), (0.1, 7_000), (5, 100)]))
+    assert sum(map(Counter, outcomes.values()), Counter()) == {"answered": 1_700}
 
 
 def test_after_an_overload_nothing_is_refused_any_more() -> None:
