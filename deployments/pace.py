@@ -10,7 +10,9 @@ import math
 _MEMORY = 0.8
 """What a batch that comes back leaves of the weight of those before it."""
 _EVERY_S = 0.05
+"""How far ahead the timer is set whose lateness is measured."""
 _FRESH_S = 1.0
+"""For how long a lateness counts after it was measured."""
 
 
 class Pace:

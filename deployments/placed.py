@@ -87,10 +87,11 @@ class Remote:
                 self._linked += 1
                 return answer
         if self._when_down != "wait" and self._links and self._links.down:
-            return await self._briefly_routed(batch)
+            return await self._while_down(batch)
         return await self._through_router(batch)
 
-    async def _briefly_routed(self, batch: Any) -> Any:
+    async def _while_down(self, batch: Any) -> Any:
+        """The answer of another node's replica, if one may be asked and there is one."""
         name = self._handle.deployment_name
         if self._when_down == "fail" or not self._elsewhere.allows():
             raise DependencyError(f"{name}: its replica has died or hangs")
