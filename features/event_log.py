@@ -97,12 +97,12 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     reasons.append(pl.when(~today).then(pl.lit(f"at: not on {day}")))
     reasons.append(pl.when(~pl.col("arrival_fits")).then(pl.lit("arrived_at: not RFC 3339")))
     fits = _fits("event_id") & _fits("user_id") & _fits(value) & today.fill_null(False) & pl.col("arrival_fits")
-    if frame.select(fits.all()).item():
+    if frame.select(_all_plain(value, start)).item() or frame.select(fits.all()).item():
         valid, rejected = frame, frame.clear().with_columns(pl.lit("").alias("reason"))
     else:
         rejected = frame.filter(~fits).with_columns(pl.coalesce(reasons).alias("reason"))
         valid = frame.filter(fits)
-    once = valid if _all_differ(valid["event_id"]) else _once(valid, value)
+    once = _once(valid, value)
     as_text = pl.coalesce("at_text", pl.col("at").cast(pl.String))
     return DayOfEvents(
         once.drop("at_text", "arrival_fits"),
@@ -135,18 +135,40 @@ def _fits(column: str) -> pl.Expr:
     return pl.col(column).str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
 
 
+def _all_plain(value: Value, start: datetime) -> pl.Expr:
+    """Whether all rows fit, by the extremes of each column: true of nearly every day, and faster to see."""
+    columns = [pl.col(column) for column in ("event_id", "user_id", value)]
+    at, end = pl.col("at"), start + timedelta(days=1)
+    whole = [column.null_count() == 0 for column in (*columns, at)]
+    shortest = [column.str.len_bytes().min() >= 1 for column in columns]
+    longest = [column.str.len_bytes().max() <= MAX_LENGTH for column in columns]
+    return pl.all_horizontal(
+        *whole, *shortest, *longest, at.min() >= start, at.max() < end, pl.col("arrival_fits").all()
+    )
+
+
 def _once(valid: pl.DataFrame, value: Value) -> pl.DataFrame:
     """Each event once. A screen counts from its first arrival; another user, time or screen is another event."""
+    suspects = _suspects(valid["event_id"])
+    if not suspects.any():
+        return valid
     if value == "product":
-        return valid.unique("event_id", keep="first")
+        again = valid["event_id"].filter(suspects).is_first_distinct()
+        return valid.filter(_scattered(again, suspects))
     if "arrived_at" in valid.columns:
         valid = valid.sort(pl.coalesce("arrived_at", "at"), maintain_order=True)
     return valid.unique(["event_id", "user_id", "screen", "at"], keep="first", maintain_order=True)
 
 
-def _all_differ(texts: pl.Series) -> bool:
-    """Equal texts have equal hashes, which are faster to count."""
-    return texts.hash().n_unique() == len(texts) or texts.n_unique() == len(texts)
+def _suspects(texts: pl.Series) -> pl.Series:
+    """Which rows' texts may stand in others, too: their hashes do, and are faster to compare."""
+    hashes = texts.hash()
+    return hashes.is_in(hashes.filter(~hashes.is_first_distinct()).unique().implode())
+
+
+def _scattered(kept: pl.Series, where: pl.Series) -> pl.Series:
+    """True where `where` is not, and there the values of `kept`, in order."""
+    return (~where).scatter(where.arg_true(), kept)
 
 
 def _schema(value: Value) -> dict[str, pl.DataType]:
@@ -173,19 +195,19 @@ def _read_file(file: Path, value: Value) -> pl.DataFrame:
 
 
 def _columns(file: Path, value: Value) -> pl.DataFrame:
-    """The columns that matter. Arrow reads the schema first: a damaged one could end a process if polars read it."""
-    schema = pq.read_schema(file)
-    columns = ["event_id", "user_id", value, "at"]
-    missing = [column for column in columns if column not in schema.names]
-    if missing:
-        raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema.names)}")
-    if value == "screen" and "arrived_at" in schema.names:
-        columns.append("arrived_at")
-    if all(_zone(kind) in (None, "UTC") for kind in schema.types):
-        return pl.read_parquet(file, columns=columns, hive_partitioning=False, glob=False)
-    table = pq.ParquetFile(file).read(columns=columns)  # Arrow knows zones that polars does not, such as -05:30
+    """The columns that matter, read by Arrow: a damaged byte can end the process if polars reads it."""
+    with pq.ParquetFile(file, pre_buffer=False) as parquet:
+        schema = parquet.schema_arrow
+        columns = ["event_id", "user_id", value, "at"]
+        missing = [column for column in columns if column not in schema.names]
+        if missing:
+            raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema.names)}")
+        if value == "screen" and "arrived_at" in schema.names:
+            columns.append("arrived_at")
+        table = parquet.read(columns=columns, use_threads=False)
     kinds = [pa.timestamp(kind.unit, "UTC") if _zone(kind) else kind for kind in table.schema.types]
-    return pl.DataFrame(pl.from_arrow(table.cast(pa.schema(zip(table.column_names, kinds, strict=True)))))
+    utc = table.cast(pa.schema(zip(table.column_names, kinds, strict=True)))  # not all zones are known to polars
+    return pl.DataFrame(pl.from_arrow(utc))
 
 
 def _zone(kind: pa.DataType) -> str | None:

@@ -7,7 +7,7 @@ remembers the files that it was made from and is made again when they change.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from features.drafts import replacing
 from features.event_log import LogError, read_day
+from features.pair_sums import PairSums, pair_sums
 
 BUCKETS = 16
-FORMAT = f"2, polars {pl.__version__}"
+FORMAT = f"3, polars {pl.__version__}"
 """Part of a partial's identity: buckets come from polars' hash, which may change with its version."""
 SCHEMA = pa.schema({"user_id": pa.string(), "product": pa.dictionary(pa.int32(), pa.string()), "uses": pa.uint32()})
 COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -88,14 +89,11 @@ class Partials:
         """
         source = source_of(files)
         events = read_day(files, day, "product")
-        buckets = [
-            rows.group_by("user_id", "product").agg(pl.len().cast(pl.UInt32).alias("uses"))
-            for rows in _by_bucket(events.valid.select("user_id", "product"))
-        ]
+        uses, starts = _by_bucket(_counted(events.valid))
         rows, malformed = events.valid.height, events.rejected.height
-        partial = Partial(str(day), source, rows, malformed, events.duplicates, digest(buckets))
+        partial = Partial(str(day), source, rows, malformed, events.duplicates, _digest(uses))
         self._set_aside(day, events.rejected)
-        self._write(day, buckets, partial)
+        self._write(day, uses, starts, partial)
         return partial
 
     def batch(self, number: int, day: str, content: str) -> pa.RecordBatch:
@@ -139,15 +137,15 @@ class Partials:
             except pl.exceptions.PolarsError as error:
                 raise OSError(f"{target}: {[*str(error).splitlines(), ''][0]}") from None
 
-    def _write(self, day: date, buckets: Sequence[pl.DataFrame], partial: Partial) -> None:
-        uses = pl.concat(buckets).with_columns(pl.col("product").cast(pl.Categorical))
-        rows = uses.to_arrow().cast(SCHEMA).combine_chunks()
+    def _write(self, day: date, uses: PairSums, starts: Sequence[int], partial: Partial) -> None:
+        """Write a record batch for each bucket, which begins at a pair and ends where the next one begins."""
+        products = pa.DictionaryArray.from_arrays(uses.product.astype(np.int32), uses.products.cast(pa.string()))
+        columns = [uses.users.take(pa.array(uses.user)).cast(pa.string()), products, uses.uses.astype(np.uint32)]
+        rows = pa.record_batch(columns, SCHEMA)
         schema = SCHEMA.with_metadata({_FACTS: json.dumps(asdict(partial))})
-        starts = np.cumsum([0, *(bucket.height for bucket in buckets)]).tolist()
         with replacing(self.path(day)) as draft, pa.ipc.new_file(draft, schema, options=COMPRESSED) as writer:
-            for start, bucket in zip(starts, buckets, strict=False):
-                columns = [column.combine_chunks() for column in rows.slice(start, bucket.height).columns]
-                writer.write_batch(pa.record_batch(columns, schema))
+            for start, end in pairwise([*starts, rows.num_rows]):
+                writer.write_batch(rows.slice(start, end - start))
 
 
 def digest(frames: Iterable[pl.DataFrame]) -> str:
@@ -156,12 +154,24 @@ def digest(frames: Iterable[pl.DataFrame]) -> str:
     return f"{np.add.reduce(hashes, dtype=np.uint64):016x}"
 
 
-def _by_bucket(rows: pl.DataFrame) -> list[pl.DataFrame]:
-    numbers = rows.select(bucket(pl.col("user_id"))).to_series()
-    order = numbers.arg_sort()
-    ends = numbers.gather(order).search_sorted(np.arange(BUCKETS), side="right").to_list()
-    ordered = rows[order]
-    return [ordered.slice(start, end - start) for start, end in pairwise([0, *ends])]
+def _counted(events: pl.DataFrame) -> PairSums:
+    users, products = (events[column].to_arrow().dictionary_encode() for column in ("user_id", "product"))
+    return pair_sums(users, products)
+
+
+def _by_bucket(uses: PairSums) -> tuple[PairSums, list[int]]:
+    """The pairs in order of their users' buckets, and where each bucket begins."""
+    numbers = pl.Series("user_id", uses.users, pl.String).to_frame().select(bucket(pl.col("user_id"))).to_series()
+    of_pair = numbers.to_numpy()[uses.user]
+    order = np.argsort(of_pair, kind="stable")
+    starts = np.searchsorted(of_pair[order], np.arange(BUCKETS)).tolist()
+    return replace(uses, user=uses.user[order], product=uses.product[order], uses=uses.uses[order]), starts
+
+
+def _digest(uses: PairSums) -> str:
+    """`digest` of the pairs, with names known by their hashes: faster than to spell them out."""
+    users, products = (pl.Series(values=names, dtype=pl.String).hash(0) for names in (uses.users, uses.products))
+    return digest([pl.DataFrame({"user": users[uses.user], "product": products[uses.product], "uses": uses.uses})])
 
 
 def _facts(reader: pa.ipc.RecordBatchFileReader) -> Partial:

@@ -15,14 +15,13 @@ import pyarrow as pa
 
 from features.drafts import replacing
 from features.event_log import LogError
+from features.pair_sums import pair_sums
 from features.partials import BUCKETS, COMPRESSED, FORMAT, SCHEMA, Partial, Partials, digest
 
 Day = tuple[str, str]
 """A day and the digest of its partial."""
 _SUMS = SCHEMA.set(2, pa.field("uses", pa.int64()))
 _FACTS = b"switchboard"
-_CELLS_PER_ROW = 8
-"""Users by products are counted as one dense table if it has no more cells than this for each row of the partials."""
 
 
 def window_sums(partials: Partials, number: int, window: Sequence[Partial]) -> pl.DataFrame:
@@ -48,18 +47,12 @@ def total(batches: Iterable[tuple[pa.RecordBatch, int]]) -> pl.DataFrame:
     users = pa.chunked_array([batch["user_id"] for batch, _ in signed]).dictionary_encode().combine_chunks()
     products = pa.chunked_array([batch["product"] for batch, _ in signed]).unify_dictionaries().combine_chunks()
     uses = np.concatenate([batch["uses"].to_numpy() * np.int64(sign) for batch, sign in signed])
-    width = len(products.dictionary)
-    cells, pairs = users.indices.to_numpy() * np.int64(width) + products.indices.to_numpy(), None
-    if len(users.dictionary) * width > _CELLS_PER_ROW * len(cells):
-        pairs, cells = np.unique(cells, return_inverse=True)
-    sums = np.bincount(cells, uses)  # in floating point: exact up to 2 ** 53
-    used = np.flatnonzero(sums)
-    user, product = np.divmod(used if pairs is None else pairs[used], width)
+    sums = pair_sums(users, products, uses)
     return pl.DataFrame(
         {
-            "user_id": pl.Series(values=users.dictionary)[user],
-            "product": pl.Series(values=products.dictionary).cast(pl.Categorical)[product],
-            "uses": sums[used].astype(np.int64),
+            "user_id": pl.Series(values=sums.users)[sums.user],
+            "product": pl.Series(values=sums.products).cast(pl.Categorical)[sums.product],
+            "uses": sums.uses,
         }
     )
 
