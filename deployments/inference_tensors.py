@@ -111,7 +111,7 @@ def queries(request: InferenceRequest) -> list[Query]:
             raise _invalid("the text has no visible character", place)
     identifiers = columns.get("request_id") or [new_identifier() for _ in texts]
     top_k = (request.parameters or InferenceParameters()).top_k
-    return [Query(*parts, top_k) for parts in zip(identifiers, users, texts, strict=True)]
+    return [Query(*parts, top_k, present_only=True) for parts in zip(identifiers, users, texts, strict=True)]
 
 
 def _elements(tensor: RequestInput, place: str) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,7 +32,9 @@ from deployments.inference_routes import InferenceRoutes
 from deployments.protocol import DependencyError, PredictRequest, Query, visible
 from deployments.publisher import Publisher
 from deployments.request_meter import RequestMeter
+from deployments.rollout import CandidateConfig, Rollout
 from models.bundle import Bundle
+from models.registry import Registry
 
 logger = logging.getLogger(__name__)
 PREDICT = "/v1/predict"
@@ -49,6 +52,13 @@ class BatchingConfig(BaseModel):
     deadline_ms: int = Field(default=2000, ge=1)
 
 
+class IngressConfig(BatchingConfig):
+    """What changes while the ingress serves. Unknown keys are refused."""
+
+    candidate: CandidateConfig | None = None
+    """A second model beside the present one."""
+
+
 class Ingress:
     """Answers HTTP requests with a flow.
 
@@ -59,6 +69,7 @@ class Ingress:
         on_stop: runs once, after the last answer of a clean stop.
         model: the name or version that the bundle was asked for by.
         publish_timeout_s: for a screen event or a feedback to be written.
+        load: name or version of a candidate to its bundle; by default from the project's own registry.
         warm: further stages to warm; those that an answer needs must have answered before the ingress is ready.
     """
 
@@ -72,15 +83,17 @@ class Ingress:
         warm: Flow | None = None,
         model: str = "production",
         publish_timeout_s: float = 1.0,
+        load: Callable[[str], Bundle] | None = None,
     ) -> None:
         self.batching = batching or BatchingConfig()
         self.ready = False
         self.abstained = self.degraded = 0
         self.requests = RequestMeter()
-        self._flow, self._bundle, self._on_stop, self._model = flow, bundle, on_stop, model
+        self._bundle, self._on_stop, self._model = bundle, on_stop, model
         self._warm = [replace(warmed, record=None) for warmed in (warm, flow) if warmed is not None]
+        self.rollout = Rollout(flow, bundle, load or Registry().load, self._warm_with)
         self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
-            self._answer,
+            self.rollout.answer,
             max_in_flight=self.batching.max_in_flight,
             max_batch=self.batching.max_batch,
             max_queue=self.batching.max_queue,
@@ -90,8 +103,10 @@ class Ingress:
         self._publisher = Publisher(redis, bundle.manifest.labels, publish_timeout_s)
 
     def configure(self, batching: BatchingConfig) -> None:
-        """Change the batching limits while serving."""
+        """Change the batching limits while serving; with an `IngressConfig` the candidate, too."""
         self.batching = batching
+        if isinstance(batching, IngressConfig):
+            self.rollout.wanted = batching.candidate
         self.batcher.max_in_flight = batching.max_in_flight
         self.batcher.max_batch = batching.max_batch
         self.batcher.max_queue = batching.max_queue
@@ -111,11 +126,14 @@ class Ingress:
         Raises:
             DependencyError: the classifier did not answer.
         """
+        await self._warm_with(self._bundle)
+        self.ready = True
+
+    async def _warm_with(self, bundle: Bundle) -> None:
         for flow in self._warm:
-            for answer in await flow.answer([WARM_UP] * 2, self._bundle):
+            for answer in await flow.answer([WARM_UP] * 2, bundle):
                 if isinstance(answer, Exception):
                     raise answer
-        self.ready = True
 
     def app(self, found: Callable[[str, ASGIApp], None] | None = None) -> ASGIApp:
         """The ASGI application; for `found` see `HotRoute`."""
@@ -195,9 +213,12 @@ class Ingress:
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`"""
-        manifest = self._bundle.manifest
-        shown = manifest.model_dump(mode="json", include={"version", "labels", "fingerprint", "metrics"})
-        return JSONResponse({"models": [{"name": self._model, **shown}]})
+        models = [{"name": self._model, "role": "present", **_shown(self._bundle)}]
+        candidate = self.rollout.candidate
+        if candidate is not None:
+            loaded = _shown(candidate.bundle) if candidate.bundle else {}
+            models.append({"name": candidate.config.model, "role": "candidate", **candidate.summary(), **loaded})
+        return JSONResponse({"models": models})
 
     async def live(self, request: Request) -> Response:
         """`GET /healthz/live`"""
@@ -220,8 +241,9 @@ class Ingress:
         if not self.ready:
             raise ApiError(503, "not_ready", "the stages are still loading their model", retry_after_s=1)
 
-    async def _answer(self, queries: Sequence[Query]) -> list[Answer | Exception]:
-        return await self._flow.answer(queries, self._bundle)
+
+def _shown(bundle: Bundle) -> dict[str, Any]:
+    return bundle.manifest.model_dump(mode="json", include={"version", "labels", "fingerprint", "metrics"})
 
 
 def _refusal(error: Exception) -> ApiError:

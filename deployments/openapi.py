@@ -71,7 +71,7 @@ def document() -> dict[str, Any]:
                     "FeedbackRequest", 202, "FeedbackAccepted", (400, 413, 415, 422, 503),
                 )
             },
-            "/v1/models": {"get": _plain("The models that serve.")},
+            "/v1/models": {"get": _plain("The model that serves, and a candidate beside it, if there is one.")},
             "/healthz/live": {"get": _plain("The process answers.")},
             "/healthz/ready": {"get": _plain("Every stage has a warm model; 503 until then.", 503)},
             **_open_inference(),

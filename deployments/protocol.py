@@ -134,6 +134,8 @@ class Query:
     user_id: str
     text: str
     top_k: int
+    present_only: bool = False
+    """Whether no candidate may answer it: the caller names the version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from deployments.cache import CacheConfig, PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Flow
 from deployments.gather import FeatureGatherer
-from deployments.ingress import BatchingConfig, Ingress
+from deployments.ingress import Ingress, IngressConfig
 from deployments.link_server import Call, LinkServer
 from deployments.links import socket_name
 from deployments.metrics import Exporter
@@ -171,26 +171,30 @@ class IngressDeployment:
         )
         built = [call for call in (flow.gather, flow.preprocess, flow.classify) if not isinstance(call, Remote)]
         self._parts = [self._log, *built, *(call.here for call in built if isinstance(call, Near))]
+        bundles = Registry.at(registry)
         self._ingress = Ingress(
             flow,
-            Registry.at(registry).load(version),
+            bundles.load(version),
             connect(redis_url, publish_timeout_ms / 1000),
             on_stop=self._log.close if self._log else None,
             warm=apart,
             model=model,
             publish_timeout_s=publish_timeout_ms / 1000,
+            load=bundles.load,
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Apply new batching limits."""
-        self._ingress.configure(BatchingConfig(**user_config))
+        """Apply new batching limits, and take note of the wanted candidate."""
+        self._ingress.configure(IngressConfig(**user_config))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        for part in (self._ingress, self._ingress.requests, self._ingress.batcher, *self._parts):
+        ingress = self._ingress
+        for part in (ingress, ingress.requests, ingress.batcher, ingress.rollout, *self._parts):
             if part is not None:
                 Exporter(part).start()
-        self._tasks.add(asyncio.get_running_loop().create_task(self._ingress.warm_until_ready()))
+        loop = asyncio.get_running_loop()
+        self._tasks |= {loop.create_task(run()) for run in (ingress.warm_until_ready, ingress.rollout.follow)}
         return self._ingress.app(found=edge.shorten)
 
 

@@ -38,7 +38,9 @@ def read(file: Path) -> "ServeDeploySchema":
         raise ConfigurationError(f"{file}: {_fault(error, place)}") from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{file}: {_syntax(error)}") from None
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}") from None
+    except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{file}: {' '.join(str(error).split())}") from None
     return schema
 
@@ -82,11 +84,11 @@ def _settings(
 ) -> Iterator[tuple[tuple[int | str, ...], "type[BaseModel]", dict[str, Any]]]:
     """What an application of graph.py takes: where it is, its model, and the values."""
     from deployments.cache import CacheConfig
-    from deployments.ingress import BatchingConfig
+    from deployments.ingress import IngressConfig
     from graph import AppArgs, ScreenEventsArgs
 
     args: dict[str, type[BaseModel]] = {"graph.build": AppArgs, "graph.build_screen_events": ScreenEventsArgs}
-    user_configs: dict[str, type[BaseModel]] = {"Ingress": BatchingConfig, "PredictionCache": CacheConfig}
+    user_configs: dict[str, type[BaseModel]] = {"Ingress": IngressConfig, "PredictionCache": CacheConfig}
     path = application.import_path.replace(":", ".")
     if path not in args:
         return

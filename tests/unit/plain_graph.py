@@ -58,7 +58,11 @@ class Service:
 
 def service(bundle: Bundle, classify: Classify, redis: Redis, batching: BatchingConfig | None = None) -> Service:
     """A client raises what the application raises, so no defect hides behind a 500."""
-    ingress = Ingress(flow(bundle, classify, redis), bundle, redis, batching)
+    return client_of(Ingress(flow(bundle, classify, redis), bundle, redis, batching))
+
+
+def client_of(ingress: Ingress) -> Service:
+    """An ingress with a client of its own."""
     transport = httpx.ASGITransport(ingress.app())
     return Service(ingress, httpx.AsyncClient(transport=transport, base_url="http://switchboard"))
 

@@ -34,7 +34,7 @@ def test_the_forms_of_a_tensor_mean_the_same(rows: list[tuple[str, str]]) -> Non
     texts, people = [text for text, _ in rows], [user for _, user in rows]
     column: dict[str, Any] = {"shape": [len(rows), 1]}
     nested = {**column, "data": [[text] for text in texts]}
-    expected = [Query(f"r{i}", user, text, 3) for i, (text, user) in enumerate(rows)]
+    expected = [Query(f"r{i}", user, text, 3, present_only=True) for i, (text, user) in enumerate(rows)]
     for changes in ({}, column, nested):
         inputs = [
             tensor("request_id", [f"r{i}" for i in range(len(rows))]),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from deployments.autoscaling import by_batches_in_flight
 from deployments.cache import CacheConfig
-from deployments.ingress import BatchingConfig
+from deployments.ingress import IngressConfig
 from graph import AppArgs, ScreenEventsArgs
 from models.bundle import Bundle
 from models.registry import Registry
@@ -37,7 +37,7 @@ def test_the_gpu_file_differs_where_the_gpu_asks_for_it() -> None:
     by_name = {d["name"]: d for d in deployments["deployments"]}
     assert set(by_name) == {d["name"] for d in args["deployments"]}
     assert by_name["Classifier"]["ray_actor_options"]["num_gpus"] == 1
-    BatchingConfig(**by_name["Ingress"]["user_config"])
+    IngressConfig(**by_name["Ingress"]["user_config"])
 
 
 def test_the_file_names_every_deployment_with_its_cpus() -> None:
@@ -59,9 +59,9 @@ def test_what_scales_is_told_by_its_replicas(file: str) -> None:
 
 
 def test_user_configs_are_complete() -> None:
-    assert set(DEPLOYMENTS["Ingress"]["user_config"]) == set(BatchingConfig.model_fields)
+    assert set(DEPLOYMENTS["Ingress"]["user_config"]) == set(IngressConfig.model_fields)
     assert set(DEPLOYMENTS["PredictionCache"]["user_config"]) == set(CacheConfig.model_fields)
-    BatchingConfig(**DEPLOYMENTS["Ingress"]["user_config"])
+    IngressConfig(**DEPLOYMENTS["Ingress"]["user_config"])
     CacheConfig(**DEPLOYMENTS["PredictionCache"]["user_config"])
 
 

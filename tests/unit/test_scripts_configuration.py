@@ -114,6 +114,11 @@ def test_what_is_no_configuration_is_told_without_its_lines(tmp_path: Path, cont
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path}/config.yaml: No such file or directory$"):
+        read(tmp_path / "config.yaml")
+
+
 @pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
 @pytest.mark.parametrize("file", ["serve_config.yaml", "serve_config.gpu.yaml"])
 def test_the_files_of_the_project_are_taken(file: str) -> None:

@@ -1,0 +1,219 @@
+"""A second model beside the present one: for a share of the users, or in the shadow, where nobody sees its answers.
+
+Stages are addressed by model version, so a candidate needs no replica, no route and no cache of its own: it is another
+version in some of the batches. It answers nobody before every stage has answered with it, and whatever it fails the
+present model answers. What is wanted changes while the service runs; nothing is restarted.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from dataclasses import dataclass, replace
+from typing import Literal
+from zlib import crc32
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.flow import Answer, Flow
+from deployments.protocol import Query
+from deployments.request_meter import Metric
+from models.bundle import Bundle
+
+logger = logging.getLogger(__name__)
+RETRY_S = 5.0
+"""Between attempts to prepare a candidate."""
+PATIENCE_S = 1.0
+"""Half of the default deadline."""
+LOOK_EVERY_S = 0.5
+"""How often what is wanted is compared with what there is."""
+_SHARES = 2**32
+Answers = list[Answer | Exception]
+State = Literal["loading", "ready", "failed"]
+
+
+class CandidateConfig(BaseModel):
+    """The model that may follow the present one. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1)
+    """Name or version of a bundle in the registry."""
+    share: float = Field(default=0.0, ge=0, le=1)
+    """Of the users whom it answers: always the same ones, and with a larger share these and others."""
+    shadow: bool = False
+    """Whether it also classifies what the present model has answered; only compared, and left out under load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What has become of the wanted candidate.
+
+    Attributes:
+        bundle: once it is loaded.
+        reason: why it failed.
+    """
+
+    config: CandidateConfig
+    state: State
+    bundle: Bundle | None = None
+    reason: str | None = None
+
+    def summary(self) -> dict[str, str | float | bool]:
+        """What `GET /v1/models` tells of it, beside its bundle."""
+        why = {"reason": self.reason} if self.reason else {}
+        return {"state": self.state, "share": self.config.share, "shadow": self.config.shadow, **why}
+
+
+class Rollout:
+    """Answers batches with the present model, and with the candidate where that is wanted.
+
+    Args:
+        flow: the stages.
+        present: the model that answers whom the candidate does not.
+        load: name or version to a bundle; blocks.
+        warm: a batch of a model through every stage wherever it may run; raises while one does not answer.
+        patience_s: how long a candidate may take before the present model answers instead.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        present: Bundle,
+        load: Callable[[str], Bundle],
+        warm: Callable[[Bundle], Awaitable[None]],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self.present = present
+        self.wanted: CandidateConfig | None = None
+        self.candidate: Candidate | None = None
+        self._flow, self._unseen = flow, replace(flow, record=None)
+        self._load, self._warm, self._patience_s = load, warm, patience_s
+        self._answers = dict[str, int]()
+        self._failed = self._compared = self._differed = self._left_out = 0
+        self._shadow: asyncio.Task[None] | None = None
+
+    async def follow(self, every_s: float = LOOK_EVERY_S, retry_s: float = RETRY_S) -> None:
+        """Prepare whatever candidate is wanted, again and again while that fails; never returns."""
+        loop = asyncio.get_running_loop()
+        tried: CandidateConfig | None = None
+        again_at = math.inf
+        while True:
+            if self.wanted != tried or loop.time() >= again_at:
+                tried = self.wanted
+                await self.prepare()
+                failed = self.candidate is not None and self.candidate.state == "failed"
+                again_at = loop.time() + retry_s if failed else math.inf
+            await asyncio.sleep(every_s)
+
+    async def prepare(self) -> None:
+        """Make `candidate` what is wanted: load it and warm every stage, unless only its share or shadow changed."""
+        wanted, now = self.wanted, self.candidate
+        if wanted is None:
+            self.candidate = None
+        elif now is not None and now.state == "ready" and now.config.model == wanted.model:
+            self.candidate = replace(now, config=wanted)
+        else:
+            self.candidate = Candidate(wanted, "loading")
+            try:
+                bundle = await asyncio.to_thread(self._load, wanted.model)
+                if bundle.version == self.present.version:
+                    raise ValueError(f"{wanted.model} is {bundle.version}, which is the present model")
+                await self._warm(bundle)
+            except Exception as error:
+                logger.warning("candidate %s: %s", wanted.model, error)
+                self.candidate = Candidate(wanted, "failed", reason=str(error) or type(error).__name__)
+            else:
+                self.candidate = Candidate(wanted, "ready", bundle)
+
+    async def answer(self, queries: Sequence[Query]) -> Answers:
+        """For each query, in order, an answer, or the error that prevented it."""
+        candidate = self.candidate
+        if candidate is None or candidate.bundle is None:
+            return self._counted(await self._flow.answer(queries, self.present), self.present)
+        theirs = {i for i, query in enumerate(queries) if _chosen(query, candidate)}
+        if not theirs:
+            answers = self._counted(await self._flow.answer(queries, self.present), self.present)
+        else:
+            answers = await self._divided(queries, theirs, candidate.bundle)
+        if candidate.config.shadow:
+            self._begin_shadow([i for i in range(len(queries)) if i not in theirs], queries, answers, candidate.bundle)
+        return answers
+
+    def counts(self) -> dict[Metric, float]:
+        answers: dict[Metric, float] = {("answers_total", "model", of): n for of, n in self._answers.items()}
+        return answers | {
+            "candidate_failures_total": self._failed,
+            "shadow_compared_total": self._compared,
+            "shadow_differed_total": self._differed,
+            "shadow_left_out_total": self._left_out,
+        }
+
+    def levels(self) -> dict[Metric, float]:
+        return {"candidate_ready": float(self.candidate is not None and self.candidate.state == "ready")}
+
+    async def _divided(self, queries: Sequence[Query], theirs: set[int], bundle: Bundle) -> Answers:
+        ours = [i for i in range(len(queries)) if i not in theirs]
+        apart = sorted(theirs)
+        mine, found = await asyncio.gather(self._present(queries, ours), self._tried_by(bundle, queries, apart))
+        answers = mine | found
+        again = [i for i in apart if i not in found]
+        self._failed += len(again)
+        answers |= await self._present(queries, again)
+        return [answers[i] for i in range(len(queries))]
+
+    async def _present(self, queries: Sequence[Query], numbers: Sequence[int]) -> dict[int, Answer | Exception]:
+        if not numbers:
+            return {}
+        answers = await self._flow.answer([queries[i] for i in numbers], self.present)
+        return dict(zip(numbers, self._counted(answers, self.present), strict=True))
+
+    async def _tried_by(
+        self, bundle: Bundle, queries: Sequence[Query], numbers: Sequence[int]
+    ) -> dict[int, Answer | Exception]:
+        """The answers that the candidate has; what it fails has none."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                answers = await self._flow.answer([queries[i] for i in numbers], bundle)
+        except Exception as error:
+            logger.warning("candidate %s: %s", bundle.version, type(error).__name__)
+            return {}
+        counted = zip(numbers, self._counted(answers, bundle), strict=True)
+        return {i: answer for i, answer in counted if isinstance(answer, Answer)}
+
+    def _counted(self, answers: Answers, bundle: Bundle) -> Answers:
+        given = sum(isinstance(answer, Answer) for answer in answers)
+        self._answers[bundle.version] = self._answers.get(bundle.version, 0) + given
+        return answers
+
+    def _begin_shadow(
+        self, numbers: Sequence[int], queries: Sequence[Query], answers: Sequence[Answer | Exception], bundle: Bundle
+    ) -> None:
+        """Compare the candidate with answers that were given, unless it is still busy with those of another batch."""
+        given = [(queries[i], a) for i in numbers if isinstance(a := answers[i], Answer)]
+        if self._shadow is not None and not self._shadow.done():
+            self._left_out += len(given)
+        elif given:
+            # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
+            self._shadow = asyncio.get_running_loop().create_task(self._compare(given, bundle), context=Context())
+
+    async def _compare(self, given: Sequence[tuple[Query, Answer]], bundle: Bundle) -> None:
+        try:
+            shadows = await self._unseen.answer([query for query, _ in given], bundle)
+        except Exception as error:
+            logger.warning("shadow %s: %s", bundle.version, type(error).__name__)
+            shadows = [error] * len(given)
+        for (_, answer), shadow in zip(given, shadows, strict=True):
+            if isinstance(shadow, Answer):
+                self._compared += 1
+                self._differed += shadow.response.action != answer.response.action
+            else:
+                self._failed += 1
+
+
+def _chosen(query: Query, candidate: Candidate) -> bool:
+    """Whether the candidate answers a user: each model its own share of them, the same at every time and place."""
+    if query.present_only or candidate.bundle is None:
+        return False
+    return crc32(f"{candidate.bundle.version}:{query.user_id}".encode()) < candidate.config.share * _SHARES

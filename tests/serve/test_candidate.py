@@ -1,0 +1,88 @@
+"""A second model, deployed while customers write: it comes and goes in the running replicas, and no answer is lost."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from local_redis import LocalRedis
+from ports import free_port
+
+from models.bundle import Bundle
+from models.registry import Registry
+from tests.serve.conftest import command, running, write_config
+from tests.serve.customers import Customers, deploy
+from tests.unit.bundle_copies import variant
+
+DASHBOARD = free_port()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Path:
+    """The default bundle, and the same one with a threshold that sends everybody to the general queue."""
+    present = Registry().load("production")
+    shutil.copytree(present.path, tmp_path / "bundles" / present.version)
+    variant(present, tmp_path / "bundles", confidence_threshold=1.0)
+    return tmp_path / "bundles"
+
+
+@pytest.fixture
+def config(tmp_path: Path, registry: Path, present: Bundle, redis_server: LocalRedis) -> dict[str, Any]:
+    """As the service runs with it, so that nothing but what a test changes is new when it is deployed."""
+    config: dict[str, Any] = yaml.safe_load(write_config(tmp_path / "plain.yaml").read_text())
+    for application in config["applications"]:
+        application["args"]["redis_url"] = redis_server.url
+    config["applications"][0]["args"] |= {"registry": str(registry), "model": present.version}
+    config["http_options"]["port"] = free_port()
+    return config
+
+
+@pytest.fixture
+def present() -> Bundle:
+    return Registry().load("production")
+
+
+@pytest.fixture
+def service(tmp_path: Path, config: dict[str, Any], redis_server: LocalRedis) -> Iterator[psutil.Process]:
+    first, port = written(tmp_path / "first.yaml", config), config["http_options"]["port"]
+    arguments = [*command(tmp_path, port, "--config", str(first), "--served-log", "off"), "--dashboard"]
+    arguments[arguments.index("--dashboard-port") + 1] = str(DASHBOARD)
+    with running(arguments, redis_server.url) as process:
+        yield psutil.Process(process.pid)
+
+
+def written(path: Path, config: dict[str, Any], candidate: dict[str, Any] | None = None) -> Path:
+    """The configuration with a candidate."""
+    ingress = next(d for d in config["applications"][0]["deployments"] if d["name"] == "Ingress")
+    ingress["user_config"]["candidate"] = candidate
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def replicas(service: psutil.Process) -> set[int]:
+    """The processes of the application's replicas."""
+    names = {child.pid: " ".join(child.cmdline()) for child in service.children(recursive=True)}
+    return {pid for pid, name in names.items() if name.startswith("ray::ServeReplica:switchboard:")}
+
+
+def test_it_comes_and_goes_in_the_running_replicas(
+    tmp_path: Path, service: psutil.Process, config: dict[str, Any], registry: Path, present: Bundle
+) -> None:
+    [candidate] = {path.name for path in registry.iterdir()} - {present.version}
+    before, address = replicas(service), f"http://127.0.0.1:{config['http_options']['port']}"
+    assert len(before) >= 5
+    with Customers(address, 3) as customers:
+        customers.wait_for(lambda answers: len(answers) >= 20)
+        deploy(written(tmp_path / "all.yaml", config, {"model": candidate, "share": 1.0}), DASHBOARD)
+        customers.wait_for(lambda answers: {version for *_, version in answers[-3:]} == {candidate})
+        models = httpx.get(f"{address}/v1/models").json()["models"]
+        assert [(m["role"], m["version"]) for m in models] == [("present", present.version), ("candidate", candidate)]
+        deploy(written(tmp_path / "none.yaml", config), DASHBOARD)
+        customers.wait_for(lambda answers: {version for *_, version in answers[-3:]} == {present.version})
+    customers.require_answers()
+    assert {desk for _, desk, version in customers.answers if version == candidate} == {"general"}
+    assert replicas(service) >= before, "none of them was restarted"
