@@ -4,6 +4,7 @@ import gc
 import importlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,10 @@ from typing import Any
 
 import ray
 import ray.data
+import ray.util.client
 from tqdm import tqdm
+
+from features.ray_address import THIS_MACHINE, require_answer
 
 Row = dict[str, Any]
 _ONE_THREAD = {"POLARS_MAX_THREADS": "1"}
@@ -27,18 +31,26 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
     """Ray on this machine, with processes that end with this one, or with an address a cluster; with workers that
     are warm: their start takes seconds, and would count as work.
 
+    Args:
+        address: `auto` for the cluster that runs on this machine, `host:port`, or `ray://host:port` of its client port.
+        cpus: of a Ray of this process's own; all by default.
+
     Raises:
-        ConnectionError: no cluster answers at the address.
+        ValueError: the address is none of these.
+        ConnectionError: no cluster answers there.
         ChildProcessError: Ray did not start, as on a machine that is too busy.
     """
     try:
         _start(address, cpus)
+    except ConnectionError as error:
+        raise ConnectionError("no Ray cluster runs on this machine" if address == THIS_MACHINE else error) from None
     except (OSError, ValueError):
         raise
     except Exception as error:  # Ray has no narrower type for it
         raise ChildProcessError(f"Ray did not start: {[*str(error).splitlines(), ''][0]}") from error
+    if address and ray.available_resources().get("CPU", 0) < 1:  # type: ignore[no-untyped-call]
+        print("notice: no CPU of the cluster is free, and each task takes one: waiting for it", file=sys.stderr)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         list(map_items(_warm, range(_cpus()), "workers", progress=False))
         yield
@@ -53,7 +65,10 @@ def _start(address: str | None, cpus: int | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        ray.init(address, runtime_env={"env_vars": _ONE_THREAD}, **quiet)
+        require_answer(address)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Ray Client connection timed out")
+            ray.init(address, runtime_env={"env_vars": _ONE_THREAD}, **quiet)
     else:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.update(_ONE_THREAD)  # workers inherit it, and so need no environment of their own
@@ -74,19 +89,10 @@ def map_items(
     """
     if not items:
         return
-
-    def answer(row: Row) -> Row:
-        try:
-            return {"answer": kernel(row["item"])}
-        except Exception as error:
-            return {"answer": None, "error": error}
-
     blocks = min(len(items), max(_BLOCKS_PER_CPU * _cpus(), size // _BLOCK))
-    rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=blocks)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # this Ray has no other way to say it
-        answers = rows.map(answer, num_cpus=1, max_retries=_RETRIES)
-    bar = tqdm(answers.iter_rows(), total=len(items), unit=unit, disable=None if progress else True)
+    through_client = ray.util.client.ray.is_connected()  # type: ignore[no-untyped-call]
+    answers = (_answers_of_a_node if through_client else _answers)(kernel, items, blocks)
+    bar = tqdm(answers, total=len(items), unit=unit, disable=None if progress else True)
     try:
         for row in bar:
             if row.get("error") is not None:
@@ -94,6 +100,31 @@ def map_items(
             yield row["answer"]
     except ray.exceptions.RayError as error:
         raise ChildProcessError(f"Ray's workers failed at these {unit}: {str(error).splitlines()[0]}") from error
+
+
+def _answers(kernel: Callable[[Any], Any], items: Sequence[Any], blocks: int) -> Iterator[Row]:
+    """Each item's `answer`, or the `error` that the kernel raised."""
+
+    def answer(row: Row) -> Row:
+        try:
+            return {"answer": kernel(row["item"])}
+        except Exception as error:
+            return {"answer": None, "error": error}
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.op_resource_reservation_enabled = False  # with it, all workers but one wait a second for their budget
+    rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=blocks)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # this Ray has no other way to say it
+        answers = rows.map(answer, num_cpus=1, max_retries=_RETRIES)
+    yield from answers.iter_rows()
+
+
+def _answers_of_a_node(kernel: Callable[[Any], Any], items: Sequence[Any], blocks: int) -> Iterator[Row]:
+    """The same through a client of the cluster, where Ray Data does not work: a node runs it, and tells at the end."""
+    collect = ray.remote(num_cpus=0, max_retries=0)(lambda *of: list(_answers(*of)))
+    yield from ray.get(collect.remote(kernel, items, blocks))
 
 
 def _cpus() -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import ray
+from ports import free_port, is_free
 from redis import Redis
 
 from features.batch import partials_of
@@ -55,6 +56,17 @@ class TestCommand:
         assert "100%" in errors
         assert f"{BUCKETS - summary['buckets_reused']}/{BUCKETS - summary['buckets_reused']}" in errors
 
+    def test_through_a_client_of_the_cluster(self, log: Path, writer: UsageWriter, client: Redis) -> None:
+        """Which Ray Data itself cannot work through; a kernel's error arrives as it is."""
+        with client_port() as port:
+            status, summary, errors = finish(log, writer.redis_url, "--ray-address", f"ray://127.0.0.1:{port}")
+            assert (status, summary["days_read"]) == (0, 3), errors
+            assert stored(client, summary["run"]) == counted(USES[before] for before in (3, 2, 1))
+            bad = write(log, WINDOW.last, table([("u", "a")]).drop_columns("product"), "part-00001.parquet")
+            status, _, errors = finish(log, writer.redis_url, "--ray-address", f"ray://127.0.0.1:{port}")
+        assert status == 2
+        assert errors.splitlines()[-1].startswith(f"error: {bad}: column 'product' is missing; ")
+
     def test_a_column_that_does_not_fit_ends_it(self, log: Path, writer: UsageWriter, client: Redis) -> None:
         bad = write(log, WINDOW.last, table([("u", "a")]).drop_columns("product"), "part-00001.parquet")
         status, _, errors = finish(log, writer.redis_url, *cluster())
@@ -82,6 +94,20 @@ class TestCommand:
 def cluster() -> list[str]:
     """The options that use this module's Ray instead of starting another."""
     return ["--ray-address", ray.get_runtime_context().gcs_address]
+
+
+@contextmanager
+def client_port() -> Iterator[int]:
+    """A port on which this module's Ray takes clients."""
+    port = free_port()
+    command = [sys.executable, "-m", "ray.util.client.server", "--mode", "specific-server", "--host", "127.0.0.1"]
+    options = ["--address", ray.get_runtime_context().gcs_address, "--port", str(port)]
+    with subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: is_free(port), lambda free: not free, 60)
+            yield port
+        finally:
+            process.kill()
 
 
 @contextmanager

@@ -1,0 +1,44 @@
+"""Whether a Ray cluster answers at an address, in seconds: Ray itself would try for minutes."""
+
+import socket
+from contextlib import closing, suppress
+from urllib.parse import urlsplit
+
+import grpc
+from ray._private.grpc_utils import init_grpc_channel
+
+THIS_MACHINE = "auto"
+_PATIENCE_S = 5.0
+
+
+def require_answer(address: str) -> None:
+    """Refuse an address where no Ray is; `auto` is Ray's to look for.
+
+    Args:
+        address: `auto`, `host:port`, or `ray://host:port`.
+
+    Raises:
+        ValueError: it is none of these.
+        ConnectionError: nobody listens there, or somebody else.
+    """
+    if address == THIS_MACHINE:
+        return
+    host, port, place = _parts(address)
+    try:
+        socket.create_connection((host, port), _PATIENCE_S).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray answers at {address}: {error.strerror or error}") from None
+    with closing(init_grpc_channel(place)) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(_PATIENCE_S)
+        except grpc.FutureTimeoutError:
+            raise ConnectionError(f"what listens at {address} is no Ray cluster") from None
+
+
+def _parts(address: str) -> tuple[str, int, str]:
+    """Host, port, and both together."""
+    with suppress(ValueError):
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        if parts.scheme in ("", "ray") and parts.hostname and parts.port:
+            return parts.hostname, parts.port, parts.netloc
+    raise ValueError(f"a Ray cluster's address is auto, HOST:PORT or ray://HOST:PORT, not {address}")
