@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 
 from features import screens
 from features.schema import UserFeatures
+from features.usage import RUN_KEY, usage_key
 
-RUN_KEY = "usage:run"
 Screens = list[str]
 Snapshot = tuple[str | None, list[UserFeatures]]
 """The usage run, and the features of each user."""
@@ -36,11 +36,6 @@ return cmsgpack.pack({{run, users}})
 """
 _Reply = tuple[str | bool | None, list[tuple[Screens, list[str]]]]
 _decoder = msgspec.msgpack.Decoder(_Reply)
-
-
-def usage_key(run: str, user: str) -> str:
-    """The hash of a user's uses by product under a run."""
-    return f"usage:{run}:{user}"
 
 
 async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int, run: str | None) -> Snapshot:

@@ -22,8 +22,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from features import screens
 from features.cluster import ClusterClient
 from features.schema import ScreenEvent, UserFeatures
-from features.snapshot import RUN_KEY as RUN_KEY
-from features.snapshot import snapshot, usage_key
+from features.snapshot import snapshot
+from features.usage import RUN_KEY as RUN_KEY
+from features.usage import WRITE, arguments, usage_key
 
 STALE_CONNECTIONS = 2
 """Lost connections that a read may meet before it fails: a pool doesn't see at once that a server closed idle ones."""
@@ -123,8 +124,7 @@ class FeatureStore:
             key = usage_key(run, user)
             pipe.delete(key)
             if uses:
-                pipe.hset(key, mapping={product: int(n) for product, n in uses.items()})
-                pipe.expire(key, self.config.usage_ttl_s)
+                pipe.eval(WRITE, 1, *arguments(key, uses, self.config.usage_ttl_s))
         await pipe.execute()
 
     async def publish_run(self, run: str) -> None:

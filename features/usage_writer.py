@@ -17,13 +17,15 @@ from redis.retry import Retry
 
 from features.cluster import as_connection_errors
 from features.partials import BUCKETS
-from features.snapshot import RUN_KEY, usage_key
 from features.store import StoreConfig
+from features.usage import RUN_KEY, WRITE, arguments, usage_key
 
 TIMEOUT_S = 10.0
 Check = Callable[[str | None], None]
 """Takes the run that readers see, and raises if another must not replace it."""
-_USERS_AT_ONCE = 5_000
+USERS_PER_CALL = 50
+"""Enough that an answer's own cost hardly counts, few enough that Redis serves others within 0.3 ms."""
+_CALLS_AT_ONCE = 100
 
 
 class ExpiredRun(ValueError):
@@ -126,25 +128,25 @@ class UsageWriter:
         commands = commands_of(run, uses, self.ttl_s)
         connection: Any = redis.connection_pool.get_connection()
         try:
-            for first in range(0, len(commands), _USERS_AT_ONCE):
-                part = commands.slice(first, _USERS_AT_ONCE)
+            for first in range(0, len(commands), _CALLS_AT_ONCE):
+                part = commands.slice(first, _CALLS_AT_ONCE)
                 connection.send_packed_command([part.str.join("").item().encode()])
-                for _ in range(2 * len(part)):
+                for _ in range(len(part)):
                     connection.read_response(disable_decoding=True)
         except BaseException:
             connection.disconnect()
             raise
         finally:
             redis.connection_pool.release(connection)
-        return len(commands)
+        return uses["user_id"].n_unique()
 
     def _pipeline(self, redis: Any, run: str, uses: pl.DataFrame) -> int:
         users = uses.group_by("user_id").agg(pl.col("product").cast(pl.String), "uses")
-        for part in users.iter_slices(_USERS_AT_ONCE):
+        for part in users.iter_slices(USERS_PER_CALL * _CALLS_AT_ONCE):
             pipe = redis.pipeline()
             for user, products, counts in part.iter_rows():
-                pipe.hset(usage_key(run, user), mapping=dict(zip(products, counts, strict=True)))
-                pipe.expire(usage_key(run, user), self.ttl_s)
+                value = arguments(usage_key(run, user), dict(zip(products, counts, strict=True)), self.ttl_s)
+                pipe.execute_command("EVAL", WRITE, 1, *value)  # its `eval` refuses, whatever the keys
             pipe.execute()
         return users.height
 
@@ -175,14 +177,24 @@ class UsageWriter:
 
 
 def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
-    """For each user, an HSET of all products and an EXPIRE, as Redis reads them from the wire (RESP arrays)."""
+    """EVAL of `features.usage.WRITE` for `USERS_PER_CALL` users each, as Redis reads it from the wire (RESP arrays).
+
+    Args:
+        uses: user_id, product, uses; a row for each pair.
+    """
     pairs = uses.select("product", "uses").unique()  # few: many users have used a product as often
     fields = uses.join(pairs.with_columns((_bulk("product") + _bulk("uses")).alias("fields")), on=["product", "uses"])
-    users = fields.group_by("user_id").agg((2 + 2 * pl.len()).alias("n"), pl.col("fields").str.join(""))
+    users = fields.group_by("user_id").agg((2 * pl.len()).alias("n"), pl.col("fields").str.join(""))
     key = _bulk(pl.lit(usage_key(run, "")) + pl.col("user_id"))
-    hset = pl.format("*{}\r\n$4\r\nHSET\r\n{}{}", "n", "key", "fields")
-    expire = pl.format("*3\r\n$6\r\nEXPIRE\r\n{}{}", "key", pl.lit(f"${len(str(ttl_s))}\r\n{ttl_s}\r\n"))
-    return users.with_columns(key.alias("key")).select((hset + expire).alias("commands")).to_series()
+    calls = (
+        users.select("n", key.alias("key"), (_bulk("n") + pl.col("fields")).alias("arguments"))
+        .group_by(pl.int_range(pl.len()) // USERS_PER_CALL)
+        .agg(pl.len().alias("keys"), pl.col("n").sum(), pl.col("key").str.join(""), pl.col("arguments").str.join(""))
+    )
+    length = 4 + 2 * pl.col("keys") + pl.col("n")  # EVAL, the script, the number of keys, seconds
+    script = pl.lit(f"$4\r\nEVAL\r\n${len(WRITE)}\r\n{WRITE}\r\n")
+    call = pl.format("*{}\r\n{}{}{}{}{}", length, script, _bulk("keys"), "key", _bulk(pl.lit(ttl_s)), "arguments")
+    return calls.select(call.alias("commands")).to_series()
 
 
 def _bulk(value: str | pl.Expr) -> pl.Expr:

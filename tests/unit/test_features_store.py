@@ -13,8 +13,8 @@ from redis.asyncio import Connection, Redis
 from redis.exceptions import RedisError, ResponseError
 
 from features.schema import ScreenEvent, UserFeatures
-from features.snapshot import RUN_KEY, Snapshot, by_pipeline, snapshot
-from features.store import FeatureStore, StoreConfig, connect
+from features.snapshot import Snapshot, by_pipeline, snapshot
+from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
 
 
 def seen(user: str, *screens: str, ago_s: float = 60.0, event_id: str = "e") -> list[ScreenEvent]:

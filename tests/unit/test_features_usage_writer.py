@@ -16,7 +16,8 @@ from redis.exceptions import ResponseError
 
 from features.partials import BUCKETS
 from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
-from features.usage_writer import ExpiredRun, UsageWriter, commands_of
+from features.usage import WRITE
+from features.usage_writer import USERS_PER_CALL, ExpiredRun, UsageWriter, commands_of
 from tests.unit.event_logs import Uses
 from tests.unit.redis_process import RedisProcess, cluster_port, join
 
@@ -76,12 +77,16 @@ class TestCommands:
             }
         assert stored == uses
 
-    def test_two_commands_a_user(self) -> None:
-        (commands,) = commands_of("run", frame({"ü": {"a": 12}}), 60)
-        assert commands == (
-            "*4\r\n$4\r\nHSET\r\n$12\r\nusage:run:ü\r\n$1\r\na\r\n$2\r\n12\r\n"
-            "*3\r\n$6\r\nEXPIRE\r\n$12\r\nusage:run:ü\r\n$2\r\n60\r\n"
+    def test_one_command_for_some_users(self) -> None:
+        (command,) = commands_of("run", frame({"ü": {"a": 12}}), 60)
+        assert command == (
+            f"*8\r\n$4\r\nEVAL\r\n${len(WRITE)}\r\n{WRITE}\r\n$1\r\n1\r\n$12\r\nusage:run:ü\r\n"
+            "$2\r\n60\r\n$1\r\n2\r\n$1\r\na\r\n$2\r\n12\r\n"
         )
+        uses = {f"u{number}": {"a": number} for number in range(2 * USERS_PER_CALL + 1)}
+        commands = commands_of("run", frame(uses), 60)
+        assert sorted(command.count("usage:run:") for command in commands) == [1, USERS_PER_CALL, USERS_PER_CALL]
+        assert len(commands_of("run", frame({}), 60)) == 0
 
 
 class TestWrite:

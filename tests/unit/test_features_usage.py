@@ -1,0 +1,79 @@
+"""Usage in Redis lives for a time, whoever dies while it is written."""
+
+import socket
+from typing import Any
+
+import polars as pl
+import pytest
+from local_redis import LocalRedis
+from redis.asyncio import Connection, Redis
+from redis.exceptions import ResponseError
+
+from features.store import FeatureStore
+from features.usage import WRITE, arguments, usage_key
+from features.usage_writer import UsageWriter, commands_of
+
+USES = {"ana": {"loans": 3, "credit_card": 20}, "bo": {"loans": 1}, "çi": {"loans": 2}}
+MANY = {f"product {number}": number for number in range(1, 9_002)}
+
+
+class Recorder(Connection):
+    """A connection that keeps what it sends."""
+
+    sent = b""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        Recorder.sent += b"".join([command] if isinstance(command, bytes) else command)
+        await super().send_packed_command(command, check_health)
+
+
+def by_writer() -> bytes:
+    """What the batch pipeline sends."""
+    rows = [(user, product, uses) for user, pairs in USES.items() for product, uses in pairs.items()]
+    schema = {"user_id": pl.String, "product": pl.Categorical, "uses": pl.Int64}
+    return str(commands_of("r1", pl.DataFrame(rows, schema, orient="row"), 60).str.join("").item()).encode()
+
+
+async def by_store(server: LocalRedis) -> bytes:
+    """What a `FeatureStore` sends."""
+    async with Redis(port=server.port, decode_responses=True) as redis:
+        redis.connection_pool.connection_class = Recorder
+        Recorder.sent = b""
+        await FeatureStore(redis).write_usage("r1", USES)
+    return Recorder.sent
+
+
+def sent_up_to(port: int, content: bytes) -> None:
+    """Send it as a client that dies thereafter; the server has seen it when it hangs up."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(content)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+
+@pytest.mark.parametrize("writer", ["batch pipeline", "store"])
+async def test_a_writer_that_dies_leaves_nothing_that_lives_for_ever(
+    redis: Redis, redis_server: LocalRedis, writer: str
+) -> None:
+    commands = by_writer() if writer == "batch pipeline" else await by_store(redis_server)
+    for length in range(len(commands) + 1):
+        await redis.flushall()
+        sent_up_to(redis_server.port, commands[:length])
+        lives = {key: await redis.ttl(key) for key in await redis.keys("usage:*")}
+        assert all(left > 0 for left in lives.values()), (length, lives)
+    assert lives.keys() == {usage_key("r1", user) for user in USES}
+
+
+async def test_any_number_of_products_is_written(redis: Redis, redis_server: LocalRedis) -> None:
+    frame = pl.DataFrame({"user_id": ["ana"] * len(MANY), "product": list(MANY), "uses": list(MANY.values())})
+    UsageWriter(redis_server.url).write("r1", 0, frame.cast({"product": pl.Categorical}))
+    await FeatureStore(redis).write_usage("r2", {"ana": MANY})
+    for run in ("r1", "r2"):
+        assert {name: int(uses) for name, uses in (await redis.hgetall(usage_key(run, "ana"))).items()} == MANY
+
+
+async def test_what_holds_something_else_is_refused(redis: Redis) -> None:
+    await redis.set(usage_key("r1", "ana"), "no hash")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await redis.eval(WRITE, 1, *arguments(usage_key("r1", "ana"), {"loans": 1}, 60))
