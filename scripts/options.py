@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, with an absolute `state`: Redis changes into its folder before it reads paths."""
+    """The options, with an absolute `state` and `served_log`: Redis and the replicas read paths in other folders."""
     parser = argparse.ArgumentParser(prog="scripts/serve", description="Serve on 127.0.0.1. REDIS_URL: use that Redis.")
     parser.add_argument("--port", type=port, default=8000, help="HTTP port (8000)")
     parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard and `serve status`, for 0.3 GiB more")
@@ -20,6 +20,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--proxy", choices=("auto", "fast", "standard"), default="auto", help="HTTP proxy (auto)")
     parsed = parser.parse_args(arguments)
     parsed.state = parsed.state.absolute()
+    if parsed.served_log and parsed.served_log != "off":
+        parsed.served_log = str(Path(parsed.served_log).absolute())
     return parsed
 
 

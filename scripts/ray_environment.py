@@ -107,6 +107,17 @@ def end_helpers() -> None:
     psutil.wait_procs(ended, timeout=5)
 
 
+def node_runs() -> bool:
+    """Whether this process's Ray still has its node, which a signal to the whole process group ends as well."""
+    import psutil
+
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() == "raylet" and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
 def end_haproxy(scratch: Path) -> None:
     """End HAProxy processes that run on a configuration of ours and outlived Ray."""
     import psutil

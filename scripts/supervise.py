@@ -22,7 +22,7 @@ import options
 from configuration import ConfigurationError, address, deploy, read, settle_here
 from local_redis import LocalRedis, RedisUnavailable
 from ports import is_free
-from ray_environment import StartError, configure_ray, end_haproxy, end_helpers, scratch_folder
+from ray_environment import StartError, configure_ray, end_haproxy, end_helpers, node_runs, scratch_folder
 from readiness import wait_until_ready
 from redis_url import ping, seed, shown
 from run_lock import AlreadyRunning, RunLock, StateUnusable
@@ -98,7 +98,6 @@ def _redis(state: Path) -> Iterator[str]:
 def _ray(arguments: argparse.Namespace) -> Iterator[None]:
     """A Ray cluster of this process's own; its processes end with it."""
     import ray
-    from ray import serve
 
     if os.environ.get("RAY_ADDRESS"):
         raise StartError("RAY_ADDRESS is set: unset it, or use `serve deploy serve_config.yaml` on that cluster")
@@ -122,9 +121,19 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
     finally:
         _say("stopping…")
         with contextlib.redirect_stdout(io.StringIO()):  # Ray finds it worth a line that the controller ended itself
-            with contextlib.suppress(Exception):
-                serve.shutdown()  # type: ignore[no-untyped-call]
+            ending = threading.Thread(target=_end_serve, daemon=True)
+            ending.start()
+            while ending.is_alive() and node_runs():
+                ending.join(0.2)
             ray.shutdown()
+
+
+def _end_serve() -> None:
+    """Let requests that are on their way be answered. Without a node Serve would wait for half a minute or more."""
+    from ray import serve
+
+    with contextlib.suppress(Exception):
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _require_free(ports: dict[str, int]) -> None:

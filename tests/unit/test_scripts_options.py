@@ -10,6 +10,16 @@ def test_a_relative_state_is_one_of_the_working_directory() -> None:
     assert options.parse(["--state", "here/state"]).state == Path.cwd() / "here" / "state"
 
 
+@pytest.mark.parametrize(
+    ("given", "passed_on"),
+    [("logs/served", str(Path.cwd() / "logs" / "served")), ("/var/served", "/var/served"), ("off", "off"), ("", "")],
+)
+def test_a_relative_served_log_is_one_of_the_working_directory(given: str, passed_on: str) -> None:
+    """Replicas, which write it, work elsewhere."""
+    assert options.parse(["--served-log", given]).served_log == passed_on
+    assert options.parse([]).served_log is None
+
+
 @pytest.mark.parametrize("option", ["--port", "--metrics-port", "--dashboard-port"])
 @pytest.mark.parametrize("value", ["70000", "65536", "0", "-1", "http", "²"])
 def test_what_is_no_port_is_refused(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:

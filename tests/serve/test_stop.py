@@ -1,0 +1,38 @@
+"""How the service ends."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+from ports import free_port
+
+from tests.serve.conftest import command, wait_until_ready
+from tests.serve.polling import until
+
+
+def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
+    """As systemd and `timeout` send it: Ray's node ends at once, and Serve need not be waited for."""
+    with subprocess.Popen(
+        command(tmp_path, free_port()),
+        env=os.environ | {"REDIS_URL": ""},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        wait_until_ready(process)
+        traces = {str(tmp_path), (tmp_path / "scratch").read_text()}
+        os.killpg(process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert output.splitlines()[-1] == "[switchboard] stopped"
+    assert "failed to shut down" not in output
+    until(lambda: left_behind(traces), lambda left: not left)
+
+
+def left_behind(traces: set[str]) -> list[str]:
+    """The command lines of running processes that hold one of the traces."""
+    lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    return [line for line in lines if any(trace in line for trace in traces)]
