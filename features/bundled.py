@@ -1,5 +1,11 @@
-"""The preprocessing function of a model bundle, for batch work that needs nothing else of the model."""
+"""The preprocessing function of a model bundle, for batch work that needs nothing else of the model.
 
+What is read is verified as serving does it, by the same function: `models.bundle` imports `alteration` from here.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,8 +14,9 @@ from tokenizers import Tokenizer
 
 from features.preprocess import PreprocessConfig, Preprocessor
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 PRODUCTION = Path(__file__).resolve().parent.parent / "bundles" / "production.json"
+TOKENIZER = "tokenizer.json"
 
 
 class _Pointer(msgspec.Struct):
@@ -17,8 +24,10 @@ class _Pointer(msgspec.Struct):
 
 
 class _Manifest(msgspec.Struct):
+    version: str
     preprocessing: dict[str, Any]
     fingerprint: str
+    files: dict[str, str]
 
 
 def bundled_preprocessor(path: Path | None = None) -> Preprocessor:
@@ -28,16 +37,17 @@ def bundled_preprocessor(path: Path | None = None) -> Preprocessor:
         path: the bundle's folder, or a file that names the version beside it; default: `bundles/production.json`.
 
     Raises:
-        ValueError: not a bundle, or the running code preprocesses otherwise than the bundle was trained with.
+        ValueError: not a bundle; its manifest or its tokenizer was altered or cut short (the network is not looked at);
+            or the running code preprocesses otherwise than the bundle was trained with.
     """
     path = path or PRODUCTION
     folder = path.parent / _read(path, _Pointer).version if path.suffix == ".json" else path
-    manifest = _read(folder / "manifest.json", _Manifest)
-    tokenizer = folder / "tokenizer.json"
-    if not tokenizer.is_file():
-        raise ValueError(f"{tokenizer}: no such file, so {folder} is not a bundle")
+    content = _read(folder / "manifest.json", dict[str, Any])
+    manifest = _fitted(folder / "manifest.json", content, _Manifest)
+    if reason := alteration(folder, content, [TOKENIZER]):
+        raise ValueError(reason)
     config = PreprocessConfig.model_validate(manifest.preprocessing)
-    preprocessor = Preprocessor(config, Tokenizer.from_file(str(tokenizer)))
+    preprocessor = Preprocessor(config, Tokenizer.from_file(str(folder / TOKENIZER)))
     if preprocessor.fingerprint != manifest.fingerprint:
         raise ValueError(
             f"{folder}: trained with preprocessing {manifest.fingerprint}, this code's is {preprocessor.fingerprint}: "
@@ -46,10 +56,55 @@ def bundled_preprocessor(path: Path | None = None) -> Preprocessor:
     return preprocessor
 
 
+def alteration(folder: Path, manifest: Mapping[str, Any], parts: Sequence[str]) -> str | None:
+    """How a bundle differs from what was written, in a sentence; None if it does not.
+
+    Args:
+        folder: the bundle's.
+        manifest: the content of its `manifest.json`, with the strings `version` and, in `files`, SHA-256 of each part.
+        parts: names of the files to look at.
+    """
+    for name in parts:
+        expected = manifest["files"].get(name)
+        if expected is None:
+            return f"{folder}: the manifest lists no {name}"
+        try:
+            actual = sha256(folder / name)
+        except FileNotFoundError:
+            return f"{folder / name}: missing"
+        if actual != expected:
+            return (
+                f"{folder / name}: SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…: "
+                "the file was altered or cut short; copy the bundle again"
+            )
+    version = version_of(manifest)
+    if version != manifest["version"]:
+        return f"{folder}: the content's version is {version}, the manifest says {manifest['version']}"
+    return None
+
+
+def version_of(manifest: Mapping[str, Any]) -> str:
+    """Hash of all that changes an answer: parts, labels, preprocessing, temperature, thresholds; not of figures."""
+    content = {name: value for name, value in manifest.items() if name not in ("version", "training", "metrics")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _read(path: Path, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return _fitted(path, msgspec.json.decode(path.read_bytes()), kind)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _fitted(path: Path, content: Any, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
         raise ValueError(f"{path}: {error}") from None

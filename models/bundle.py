@@ -1,6 +1,5 @@
 """The model bundle: a folder that is all that serving needs, and all that changes the answer."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -13,12 +12,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
+from features.bundled import TOKENIZER, alteration, sha256, version_of
 from features.drafts import replacing
 from features.preprocess import PreprocessConfig, Preprocessor
 from models.classifier import Device, TextClassifier
 from models.context import ContextHead
 
-PARTS = ("text.onnx", "tokenizer.json", "context.npz")
+PARTS = ("text.onnx", TOKENIZER, "context.npz")
 
 
 class BundleError(RuntimeError):
@@ -78,7 +78,7 @@ class Bundle:
     @cached_property
     def preprocessor(self) -> Preprocessor:
         """What turns texts into the token vectors that the text part was trained on."""
-        tokenizer = Tokenizer.from_file(str(self.path / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(self.path / TOKENIZER))
         return Preprocessor(self.manifest.preprocessing, tokenizer)
 
     @cached_property
@@ -135,25 +135,14 @@ def intact_manifest(path: Path) -> Manifest:
         BundleError: a part is missing, altered or truncated, or the version is not that of the content.
     """
     manifest = read_manifest(path)
-    for name in PARTS:
-        if name not in manifest.files:
-            raise BundleError(f"{path}: the manifest lists no {name}")
-        actual = _sha256(path / name)
-        if actual != manifest.files[name]:
-            raise BundleError(
-                f"{path / name}: SHA-256 is {actual[:12]}…, the manifest says "
-                f"{manifest.files[name][:12]}…: the file was altered or cut short; copy the bundle again"
-            )
-    expected = content_version(manifest)
-    if expected != manifest.version:
-        raise BundleError(f"{path}: the content's version is {expected}, the manifest says {manifest.version}")
+    if reason := alteration(path, manifest.model_dump(mode="json"), PARTS):
+        raise BundleError(reason)
     return manifest
 
 
 def content_version(manifest: Manifest) -> str:
-    """Hash of all that changes an answer: parts, labels, preprocessing, temperature, thresholds."""
-    content = manifest.model_dump(mode="json", exclude={"version", "training", "metrics"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    """See `features.bundled.version_of`."""
+    return version_of(manifest.model_dump(mode="json"))
 
 
 def write_bundle(
@@ -167,7 +156,6 @@ def write_bundle(
     confidence_threshold: float,
     out_of_scope_threshold: float,
     training: Mapping[str, Any],
-    metrics: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Bundle:
     """Copy the parts into `registry/<version>` and write the manifest; complete or not there at all.
 
@@ -176,7 +164,7 @@ def write_bundle(
     Args:
         registry: folder, made if it is not there.
         parts: a file for each name of `PARTS`.
-        temperature, confidence_threshold, out_of_scope_threshold, training, metrics: see `Manifest`.
+        temperature, confidence_threshold, out_of_scope_threshold, training: see `Manifest`.
 
     Raises:
         BundleError: a part is missing, or was altered while it was copied.
@@ -194,7 +182,6 @@ def write_bundle(
         out_of_scope_threshold=round(out_of_scope_threshold, 4),
         files={name: _sha256(parts[name]) for name in PARTS},
         training=training,
-        metrics=metrics or {},
     )
     manifest = manifest.model_copy(update={"version": content_version(manifest)})
     target = registry / manifest.version
@@ -239,6 +226,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256(path)
     except FileNotFoundError:
         raise BundleError(f"{path}: missing") from None

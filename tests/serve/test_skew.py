@@ -1,7 +1,6 @@
 """Train-serve skew, end to end: ten thousand answers of the real service, each computed again from raw events."""
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,15 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import redis
-from tokenizers import Tokenizer
 
 from features.journeys import Journey, journeys
-from features.preprocess import PreprocessConfig, Preprocessor
+from features.preprocess import Preprocessor
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.simulate import simulate
 from models.registry import Registry
 from tests.serve.conftest import ROOT, Service
 from tests.serve.polling import until
+from tests.unit.bundle_copies import variant
 
 USERS, REQUESTS, CLIENTS = 300, 10_000, 64
 EVENTS_A_SECOND = 200
@@ -144,13 +143,10 @@ def test_ten_thousand_answers_hold_no_skew(served: tuple[str, ...]) -> None:
 
 def test_another_preprocessing_is_caught(served: tuple[str, ...], tmp_path: Path) -> None:
     """Somebody changes the preprocessing after the service has started."""
-    bundle = tmp_path / "other"
-    shutil.copytree(Registry().resolve("production"), bundle)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["preprocessing"]["max_screens"] = 2
-    config = PreprocessConfig.model_validate(manifest["preprocessing"])
-    other = Preprocessor(config, Tokenizer.from_file(str(bundle / "tokenizer.json")))
-    (bundle / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": other.fingerprint}))
+    served_by = Registry().load("production")
+    config = served_by.manifest.preprocessing.model_copy(update={"max_screens": 2})
+    other = Preprocessor(config, served_by.preprocessor.tokenizer)
+    bundle = variant(served_by, tmp_path, preprocessing=config, fingerprint=other.fingerprint)
     report = features("skew", *served, "--bundle", str(bundle), code=1)
     assert report["by_feature"]["preprocessing"] == report["compared"] >= REQUESTS
     assert report["by_feature"]["recent_screens"] == 0
