@@ -135,8 +135,12 @@ def _rollback(arguments: argparse.Namespace) -> None:
 
 def _list(arguments: argparse.Namespace) -> None:
     registry = Registry.at(arguments.registry)
-    names = registry.names()
-    for version in registry.versions():
+    if not registry.is_there():
+        raise BundleError(f"no registry in {registry.where}: no such folder")
+    names, versions = registry.names(), registry.versions()
+    if not versions:
+        print(f"{registry.where}: no bundles", file=sys.stderr)
+    for version in versions:
         marks = ",".join(name for name, pointed in names.items() if pointed == version)
         try:
             manifest = registry.manifest(version)

@@ -64,6 +64,10 @@ class Registry:
         """
         return Bundle(self.resolve(reference))
 
+    def is_there(self) -> bool:
+        """Whether there is a registry at all, be it an empty one."""
+        return self.folder.is_dir()
+
     def versions(self) -> list[str]:
         """The names of all bundles' folders, sorted."""
         return sorted(path.parent.name for path in self.folder.glob("[!.]*/manifest.json"))

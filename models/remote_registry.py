@@ -12,7 +12,7 @@ wins, whatever it was compared with. URLs of local files (`file://`) are folders
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ class RemoteRegistry(Registry):
         if VERSION.fullmatch(reference) and is_intact(self.folder / reference):
             return self.folder / reference
         return super().resolve(reference)
+
+    def is_there(self) -> bool:
+        """Whether anything is there; object stores have no empty folders."""
+        with self._reached(), suppress(FileNotFoundError):
+            self._files.invalidate_cache()
+            self._files.ls(self._root, detail=False)
+            return True
+        return False
 
     def versions(self) -> list[str]:
         """The versions of all bundles there, sorted."""

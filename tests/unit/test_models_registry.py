@@ -135,8 +135,14 @@ def test_looking_at_a_registry_that_is_not_there_makes_none(tmp_path: Path, caps
     folder = tmp_path / "bundels"
     assert main(["rollback", "--registry", str(folder)]) == 2
     assert capsys.readouterr().err == f"error: no name 'production' in {folder}\n"
-    assert main(["list", "--registry", str(folder)]) == 0
+    assert main(["list", "--registry", str(folder)]) == 2
+    assert capsys.readouterr() == ("", f"error: no registry in {folder}: no such folder\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_registry_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--registry", str(tmp_path)]) == 0
+    assert capsys.readouterr() == ("", f"{tmp_path}: no bundles\n")
 
 
 def test_a_rollback_that_is_refused_leaves_no_lock(registry: Registry, bundle: Bundle) -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -35,6 +36,9 @@ class NeedsKeys(MemoryFileSystem):  # type: ignore[misc]
     protocol = "needskeys"
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: object) -> bytes:
+        raise LookupError("no credentials found")
+
+    def ls(self, path: str, detail: bool = True, **options: object) -> list[Any]:
         raise LookupError("no credentials found")
 
 
@@ -195,8 +199,9 @@ def test_url_of_local_files_is_a_folder(bundle: Bundle, tmp_path: Path, cache: P
 def test_what_cannot_be_reached_is_one_line(
     place: str, told: str, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["rollback", "--registry", place]) == 2
-    assert capsys.readouterr().err == f"error: {told}\n"
+    for command in ("rollback", "list"):
+        assert main([command, "--registry", place]) == 2
+        assert capsys.readouterr().err == f"error: {told}\n"
 
 
 def test_commands_take_an_url(url: str, bundle: Bundle, second: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,6 +212,17 @@ def test_commands_take_an_url(url: str, bundle: Bundle, second: Path, capsys: py
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [f"production {version}" for version in (bundle.version, second.name, bundle.version)]
     assert [line.split()[:2] for line in lines[3:]] == sorted([[bundle.version, "production"], [second.name, "-"]])
+
+
+def test_a_registry_of_which_nothing_is_there_is_told(
+    url: str, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", "--registry", url]) == 2
+    assert capsys.readouterr() == ("", f"error: no registry in {url}: no such folder\n")
+    files, root = store(url)
+    files.makedirs(root)
+    assert main(["list", "--registry", url]) == 0
+    assert capsys.readouterr() == ("", f"{url}: no bundles\n")
 
 
 def test_training_does_not_write_to_an_url(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
