@@ -49,7 +49,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     simulate.add_argument("--end", type=date.fromisoformat, default=datetime.now(UTC).date(), help="day after the last")
     simulate.add_argument("--events", type=positive, help="about how many uses in all (default: natural activity)")
     simulate.add_argument("--messages", type=int, default=1_000, help="chats on the last day")
-    simulate.add_argument("--messages-file", type=path, help="labelled JSONL that texts are drawn from")
+    simulate.add_argument("--messages-file", type=path, help="labelled JSONL or CSV that texts are drawn from")
     simulate.add_argument("--malformed", type=float, default=0.0, help="share of usage rows to spoil, 0 to 1")
     simulate.add_argument("--seed", type=int, default=0)
     offline_commands.add_commands(commands, redis_url)

@@ -3,7 +3,6 @@
 Whoever reads another log (Kafka, Kinesis) replaces this class; `ScreenIngester` needs no more of its source.
 """
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-logger = logging.getLogger(__name__)
 Entry = tuple[str, dict[str, str]]
 _FORGET = """
 for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do

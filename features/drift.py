@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from features.labelled import OUT_OF_SCOPE, Labelled, read_labelled
+from features.labelled import OUT_OF_SCOPE, Example, read_labelled
 from features.preprocess import ContextInput, Ids, Preprocessor
 from features.served_log import served_rows
 from features.shifts import Shift, screen_shift, share_shift, shift_of_names, shift_of_numbers, usage_shifts
@@ -82,54 +83,103 @@ def drift(log: Path, data: Path, preprocessor: Preprocessor, last_days: int | No
         last_days: only so many days of the log, up to its newest.
 
     Raises:
-        LogError, LabelledError: what cannot be read, and why.
+        LogError, DataError: what cannot be read, and why.
     """
-    training, served = read_labelled(data), served_rows(log, _COLUMNS, last_days)
-    same = served.filter(pl.col("preprocessing") == preprocessor.fingerprint)
-    known = served.filter(pl.col("degraded").list.len() == 0)
-    ids = _tokens(training, preprocessor)
-    lengths = np.array([len(row) for row in ids])
-    contexts = [preprocessor.context(row.screens, row.usage) for row in training]
-    read = [_context(row, preprocessor) for row in known.iter_rows(named=True)]
-    before, now = _having(contexts), _having(read)
-    products = Counter(row.label for row in training if row.label != OUT_OF_SCOPE)
-    answers = Counter(served["product"].to_list())
-    screens, strange_screens = screen_shift(contexts, read)
-    usage, strange_usage = usage_shifts(contexts, read)
-    tokens = same["tokens"].to_numpy()
+    training = [row for _, row in read_labelled(data)]
+    served = served_rows(log, _COLUMNS, last_days)
+    before, now = _seen_in_training(training, preprocessor), _seen_in_serving(served, preprocessor)
+    shifts, out_of_range = _compared(before, now)
     days = served["answered_at"].dt.date()
     return Drift(
-        requests=served.height,
+        requests=now.rows,
         first=str(days.min()),
         last=str(days.max()),
-        training_rows=len(training),
-        shifts=[
-            shift_of_numbers("tokens", lengths, tokens),
-            shift_of_names("product", products, answers),
-            screens,
-            *usage,
-            *(share_shift(name, (before[name], len(training)), (now[name], served.height)) for name in now),
-        ],
-        unknown_token_rate=_rate(same["unknown_tokens"].to_numpy().sum(), tokens.sum()),
-        training_unknown_token_rate=_rate(_count_unknown(ids, preprocessor), lengths.sum()),
-        abstention_rate=served.filter(pl.col("action") == "general_queue").height / served.height,
-        degraded_rate=(served.height - known.height) / served.height,
+        training_rows=before.rows,
+        shifts=shifts,
+        unknown_token_rate=now.unknown_token_rate(),
+        training_unknown_token_rate=before.unknown_token_rate(),
+        abstention_rate=served.filter(pl.col("action") == "general_queue").height / now.rows,
+        degraded_rate=(now.rows - len(now.contexts)) / now.rows,
         feature_rates={
-            f"{prefix}{name}_rate": having[name] / rows
-            for name in now
-            for prefix, having, rows in (("", now, served.height), ("training_", before, len(training)))
+            f"{prefix}{name}_rate": seen.having()[name] / seen.rows
+            for name in now.having()
+            for prefix, seen in (("", now), ("training_", before))
         },
-        out_of_range={
-            "tokens": int(((tokens < lengths.min()) | (tokens > lengths.max())).sum()),
-            "product": sum(count for name, count in answers.items() if name not in products),
-            "recent_screens": strange_screens,
-            "product_usage_60d": strange_usage,
-        },
-        other_preprocessing=served.height - same.height,
+        out_of_range=out_of_range,
+        other_preprocessing=now.rows - len(now.lengths),
     )
 
 
-def _tokens(rows: Sequence[Labelled], preprocessor: Preprocessor) -> list[Ids]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is compared, of training or of serving."""
+
+    rows: int
+    lengths: npt.NDArray[Any]
+    """(messages,) tokens of each; in serving, of those with the same preprocessing."""
+    unknown: int
+    """Of these tokens, how many the vocabulary lacks."""
+    products: Counter[str]
+    """How often each is the label or the answer."""
+    contexts: Sequence[ContextInput]
+    """Of each row; in serving, of those that were not degraded."""
+
+    def having(self) -> dict[str, int]:
+        """How many rows have screens, and usage."""
+        return {
+            "with_screens": sum(bool(context.recent_screens) for context in self.contexts),
+            "with_usage": sum(bool(context.product_usage_60d) for context in self.contexts),
+        }
+
+    def unknown_token_rate(self) -> float | None:
+        tokens = self.lengths.sum()
+        return float(self.unknown / tokens) if tokens else None
+
+
+def _seen_in_training(rows: Sequence[Example], preprocessor: Preprocessor) -> _Seen:
+    ids = _tokens(rows, preprocessor)
+    return _Seen(
+        len(rows),
+        np.array([len(row) for row in ids]),
+        sum(int(np.count_nonzero(row == preprocessor.unknown_id)) for row in ids),
+        Counter(row.product for row in rows if row.product != OUT_OF_SCOPE),
+        [preprocessor.context(row.recent_screens, row.product_usage_60d) for row in rows],
+    )
+
+
+def _seen_in_serving(served: pl.DataFrame, preprocessor: Preprocessor) -> _Seen:
+    same = served.filter(pl.col("preprocessing") == preprocessor.fingerprint)
+    known = served.filter(pl.col("degraded").list.len() == 0)
+    return _Seen(
+        served.height,
+        same["tokens"].to_numpy(),
+        int(same["unknown_tokens"].sum()),
+        Counter(served["product"].to_list()),
+        [_context(row, preprocessor) for row in known.iter_rows(named=True)],
+    )
+
+
+def _compared(before: _Seen, now: _Seen) -> tuple[list[Shift], dict[str, int]]:
+    """The shift of each feature, and how many requests have a value of it that no training row has."""
+    screens, strange_screens = screen_shift(before.contexts, now.contexts)
+    usage, strange_usage = usage_shifts(before.contexts, now.contexts)
+    had, have = before.having(), now.having()
+    shifts = [
+        shift_of_numbers("tokens", before.lengths, now.lengths),
+        shift_of_names("product", before.products, now.products),
+        screens,
+        *usage,
+        *(share_shift(name, (had[name], before.rows), (have[name], now.rows)) for name in have),
+    ]
+    return shifts, {
+        "tokens": int(((now.lengths < before.lengths.min()) | (now.lengths > before.lengths.max())).sum()),
+        "product": sum(count for name, count in now.products.items() if name not in before.products),
+        "recent_screens": strange_screens,
+        "product_usage_60d": strange_usage,
+    }
+
+
+def _tokens(rows: Sequence[Example], preprocessor: Preprocessor) -> list[Ids]:
     parts = [rows[first : first + _TEXTS_AT_ONCE] for first in range(0, len(rows), _TEXTS_AT_ONCE)]
     return [ids for part in parts for ids in preprocessor.tokens([row.text for row in part])]
 
@@ -137,21 +187,6 @@ def _tokens(rows: Sequence[Labelled], preprocessor: Preprocessor) -> list[Ids]:
 def _context(row: Mapping[str, Any], preprocessor: Preprocessor) -> ContextInput:
     usage = {pair["product"]: pair["uses"] for pair in row["product_usage_60d"]}
     return preprocessor.context(row["recent_screens"], usage)
-
-
-def _having(contexts: Sequence[ContextInput]) -> dict[str, int]:
-    return {
-        "with_screens": sum(bool(context.recent_screens) for context in contexts),
-        "with_usage": sum(bool(context.product_usage_60d) for context in contexts),
-    }
-
-
-def _count_unknown(ids: Sequence[Ids], preprocessor: Preprocessor) -> int:
-    return sum(int(np.count_nonzero(row == preprocessor.unknown_id)) for row in ids)
-
-
-def _rate(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 from redis.asyncio import Redis
 
-from features.labelled import read_rows
+from features.rows import read_structs
 from features.schema import FEEDBACK_STREAM, Identifier, rfc3339
 from features.served_log import served_files
 from features.training_rows import TrainingRow, write_rows
@@ -60,9 +60,9 @@ def feedback_in_file(path: Path) -> Collected:
     """Feedback from JSON lines or CSV.
 
     Raises:
-        LabelledError: naming the file, the row and what is wrong with it.
+        DataError: naming the file, the row and what is wrong with it.
     """
-    return collect([feedback for _, feedback in read_rows(path, Feedback)])
+    return collect([feedback for _, feedback in read_structs(path, Feedback)])
 
 
 async def feedback_in_stream(redis: Redis, stream: str = FEEDBACK_STREAM) -> Collected:
@@ -92,7 +92,7 @@ def feedback_set(feedback: Collected, log: Path, out: Path, chats: Path | None =
         requests, and without text.
 
     Raises:
-        LogError, LabelledError: what cannot be read, and why.
+        LogError, DataError: what cannot be read, and why.
     """
     texts = _texts(chats) if chats else {}
     served = _served(log, feedback.newest)
@@ -112,7 +112,7 @@ def feedback_set(feedback: Collected, log: Path, out: Path, chats: Path | None =
 
 
 def _texts(chats: Path) -> dict[str, str]:
-    return {chat.request_id: chat.text for _, chat in read_rows(chats, _Message) if chat.request_id}
+    return {chat.request_id: chat.text for _, chat in read_structs(chats, _Message) if chat.request_id}
 
 
 def _served(log: Path, wanted: Mapping[str, Feedback]) -> dict[str, dict[str, Any]]:

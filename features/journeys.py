@@ -6,8 +6,6 @@ The product is mostly one that the user owns. Some ask without having seen a pro
 one than they saw (`ELSEWHERE`), or about nothing that a desk knows (`OFF_TOPIC`).
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.demo import PRODUCTS
+from features.labelled import OUT_OF_SCOPE, read_labelled
 from features.population import PRODUCT_NAMES, Population, Stream, generator, population
+from features.rows import DataError
 from features.taxonomy import PRODUCT_SCREENS, SCREENS
 
-OUT_OF_SCOPE = "out_of_scope"
 CORPUS = Path(__file__).resolve().parents[1] / "models" / "corpus"
 """Labelled messages; its hold-out lies in a subfolder, which is not read."""
 SCREEN_NAMES = tuple(SCREENS)
@@ -36,7 +35,6 @@ _ASKED = np.sqrt([uses for _, uses in PRODUCTS.values()])
 _ENTRANCES = [SCREEN_NAMES.index(name) for name in ("home", "search", "notifications")]
 _COUNTS = np.array([len(PRODUCT_SCREENS[product]) for product in PRODUCT_NAMES])
 _FIRST = np.array([SCREEN_NAMES.index(PRODUCT_SCREENS[product][0]) for product in PRODUCT_NAMES])
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _SLOTS = 8
 """Entrance, stray, four screens of the product, stray, help center."""
 
@@ -44,36 +42,22 @@ Texts = Mapping[str, Sequence[str]]
 
 
 def load_texts(path: Path = CORPUS) -> dict[str, list[str]]:
-    """The distinct texts of each product, and of `OUT_OF_SCOPE`, in a JSONL file or in a folder's `*.jsonl` files.
+    """The distinct texts of each product, and of `OUT_OF_SCOPE`, in labelled messages; see `read_labelled`.
 
     Raises:
-        ValueError: naming the file, the line and what is wrong with it.
+        DataError: naming the file, the row and what is wrong with it.
     """
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     texts: dict[str, dict[str, None]] = {}
-    for file in files:
-        if not file.is_file():
-            raise ValueError(f"{file}: no such file; messages are JSON lines with text and product")
-        for number, line in enumerate(file.read_bytes().splitlines(), 1):
-            if line.strip():
-                text, product = _message(line, f"{file}:{number}")
-                texts.setdefault(product, {})[text] = None
+    for where, row in read_labelled(path):
+        if not row.text:
+            raise DataError(f"{where}: column 'text' is empty")
+        if row.product not in (*PRODUCT_NAMES, OUT_OF_SCOPE):
+            names = ", ".join((*PRODUCT_NAMES, OUT_OF_SCOPE))
+            raise DataError(f"{where}: column 'product': {row.product!r} is none of {names}")
+        texts.setdefault(row.product, {})[row.text] = None
     if not texts.keys() - {OUT_OF_SCOPE}:
-        raise ValueError(f"{path}: no message about a product; messages are JSON lines with text and product")
+        raise DataError(f"{path}: no message about a product")
     return {product: list(texts[product]) for product in sorted(texts)}
-
-
-def _message(line: bytes, where: str) -> tuple[str, str]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON: {error}") from None
-    text, product = (row.get("text"), row.get("product")) if isinstance(row, dict) else (None, None)
-    if not isinstance(text, str) or not text or _SURROGATE.search(text):
-        raise ValueError(f"{where}: text: {text!r} is not a text of one character or more")
-    if product not in (*PRODUCT_NAMES, OUT_OF_SCOPE):
-        raise ValueError(f"{where}: product: {product!r} is none of {', '.join(PRODUCT_NAMES)}, {OUT_OF_SCOPE}")
-    return text, product
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,142 +1,156 @@
-"""Labelled messages in files: chats with who wrote them and when, and training data with or without context."""
+"""Labelled messages in files: training data with or without context, and chats with who wrote them and when.
 
-import csv
-from collections.abc import Iterator
+One set of rules for all of them, whoever reads: training, `training-set`, `drift` and `simulate`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
+from features.rows import FORMATS, DataError, Row, Rows, decoded, fitted, read_rows, require_utf8
 from features.schema import Identifier
 
-T = TypeVar("T", bound=msgspec.Struct)
 OUT_OF_SCOPE = "out_of_scope"
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 """Chats between these have windows that dates can express."""
+_KINDS = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object", type(None): "null"}
+"""What JSON calls the types that are no strings."""
 
 
-class LabelledError(ValueError):
-    """A file that cannot be read; the message names the file, the row and the column."""
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled message. `product` is `OUT_OF_SCOPE` for a message that is about none of them."""
+
+    text: str
+    product: str
+    recent_screens: tuple[str, ...] = ()
+    """Oldest first."""
+    product_usage_60d: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def has_context(self) -> bool:
+        return bool(self.recent_screens or self.product_usage_60d)
 
 
 class Chat(msgspec.Struct, frozen=True):
-    """A message with the product that it was about. Other columns are ignored."""
+    """A message with the product that it was about, or `OUT_OF_SCOPE`."""
 
     text: str
-    product: Annotated[str, msgspec.Meta(min_length=1)]
+    product: str
     user_id: Identifier
     at: Annotated[datetime, msgspec.Meta(tz=True)]
     """When it was sent, RFC 3339 with an offset."""
     request_id: Identifier | None = None
 
 
-class Labelled(msgspec.Struct, frozen=True):
-    """A row of training data; in CSV, screens are a JSON list or names joined by `|`, and usage is JSON."""
-
-    text: str
-    product: str | None = None
-    category: str | None = None
-    recent_screens: list[str] | str | None = None
-    product_usage_60d: dict[str, int] | str | None = None
-
-    @property
-    def label(self) -> str:
-        """The product, or the category; empty where there is neither."""
-        label = self.product or self.category or ""
-        return OUT_OF_SCOPE if label == "oos" else label
-
-    @property
-    def screens(self) -> list[str]:
-        value = self.recent_screens or []
-        if isinstance(value, list):
-            return value
-        return msgspec.json.decode(value, type=list[str]) if value.lstrip().startswith("[") else value.split("|")
-
-    @property
-    def usage(self) -> dict[str, int]:
-        value = self.product_usage_60d or {}
-        return value if isinstance(value, dict) else msgspec.json.decode(value, type=dict[str, int])
-
-
 def read_chats(path: Path) -> list[Chat]:
-    """Read chats, JSON lines or CSV with a header.
+    """Read chats, JSON lines or CSV with a header; text and label as `example_of` has them.
 
     Raises:
-        LabelledError: naming the file, the row and what is wrong with it.
+        DataError: naming the file, the row and what is wrong with it.
     """
     chats = []
-    for where, chat in read_rows(path, Chat):
+    for where, row in read_rows(path):
+        message = {"text": _text(row, where), "product": _label(row, where)}
+        chat = fitted({**row, **message}, Chat, where)
         if not _FIRST <= chat.at <= _LAST:
-            raise LabelledError(f"{where}: at: {chat.at.isoformat()} is not between {_FIRST.date()} and {_LAST.date()}")
+            raise DataError(f"{where}: at: {chat.at.isoformat()} is not between {_FIRST.date()} and {_LAST.date()}")
         chats.append(chat)
     return chats
 
 
-def read_labelled(path: Path) -> list[Labelled]:
-    """Read training data, JSON lines or CSV with a header, or every JSONL file of a folder.
+def read_labelled(
+    path: Path, product: str | None = None, formats: Mapping[str, Callable[[Path], Rows]] = FORMATS
+) -> Iterator[tuple[str, Example]]:
+    """Training data with its places, from a file or from every JSONL file of a folder; see `example_of`.
 
     Raises:
-        LabelledError: naming the file, the row and what is wrong with it.
+        DataError: naming the file, the row and what is wrong with it.
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files:
-        raise LabelledError(f"{path}: the folder holds no .jsonl file")
-    return [_checked(where, row) for file in files for where, row in read_rows(file, Labelled)]
+        raise DataError(f"{path}: the folder holds no .jsonl file")
+    return ((where, example_of(row, where, product)) for file in files for where, row in read_rows(file, formats))
 
 
-def read_rows(path: Path, kind: type[T]) -> Iterator[tuple[str, T]]:
-    """Each row as a struct, with its place `file:line`; at least one.
+def example_of(row: Row, where: str, product: str | None = None) -> Example:
+    """A row of training data. Other columns are ignored.
+
+    Args:
+        row: `text`, and `product` or `category`; optionally `recent_screens` (a list, or in CSV a JSON list or names
+            joined by `|`) and `product_usage_60d` (an object, in CSV as JSON). Blanks round a label do not count, and
+            the label `oos` is read as `OUT_OF_SCOPE`.
+        where: the place that a message begins with.
+        product: the label, whatever the row says.
 
     Raises:
-        LabelledError: there is no such file or no row, or a row does not fit; naming its place.
+        DataError: naming the place, the column and what is wrong with it.
     """
-    if not path.is_file():
-        raise LabelledError(f"{path}: no such file")
-    empty = True
-    for number, row in _csv_rows(path) if path.suffix == ".csv" else _json_rows(path):
-        where, empty = f"{path}:{number}", False
-        try:
-            yield where, msgspec.convert(row, kind)
-        except msgspec.ValidationError as error:
-            raise LabelledError(f"{where}: {error}") from None
-    if empty:
-        raise LabelledError(f"{path}: the file holds no rows")
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            content = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if content.isspace() or not content:
-                continue
-            try:
-                yield number, msgspec.json.decode(content)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise LabelledError(f"{path}:{number}: not JSON: {error}") from None
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    number = 1
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            for row in reader:
-                number = reader.line_num
-                if None in row:
-                    raise LabelledError(f"{path}:{number}: more fields than the header has")
-                yield number, {name: value for name, value in row.items() if value or name == "text"}
-        except UnicodeDecodeError as error:
-            raise LabelledError(f"{path}:{number + 1}: not UTF-8: {error.reason}") from None
-        except csv.Error as error:
-            raise LabelledError(f"{path}:{number + 1}: not CSV: {error}") from None
-
-
-def _checked(where: str, row: Labelled) -> Labelled:
+    text = _text(row, where)
+    product = _label(row, where) if product is None else _in_scope(product)
+    column = "recent_screens"
     try:
-        screens, usage = row.screens, row.usage
-    except msgspec.DecodeError as error:
-        raise LabelledError(f"{where}: recent_screens or product_usage_60d: {error}") from None
-    if not row.label:
-        raise LabelledError(f"{where}: no product and no category")
-    return Labelled(row.text, row.label, None, screens, usage)
+        screens = _screens(row.get(column))
+        column = "product_usage_60d"
+        return Example(text, product, screens, _usage(row.get(column)))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DataError(f"{where}: column {column!r}: {error}") from None
+
+
+def _text(row: Row, where: str) -> str:
+    if row.get("text") is None:
+        raise DataError(f"{where}: column 'text' is missing; {_columns(row)}")
+    return _string(row, "text", where)
+
+
+def _label(row: Row, where: str) -> str:
+    label = _string(row, "category" if row.get("product") in (None, "") else "product", where).strip()
+    if not label:
+        raise DataError(f"{where}: no 'product' or 'category'; {_columns(row)}")
+    return _in_scope(label)
+
+
+def _in_scope(label: str) -> str:
+    return OUT_OF_SCOPE if label == "oos" else label
+
+
+def _columns(row: Row) -> str:
+    return f"columns with a value: {sorted(str(name) for name, value in row.items() if value not in (None, ''))}"
+
+
+def _string(row: Row, column: str, where: str) -> str:
+    """The string in a column, empty where there is none."""
+    value = row.get(column)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: column {column!r} is {_KINDS[type(value)]}, expected a string")
+    require_utf8(value, column, where)
+    return value
+
+
+def _screens(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = decoded(value) if value.lstrip().startswith("[") else value.split("|") if value else []
+    if not isinstance(value or [], list):
+        raise ValueError(f"expected a list, got {_KINDS.get(type(value), 'a string')}")
+    screens = tuple(value or ())
+    for screen in screens:
+        if not isinstance(screen, str):
+            raise ValueError(f"expected names, got {_KINDS[type(screen)]}")
+        screen.encode()
+    return screens
+
+
+def _usage(value: Any) -> dict[str, int]:
+    if isinstance(value, str):
+        value = decoded(value) if value else {}
+    if not isinstance(value or {}, dict):
+        raise ValueError(f"expected an object, got {_KINDS.get(type(value), 'a string')}")
+    for product in value or {}:
+        product.encode()
+    return {product: int(uses) for product, uses in (value or {}).items()}

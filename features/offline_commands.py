@@ -48,7 +48,11 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     )
     training.add_argument("--window-days", type=positive, default=60)
     training.add_argument(
-        "--feedback", type=path, nargs="?", const=_STREAM, help="label the served log with a file's rows, or Redis'"
+        "--feedback",
+        type=path,
+        nargs="?",
+        const=_STREAM,
+        help="label the served log with a file's rows (request_id, product, at), or Redis'",
     )
     training.add_argument("--log", type=path, help="the served log, with --feedback")
     ray_options(training)

@@ -14,6 +14,9 @@ def skew_table(report: Report) -> Iterator[str]:
     for feature, count in report.by_feature.items():
         yield f"{feature:<20}{count:>12,}{count / max(report.compared, 1):>10.2%}"
         yield from (_example(mismatch) for mismatch in report.examples.get(feature, []))
+    if report.unverifiable_usage:
+        whose = f"{report.unverifiable_usage:,} of {report.compared:,} requests"
+        yield f"usage not compared for {whose}: they read a run that `materialize` did not make, such as the demo's"
     for run in report.changed_runs:
         yield f"usage run {run}: made of other events than the usage log holds now, or with another version of polars"
 

@@ -55,7 +55,7 @@ def simulate(
         end: the first day (UTC) that is not simulated.
         events: about how many usage events; by default as many as the demo's users make, 90 a user in 60 days.
         messages: how many messages; as many other journeys end without one.
-        messages_file: labelled messages, a JSONL file or a folder of such; by default the project's corpus.
+        messages_file: labelled messages, JSONL, CSV or a folder of JSONL files; by default the project's corpus.
         malformed: share of the usage rows that lack a user, a product or a time, or have one of another day.
 
     Returns:

@@ -5,7 +5,7 @@ from the features and the text that were served. So each difference is told wher
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -141,18 +141,31 @@ def skew(
     with tqdm(total=served.height, desc="compare", unit="requests", disable=None if progress else True) as bar:
         for part in served.iter_slices(_SLICE):
             rows = [_with_dict(row) for row in part.iter_rows(named=True)]
-            expected = _preprocessed(rows, by_fingerprint)
-            for row, values in zip(rows, expected, strict=True):
-                screens_then, lagging = differing.get(row["row"], (row["recent_screens"], False))
-                values["recent_screens"] = row["recent_screens"] if lagging else screens_then
-                values["product_usage_60d"] = usage.get(row["row"], row["product_usage_60d"])
+            for row, expected, lagging in _again(rows, usage, differing, by_fingerprint):
                 report.lagging += lagging
                 report.unverifiable_usage += row["row"] not in usage
                 report.texts += row["text"] is not None
-                report.add(row, values, examples)
+                report.add(row, expected, examples)
             bar.update(part.height)
     report.seconds = round(time.perf_counter() - started, 2)
     return report
+
+
+def _again(
+    rows: Sequence[Mapping[str, Any]],
+    usage: Mapping[int, Mapping[str, int]],
+    differing: Mapping[int, tuple[Sequence[str], bool]],
+    preprocessors: Mapping[str, Preprocessor],
+) -> Iterator[tuple[Mapping[str, Any], dict[str, Any], bool]]:
+    """Each row, what should have been served, and whether its screens are explained by events stored a little later.
+
+    What cannot be computed again is expected as it was served.
+    """
+    for row, expected in zip(rows, _preprocessed(rows, preprocessors), strict=True):
+        screens, lagging = differing.get(row["row"], (row["recent_screens"], False))
+        expected["recent_screens"] = row["recent_screens"] if lagging else screens
+        expected["product_usage_60d"] = usage.get(row["row"], row["product_usage_60d"])
+        yield row, expected, lagging
 
 
 def _with_dict(row: dict[str, Any]) -> dict[str, Any]:

@@ -52,32 +52,23 @@ def training_set(
         and of the screen log, in the days that were read.
 
     Raises:
-        LabelledError: a chat does not fit; naming file, row and column.
+        DataError: a chat does not fit; naming file, row and column.
         LogError: a log has no day that is needed, a file is damaged, or a column does not fit.
         ValueError: a run delay that is negative or longer than `LONGEST_DELAY`.
     """
     if not timedelta() <= run_delay <= LONGEST_DELAY:
         raise ValueError(f"run_delay: {run_delay} is not between 0 and {LONGEST_DELAY}")
     started = time.perf_counter()
-    partials = partials or partials_of(events)
     messages = read_chats(chats)
     readings = _readings(messages, run_delay, window_days)
-    runs = sorted(set(readings["as_of"]))
-    window = Window(runs[-1], (runs[-1] - runs[0]).days + window_days)
-    days, reused = aggregate_days(events, window, partials, progress)
+    used, told = _usage(readings, events, partials or partials_of(events), window_days, progress)
     seen, malformed_screens = screens_at(readings, screens, config, progress=progress)
-    used = usage_at(readings, partials, days, progress=progress)
-    rows = write_rows(out, _rows(messages, seen, used, preprocessor))
     return {
         "out": str(out),
-        "rows": rows,
+        "rows": write_rows(out, _rows(messages, seen, used, preprocessor)),
         "with_screens": len(seen),
         "with_usage": len(used),
-        "usage_window": [str(window.first), str(window.last)],
-        "days_read": len(days) - reused,
-        "days_reused": reused,
-        "days_missing": window.days - len(days),
-        "malformed": sum(day.malformed for day in days),
+        **told,
         "malformed_screens": malformed_screens,
         "run_delay_hours": run_delay / timedelta(hours=1),
         "preprocessing": preprocessor.fingerprint,
@@ -99,6 +90,23 @@ def _readings(messages: Sequence[Chat], delay: timedelta, days: int) -> pl.DataF
     }
     schema: dict[str, Any] = {"row": pl.Int64, "user_id": pl.String, "moment": MOMENT, "as_of": pl.Date}
     return pl.DataFrame(columns, schema=schema).with_columns(pl.lit(days, pl.Int64).alias("days"))
+
+
+def _usage(
+    readings: pl.DataFrame, events: Path, partials: Partials, window_days: int, progress: bool
+) -> tuple[dict[int, dict[str, int]], dict[str, Any]]:
+    """The uses of each row that has some, from the days that all readings together need, and counts of those days."""
+    runs = sorted(set(readings["as_of"]))
+    window = Window(runs[-1], (runs[-1] - runs[0]).days + window_days)
+    days, reused = aggregate_days(events, window, partials, progress)
+    told = {
+        "usage_window": [str(window.first), str(window.last)],
+        "days_read": len(days) - reused,
+        "days_reused": reused,
+        "days_missing": window.days - len(days),
+        "malformed": sum(day.malformed for day in days),
+    }
+    return usage_at(readings, partials, days, progress=progress), told
 
 
 def _rows(

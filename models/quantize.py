@@ -40,18 +40,17 @@ def quantize(source: Path, target: Path, kind: str, calibration: Sequence[Ids]) 
         raise ValueError(f"quantization {kind!r}: expected 'dynamic', 'static', 'fp16' or 'none'")
 
 
-def quantize_int8(source: Path, target: Path, *, reduce_range: bool = True) -> None:
+def quantize_int8(source: Path, target: Path) -> None:
     """Write an int8 copy whose activations are quantised by the range of each run.
 
-    Args:
-        reduce_range: 7-bit weights. Products of u8 activations and s8 weights saturate in 16 bits on x86
-            CPUs without VNNI; seven bits do not, so a bundle answers the same on every CPU.
+    Weights have seven bits (`reduce_range`): products of u8 activations and s8 weights saturate in 16 bits on x86 CPUs
+    without VNNI; with seven bits they do not, so a bundle answers the same on every CPU.
     """
     quantize_dynamic(
         source,
         target,
         per_channel=True,
-        reduce_range=reduce_range,
+        reduce_range=True,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=OPERATORS,
         extra_options={"MatMulConstBOnly": True},

@@ -12,7 +12,7 @@ from models.bundle import Bundle, write_bundle, write_manifest
 from models.classifier import TextClassifier
 from models.compress import Texts, compress
 from models.contexts import ContextPool
-from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, digest, is_corpus, labels, split
+from models.data import OUT_OF_SCOPE, DataError, Example, Split, digest, is_corpus, labels, split
 from models.evaluate import evaluate
 from models.fit import fit, require_contexts
 from models.inputs import Inputs
@@ -37,19 +37,6 @@ class Run:
     bundle: Bundle
     folder: Path
     """Of all its networks and `run.json`, as `bench --run` takes it."""
-
-
-def train(
-    examples: Sequence[Example],
-    recipe: Recipe,
-    out: Path,
-    work: Path | None = None,
-    data: Path = CORPUS,
-    validation: Sequence[Example] = (),
-    unlabelled: Sequence[str] = (),
-) -> Bundle:
-    """The bundle of a `run` on rows that are at hand; for the arguments see there and `Inputs`."""
-    return run(Inputs(examples, data, validation, unlabelled), recipe, out, work).bundle
 
 
 def run(inputs: Inputs, recipe: Recipe, out: Path, work: Path | None = None) -> Run:
@@ -177,8 +164,8 @@ def require_rows(parts: Split) -> None:
     """
     if not (parts.train and parts.validation):
         raise DataError(
-            f"{len(parts.train)} training and {len(parts.validation)} validation rows: give more data, "
-            "another --validation share, or --validation-data"
+            f"{len(parts.train)} training and {len(parts.validation)} validation rows, since nearly equal ones stay "
+            "together: give more data, another --validation share, or --validation-data"
         )
     learnt, held = ({row.product for row in rows} for rows in (parts.train, parts.validation))
     if len(learnt) < 2:

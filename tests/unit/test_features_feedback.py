@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from features.bundled import bundled_preprocessor
 from features.feedback import Collected, Feedback, collect, feedback_in_file, feedback_in_stream, feedback_set
-from features.labelled import LabelledError
+from features.rows import DataError
 from features.schema import FEEDBACK_STREAM, UserFeatures
 from models.data import load
 from tests.unit.offline_world import NOON
@@ -124,5 +124,5 @@ class TestSources:
         file.write_text('{"request_id": "r1", "product": "loans", "at": "2026-03-02T13:00:00Z"}\n')
         assert feedback_in_file(file) == Collected({"r1": said(1, "loans")}, 1)
         file.write_text(file.read_text() + '{"request_id": "r1", "product": "", "at": "2026-03-02T12:00:00Z"}\n')
-        with pytest.raises(LabelledError, match=r"feedback.jsonl:2: .*product"):
+        with pytest.raises(DataError, match=r"feedback.jsonl:2: .*product"):
             feedback_in_file(file)

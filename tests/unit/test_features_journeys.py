@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.demo import PRODUCTS
-from features.journeys import MAX_PAUSE_S, OUT_OF_SCOPE, Journey, journeys, load_texts
+from features.journeys import MAX_PAUSE_S, Journey, journeys, load_texts
+from features.labelled import OUT_OF_SCOPE
 from features.population import population
 from features.taxonomy import NEUTRAL, PRODUCT_SCREENS, SCREENS
 
@@ -147,6 +148,10 @@ class TestLoadTexts:
         lines(tmp_path, "a.jsonl", {"text": "a", "product": "loans"}, {"text": "hm", "product": "out_of_scope"})
         assert load_texts(tmp_path) == {"loans": ["a", "b"], "out_of_scope": ["hm"]}
 
+    def test_reads_what_training_reads(self, tmp_path: Path) -> None:
+        (tmp_path / "c.csv").write_text("text,category\na, loans\nhm,oos\n")
+        assert load_texts(tmp_path / "c.csv") == {"loans": ["a"], "out_of_scope": ["hm"]}
+
     def test_reads_nothing_of_the_hold_out(self) -> None:
         files = Path(__file__).parents[2].glob("models/corpus/*.jsonl")
         rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
@@ -157,13 +162,13 @@ class TestLoadTexts:
         ("content", "error"),
         [
             ("{", "chats.jsonl:1: not JSON"),
-            ('{"text": "a", "product": "loans"}\n\n[1]', "chats.jsonl:3: text"),
-            ('{"text": "", "product": "loans"}', "chats.jsonl:1: text"),
-            ('{"text": "\\ud800", "product": "loans"}', "chats.jsonl:1: text"),
-            ('{"text": "a", "product": "lones"}', "chats.jsonl:1: product: 'lones' is none of"),
-            ('{"text": "a"}', "chats.jsonl:1: product: None"),
+            ('{"text": "a", "product": "loans"}\n\n[1]', "chats.jsonl:3: expected an object, got list"),
+            ('{"text": "", "product": "loans"}', "chats.jsonl:1: column 'text' is empty"),
+            ('{"text": "\\ud800", "product": "loans"}', "chats.jsonl:1: column 'text': not UTF-8"),
+            ('{"text": "a", "product": "lones"}', "chats.jsonl:1: column 'product': 'lones' is none of"),
+            ('{"text": "a"}', "chats.jsonl:1: no 'product' or 'category'"),
             ('{"text": "a", "product": "out_of_scope"}', "chats.jsonl: no message about a product"),
-            ("", "chats.jsonl: no message about a product"),
+            ("", "chats.jsonl: the file holds no rows"),
         ],
     )
     def test_says_what_is_wrong(self, tmp_path: Path, content: str, error: str) -> None:

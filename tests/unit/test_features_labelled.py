@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.labelled import Chat, LabelledError, read_chats, read_labelled
+from features.labelled import OUT_OF_SCOPE, Chat, Example, read_chats, read_labelled
+from features.rows import DataError
 from models.data import CORPUS, load
 
 AT = datetime(2026, 3, 2, 1, 30, tzinfo=UTC)
@@ -33,6 +34,10 @@ class TestChats:
              "hi,loans,ana,2026-03-02T01:30:00Z,\n"),
             ("c.csv", "\ufeff,at,user_id,product,text,request_id\n0,2026-03-02T01:30:00Z,ana,loans,hi,r1\n"
              "1,2026-03-02T01:30:00Z,ana,loans,hi,\n"),
+            ("C.CSV", "text,category,user_id,at,request_id\nhi, loans ,ana,2026-03-02T01:30:00Z,r1\n"
+             "hi,loans,ana,2026-03-02T01:30:00Z\n"),
+            ("c.JSONL", lines(ROW | {"product": " loans ", "request_id": "r1"},
+             ROW | {"product": None, "category": "loans", "request_id": ""})),
         ],
     )  # fmt: skip
     def test_are_read(self, tmp_path: Path, name: str, content: str) -> None:
@@ -45,29 +50,38 @@ class TestChats:
             ("c.jsonl", lines(ROW, ROW | {"at": "yesterday"}), r"c.jsonl:2: .*RFC3339.* - at `\$.at`"),
             ("c.jsonl", lines(ROW | {"at": "2026-03-02T01:30:00"}), r"c.jsonl:1: .*timezone.* - at `\$.at`"),
             ("c.jsonl", lines(ROW | {"at": "1969-01-01T00:00:00Z"}), r"c.jsonl:1: at: 1969-.* is not between"),
-            ("c.jsonl", lines(ROW | {"text": 5}), r"c.jsonl:1: Expected `str`, got `int` - at `\$.text`"),
+            ("c.jsonl", lines(ROW | {"text": 5}), "c.jsonl:1: column 'text' is a number, expected a string"),
+            ("c.jsonl", lines(ROW | {"user_id": 5}), r"c.jsonl:1: Expected `str`, got `int` - at `\$.user_id`"),
             ("c.jsonl", lines(ROW | {"user_id": ""}), r"c.jsonl:1: .*length >= 1 - at `\$.user_id`"),
-            ("c.jsonl", lines({"text": "hi"}), r"c.jsonl:1: .*missing required field `product`"),
-            ("c.jsonl", lines([1]), r"c.jsonl:1: Expected `object`, got `array`"),
+            (
+                "c.jsonl",
+                lines({"text": "hi"}),
+                r"c.jsonl:1: no 'product' or 'category'; columns with a value: \['text'\]",
+            ),
+            ("c.jsonl", lines({"text": "hi", "product": "loans"}), r"c.jsonl:1: .*missing required field `user_id`"),
+            ("c.jsonl", lines([1]), r"c.jsonl:1: expected an object, got list"),
             ("c.jsonl", lines(ROW) + "\n{", r"c.jsonl:3: not JSON: "),
-            ("c.jsonl", '{"text": "\\ud800"}', r"c.jsonl:1: not JSON: "),
+            ("c.jsonl", lines(ROW | {"text": "\ud800"}), "c.jsonl:1: column 'text': not UTF-8: surrogates not allowed"),
+            ("c.jsonl", lines(ROW | {"user_id": "\ud800"}), "c.jsonl:1: column 'user_id': not UTF-8: surrogates"),
             ("c.jsonl", "\n", r"c.jsonl: the file holds no rows"),
             ("c.csv", "text,product,user_id,at\n", r"c.csv: the file holds no rows"),
-            ("c.csv", "text,user_id,at\nhi,ana,2026-03-02T01:30:00Z\n", r"c.csv:2: .*missing required field `product`"),
+            ("c.csv", "text,user_id,at\nhi,ana,2026-03-02T01:30:00Z\n", "c.csv:2: no 'product' or 'category'"),
+            ("c.csv", 'text,product\n"it"s gone",loans\n', "c.csv:2: not CSV: "),
+            ("c.tsv", "text\tproduct\n", r"c.tsv: expected a file that ends in \.csv, \.jsonl$"),
             ("c.csv", "text,product\nhi,loans,more\n", r"c.csv:2: more fields than the header has"),
             ("d.jsonl", "", r"c.jsonl: no such file"),
         ],
     )
     def test_that_do_not_fit_are_named(self, tmp_path: Path, name: str, content: str, message: str) -> None:
         (tmp_path / name).write_text(content, encoding="utf-8")
-        with pytest.raises(LabelledError, match=message):
+        with pytest.raises(DataError, match=message):
             read_chats(tmp_path / name.replace("d.", "c."))
 
     @pytest.mark.parametrize("name", ["c.jsonl", "c.csv"])
     def test_that_are_not_utf8_are_named(self, tmp_path: Path, name: str) -> None:
         header = b"" if name == "c.jsonl" else b"text,product,user_id,at\n"
-        (tmp_path / name).write_bytes(header + b'"caf\xe9"\n')
-        with pytest.raises(LabelledError, match=rf"{name}:\d: not (JSON|UTF-8)"):
+        (tmp_path / name).write_bytes(header + b"\n" * 9_000 + b'"caf\xe9"\n')
+        with pytest.raises(DataError, match=rf"{name}:{9_001 + bool(header)}: not UTF-8: "):
             read_chats(tmp_path / name)
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -84,8 +98,8 @@ class TestChats:
 
 class TestTrainingData:
     def test_is_read_as_training_reads_it(self) -> None:
-        read = [(r.text, r.label, tuple(r.screens), r.usage) for r in read_labelled(CORPUS)]
-        assert read == [(e.text, e.product, e.recent_screens, dict(e.product_usage_60d)) for e in load(CORPUS)]
+        read = [row for _, row in read_labelled(CORPUS)]
+        assert read == load(CORPUS)
         assert len(read) > 5000
 
     @pytest.mark.parametrize("screens", ["a|b", '"[""a"", ""b""]"'])
@@ -93,23 +107,28 @@ class TestTrainingData:
         file = tmp_path / "data.csv"
         header = "text,category,recent_screens,product_usage_60d\n"
         file.write_text(f'{header}hi,oos,{screens},"{{""loans"": 3}}"\nho,loans,,\n')
-        rows = [(row.label, row.screens, row.usage) for row in read_labelled(file)]
-        assert rows == [("out_of_scope", ["a", "b"], {"loans": 3}), ("loans", [], {})]
+        assert list(read_labelled(file)) == [
+            (f"{file}:2", Example("hi", OUT_OF_SCOPE, ("a", "b"), {"loans": 3})),
+            (f"{file}:3", Example("ho", "loans")),
+        ]
 
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            ({"text": "hi"}, "data.jsonl:1: no product and no category"),
-            ({"text": "hi", "product": "a", "product_usage_60d": {"loans": "x"}}, r"data.jsonl:1: .*\$.product_usage"),
-            ({"text": "hi", "product": "a", "product_usage_60d": "{"}, "data.jsonl:1: recent_screens or product_usage"),
-            ({"text": "hi", "product": "a", "recent_screens": "[1]"}, "data.jsonl:1: recent_screens or product_usage"),
+            ({"text": "hi"}, "data.jsonl:1: no 'product' or 'category'"),
+            ({"text": "hi", "product": "a", "product_usage_60d": {"loans": "x"}}, "1: column 'product_usage_60d': "),
+            ({"text": "hi", "product": "a", "product_usage_60d": "{"}, "1: column 'product_usage_60d': "),
+            ({"text": "hi", "product": "a", "product_usage_60d": {"\ud800": 1}}, "1: column 'product_usage_60d': "),
+            ({"text": "hi", "product": "a", "recent_screens": "[1]"}, "expected names, got a number$"),
+            ({"text": "hi", "product": "a", "recent_screens": [None]}, "expected names, got null$"),
+            ({"text": "hi", "product": "a", "recent_screens": ["\ud800"]}, "1: column 'recent_screens': .*surrogates"),
         ],
     )
     def test_that_does_not_fit_is_named(self, tmp_path: Path, row: dict[str, Any], message: str) -> None:
         (tmp_path / "data.jsonl").write_text(lines(row))
-        with pytest.raises(LabelledError, match=message):
-            read_labelled(tmp_path)
+        with pytest.raises(DataError, match=message):
+            list(read_labelled(tmp_path))
 
     def test_of_an_empty_folder_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(LabelledError, match=r"holds no .jsonl file"):
-            read_labelled(tmp_path)
+        with pytest.raises(DataError, match=r"holds no .jsonl file"):
+            list(read_labelled(tmp_path))

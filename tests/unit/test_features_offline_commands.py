@@ -84,6 +84,11 @@ class TestSkew:
         assert output.err == "notice: the screen log has 3 malformed rows, which were left out\n"
         assert summary(output.out)["malformed_screens"] == 3
 
+    def test_says_whose_usage_was_not_compared(self, capsys: Output) -> None:
+        conclude(Report(requests=8, degraded=1, compared=7, unverifiable_usage=7))
+        told = capsys.readouterr().out.splitlines()[-2]
+        assert told.startswith("usage not compared for 7 of 7 requests: they read a run that ")
+
     def test_ends_well_where_nothing_differs(self, capsys: Output) -> None:
         conclude(Report(requests=8, degraded=1, compared=7, changed_runs=["2026-03-02-60d-01234567"]))
         lines = capsys.readouterr().out.splitlines()

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.journeys import OUT_OF_SCOPE
+from features.labelled import OUT_OF_SCOPE
 from features.taxonomy import SCREENS
 from tests.unit.simulated import LAST, chats, rows, run, screens_before
 

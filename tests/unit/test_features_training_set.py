@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.bundled import bundled_preprocessor
 from features.event_log import LogError
-from features.labelled import LabelledError
+from features.rows import DataError
 from features.training_set import run_before
 from tests.unit.offline_world import NOON, Use, build, write_world
 
@@ -51,6 +51,6 @@ class TestErrors:
     def test_a_malformed_chat_leaves_the_old_set_alone(self, tmp_path: Path) -> None:
         (tmp_path / "chats.jsonl").write_text('{"text": "hi", "product": "loans", "user_id": "ana", "at": "noon"}\n')
         (tmp_path / "set.jsonl").write_text("old")
-        with pytest.raises(LabelledError, match=r"chats.jsonl:1: .*\$\.at"):
+        with pytest.raises(DataError, match=r"chats.jsonl:1: .*\$\.at"):
             build(tmp_path, bundled_preprocessor())
         assert (tmp_path / "set.jsonl").read_text() == "old"

@@ -9,10 +9,11 @@ import pytest
 from models.__main__ import main
 from models.bundle import Bundle
 from models.data import CORPUS
+from models.inputs import Inputs
 from models.recipe import OptionError, Recipe
 from models.registry import Registry
 from models.testsets import HOLDOUT
-from models.train import train
+from models.train import run
 from tests.unit.bundle_copies import copied, variant
 from tests.unit.tiny import chats, save_encoder
 
@@ -96,7 +97,7 @@ def test_rows_to_measure_on_are_refused_where_nothing_is_measured(
 def test_the_default_share_beside_validation_rows_is_not_meant(tmp_path: Path) -> None:
     recipe = Recipe(encoder=save_encoder(tmp_path / "encoder"), max_tokens=300)
     with pytest.raises(OptionError, match="--max-tokens 300"):
-        train(chats(30), recipe, tmp_path, data=tmp_path / "chats.csv", validation=chats(9, seed=1))
+        run(Inputs(chats(30), tmp_path / "chats.csv", chats(9, seed=1)), recipe, tmp_path)
 
 
 def test_strange_messages_count_as_such_whatever_their_labels(
@@ -111,6 +112,15 @@ def test_strange_messages_count_as_such_whatever_their_labels(
     registry.promote(present.name)
     assert main(["promote", bundle.version, "--registry", str(registry.folder), *options]) == 0
     assert registry.names() == {"production": bundle.version}
+
+
+def test_rows_too_alike_to_be_split_are_told_of(tmp_path: Path, complaint: Complaint) -> None:
+    rows = [
+        f"{text} {number},{text.split()[-1]}" for text in ("block my card", "repay my loan") for number in range(30)
+    ]
+    (tmp_path / "chats.csv").write_text("\n".join(["text,product", *rows]))
+    told = complaint("train", "--data", tmp_path / "chats.csv", "--out", tmp_path, "--encoder", tmp_path / "nowhere")
+    assert told.startswith("error: 60 training and 0 validation rows, since nearly equal ones stay together: ")
 
 
 def test_strange_messages_train_no_product_whatever_their_labels(tmp_path: Path, complaint: Complaint) -> None:

@@ -13,9 +13,11 @@ from models.__main__ import main
 from models.bundle import Bundle
 from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, digest, load, split
 from models.evaluate import evaluate
+from models.inputs import Inputs
 from models.recipe import Recipe
 from models.testsets import test_sets as sets_of
-from models.train import partition, train
+from models.train import partition
+from models.train import run as train
 from tests.unit.tiny import PRODUCTS, chats, save_encoder, strange_chats, with_contexts
 from tests.unit.tiny_run import Trained, trained
 
@@ -143,7 +145,7 @@ def test_data_without_validation_rows_are_refused_at_once(csv: Path, tmp_path: P
         encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher", validation=0.0
     )
     with pytest.raises(DataError, match="validation"):
-        train(chats(6), recipe, tmp_path, data=csv)
+        train(Inputs(chats(6), csv), recipe, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -158,13 +160,13 @@ def test_validation_labels_that_training_lacks_are_refused_before_anything_is_tr
 ) -> None:
     recipe = Recipe(encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher")
     with pytest.raises(DataError, match=message):
-        train(chats(30), recipe, tmp_path, data=csv, validation=held)
+        train(Inputs(chats(30), csv, held), recipe, tmp_path)
 
 
 def test_validation_rows_without_a_product_are_refused_before_anything_is_trained(csv: Path, tmp_path: Path) -> None:
     recipe = Recipe(encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher")
     with pytest.raises(DataError, match="every validation row is out of scope"):
-        train([*chats(30), *strange_chats(9)], recipe, tmp_path, data=csv, validation=strange_chats(3))
+        train(Inputs([*chats(30), *strange_chats(9)], csv, strange_chats(3)), recipe, tmp_path)
 
 
 def nearly_equal(number: int) -> list[Example]:
@@ -178,20 +180,20 @@ def test_a_label_that_the_split_took_from_training_is_refused_before_anything_is
 ) -> None:
     there = [rows for rows in map(nearly_equal, range(99)) if getattr(split(rows, 0.3, 0.3), part) == rows]
     with pytest.raises(DataError, match=f"{part} rows have labels that no training row has: rare: give more rows"):
-        train([*chats(30), *there[0]], Recipe(validation=0.3, test=0.3), tmp_path, data=csv)
+        train(Inputs([*chats(30), *there[0]], csv), Recipe(validation=0.3, test=0.3), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("rows", [[replace(row, product="loans") for row in chats(30)], strange_chats(30)])
 def test_one_label_is_nothing_to_tell_apart(csv: Path, tmp_path: Path, rows: list[Example]) -> None:
     with pytest.raises(DataError, match=f"^every training row is labelled '{rows[0].product}': give rows of another"):
-        train(rows, Recipe(validation=0.3), tmp_path, data=csv)
+        train(Inputs(rows, csv), Recipe(validation=0.3), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_contexts_that_nothing_can_scale_are_refused_before_anything_is_trained(csv: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="60 training rows have contexts and no validation row"):
-        train([*chats(30), *with_contexts(60)], Recipe(), tmp_path, data=csv, validation=chats(9, seed=1))
+        train(Inputs([*chats(30), *with_contexts(60)], csv, chats(9, seed=1)), Recipe(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

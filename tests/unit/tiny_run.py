@@ -8,10 +8,11 @@ from pathlib import Path
 from models.bundle import Bundle
 from models.data import load
 from models.export import export_onnx
+from models.inputs import Inputs
 from models.networks import TextNet
 from models.prune import keep_layers, prune_blocks
 from models.recipe import Recipe
-from models.train import train
+from models.train import run
 from tests.unit.tiny import bert, chats, distilbert, one_hot, random_rows, save_encoder, strange_chats, with_contexts
 
 
@@ -66,4 +67,4 @@ def trained(base: Path) -> Trained:
         noise=1, mixtures=1, heads=2, neurons=32, vocabulary=150, validation=0.25, test=0.25,
     )  # fmt: skip
     out, work = folder / "bundles", folder / "work"
-    return Trained(data, out, work, recipe, train(load(data), recipe, out, work, data))
+    return Trained(data, out, work, recipe, run(Inputs(load(data), data), recipe, out, work).bundle)
