@@ -1,8 +1,8 @@
 """A second model beside the present one: for a share of the users, or in the shadow, where nobody sees its answers.
 
 Stages are addressed by model version, so a candidate needs no replica, no route and no cache of its own: it is another
-version in some of the batches. It answers nobody before every stage has answered with it, and whatever it fails the
-present model answers. What is wanted changes while the service runs; nothing is restarted.
+version in some of the batches. It answers nobody before every stage has answered with it; what it fails the present
+model answers, and it is left alone for a while. What is wanted changes while the service runs; nothing is restarted.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.flow import Answer, Flow
 from deployments.protocol import Query
 from deployments.request_meter import Metric
@@ -26,6 +27,8 @@ RETRY_S = 5.0
 """Between attempts to prepare a candidate."""
 PATIENCE_S = 1.0
 """Half of the default deadline."""
+CANDIDATE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
+"""One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the patience."""
 LOOK_EVERY_S = 0.5
 """How often what is wanted is compared with what there is."""
 _SHARES = 2**32
@@ -75,6 +78,7 @@ class Rollout:
         load: name or version to a bundle; blocks.
         warm: a batch of a model through every stage wherever it may run; raises while one does not answer.
         patience_s: how long a candidate may take before the present model answers instead.
+        breaker: when a candidate that fails is left alone.
     """
 
     def __init__(
@@ -84,12 +88,14 @@ class Rollout:
         load: Callable[[str], Bundle],
         warm: Callable[[Bundle], Awaitable[None]],
         patience_s: float = PATIENCE_S,
+        breaker: BreakerConfig = CANDIDATE_BREAKER,
     ) -> None:
         self.present = present
         self.wanted: CandidateConfig | None = None
         self.candidate: Candidate | None = None
         self._flow, self._unseen = flow, replace(flow, record=None)
         self._load, self._warm, self._patience_s = load, warm, patience_s
+        self._breaker = CircuitBreaker(breaker)
         self._answers = dict[str, int]()
         self._failed = self._compared = self._differed = self._left_out = 0
         self._shadow: asyncio.Task[None] | None = None
@@ -125,6 +131,7 @@ class Rollout:
                 logger.warning("candidate %s: %s", wanted.model, error)
                 self.candidate = Candidate(wanted, "failed", reason=str(error) or type(error).__name__)
             else:
+                self._breaker.succeeded()
                 self.candidate = Candidate(wanted, "ready", bundle)
 
     async def answer(self, queries: Sequence[Query]) -> Answers:
@@ -133,7 +140,8 @@ class Rollout:
         if candidate is None or candidate.bundle is None:
             return self._counted(await self._flow.answer(queries, self.present), self.present)
         theirs = {i for i, query in enumerate(queries) if _chosen(query, candidate)}
-        if not theirs:
+        if not theirs or not self._breaker.allows():
+            theirs = set()
             answers = self._counted(await self._flow.answer(queries, self.present), self.present)
         else:
             answers = await self._divided(queries, theirs, candidate.bundle)
@@ -173,14 +181,24 @@ class Rollout:
         self, bundle: Bundle, queries: Sequence[Query], numbers: Sequence[int]
     ) -> dict[int, Answer | Exception]:
         """The answers that the candidate has; what it fails has none."""
+        answers = await self._patiently(self._flow, [queries[i] for i in numbers], bundle)
+        counted = zip(numbers, self._counted(answers, bundle), strict=True)
+        found: dict[int, Answer | Exception] = {i: answer for i, answer in counted if isinstance(answer, Answer)}
+        if len(found) == len(numbers):
+            if self._breaker.succeeded():
+                logger.warning("candidate %s answers again", bundle.version)
+        elif self._breaker.failed():
+            error = next(answer for answer in answers if isinstance(answer, Exception))
+            logger.warning("candidate %s: %s; the present model answers", bundle.version, type(error).__name__)
+        return found
+
+    async def _patiently(self, flow: Flow, queries: Sequence[Query], bundle: Bundle) -> Answers:
+        """The answers of a flow, all of them errors where it fails or takes too long."""
         try:
             async with asyncio.timeout(self._patience_s):
-                answers = await self._flow.answer([queries[i] for i in numbers], bundle)
+                return await flow.answer(queries, bundle)
         except Exception as error:
-            logger.warning("candidate %s: %s", bundle.version, type(error).__name__)
-            return {}
-        counted = zip(numbers, self._counted(answers, bundle), strict=True)
-        return {i: answer for i, answer in counted if isinstance(answer, Answer)}
+            return [error] * len(queries)
 
     def _counted(self, answers: Answers, bundle: Bundle) -> Answers:
         given = sum(isinstance(answer, Answer) for answer in answers)
@@ -199,11 +217,7 @@ class Rollout:
             self._shadow = asyncio.get_running_loop().create_task(self._compare(given, bundle), context=Context())
 
     async def _compare(self, given: Sequence[tuple[Query, Answer]], bundle: Bundle) -> None:
-        try:
-            shadows = await self._unseen.answer([query for query, _ in given], bundle)
-        except Exception as error:
-            logger.warning("shadow %s: %s", bundle.version, type(error).__name__)
-            shadows = [error] * len(given)
+        shadows = await self._patiently(self._unseen, [query for query, _ in given], bundle)
         for (_, answer), shadow in zip(given, shadows, strict=True):
             if isinstance(shadow, Answer):
                 self._compared += 1

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
+from deployments.breaker import BreakerConfig
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Answer, Flow
 from deployments.ingress import BatchingConfig, Ingress, IngressConfig
@@ -43,7 +45,7 @@ def both(bundle: Bundle, other: Bundle, classify: Classify, redis: Redis) -> Flo
     return replace(flow(bundle, classify, redis), preprocess=PreprocessStage(preprocessors.__getitem__))
 
 
-def rollout(stages: Flow, bundle: Bundle, other: Bundle, **options: float) -> Rollout:
+def rollout(stages: Flow, bundle: Bundle, other: Bundle, **options: Any) -> Rollout:
     async def warm(model: Bundle) -> None:
         for answer in await replace(stages, record=None).answer([query("warm-up", "hello")], model):
             assert isinstance(answer, Answer)
@@ -153,7 +155,30 @@ async def test_what_it_fails_the_present_model_answers(
     await way.prepare()
     broken.set()
     assert set(await versions(way)) == {bundle.version}
-    assert 80 < way.counts()["candidate_failures_total"] < 120
+    failed = way.counts()["candidate_failures_total"]
+    assert 80 < failed < 120
+    assert set(await versions(way)) == {bundle.version}
+    assert way.counts()["candidate_failures_total"] == failed, "it is left alone"
+
+
+async def test_one_that_answers_again_is_used_again(
+    bundle: Bundle, other: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    stage, broken = ClassifyStage(lambda version: classifier), asyncio.Event()
+
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        if broken.is_set() and batch.version == other.version:
+            raise RuntimeError("no memory")
+        return await stage(batch)
+
+    stages = both(bundle, other, classify, redis)
+    way = rollout(stages, bundle, other, breaker=BreakerConfig(failures=1, pause_s=1e-9))
+    way.wanted = CandidateConfig(model="next", share=1.0)
+    await way.prepare()
+    broken.set()
+    assert set(await versions(way)) == {bundle.version}
+    broken.clear()
+    assert set(await versions(way)) == {other.version}
 
 
 async def test_one_that_is_missing_is_tried_again(stages: Flow, bundle: Bundle, other: Bundle) -> None:
