@@ -14,10 +14,18 @@ def is_free(port: int) -> bool:
     return False
 
 
+_given = set[int]()
+
+
 def free_port(preferred: int = 0) -> int:
-    """The preferred port if it is free, otherwise any that is free on 127.0.0.1."""
+    """The preferred port if it is free, otherwise any that is free on 127.0.0.1, no port twice in this process."""
     if preferred and is_free(preferred):
         return preferred
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with contextlib.ExitStack() as tried:
+        while True:
+            probe = tried.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            if port not in _given:
+                _given.add(port)
+                return port
