@@ -8,7 +8,8 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,21 @@ def served_log(config: ServedLogConfig) -> "ServedLog | None":
     return ServedLog(config, rows)
 
 
+@contextmanager
+def refusing(serves: bool) -> Iterator[None]:
+    """Wrong settings are told and change nothing; Ray would end a replica that raises, and all of them have the same.
+
+    Raises:
+        ValueError: the replica does not serve yet, so the deploy can still fail.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not serves:
+            raise
+        logger.error("user_config is refused, and the settings before it stay: %s", " ".join(str(error).split()))
+
+
 class Stage:
     """Any stage as a deployment."""
 
@@ -118,9 +134,10 @@ class Stage:
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply `user_config`; only the prediction cache has settings that change while it runs."""
-        if not isinstance(self._stage, PredictionCache):
-            raise ValueError(f"this stage takes no user_config, got {sorted(user_config)}")
-        self._stage.config = CacheConfig(**user_config)
+        with refusing(serves=self._loop is not None):
+            if not isinstance(self._stage, PredictionCache):
+                raise ValueError(f"this stage takes no user_config, got {sorted(user_config)}")
+            self._stage.config = CacheConfig(**user_config)
 
     def __del__(self) -> None:
         """Ray calls this when a replica stops, after the calls that came through the handle."""
@@ -186,7 +203,8 @@ class IngressDeployment:
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply new batching limits, and take note of the wanted candidate."""
-        self._ingress.configure(IngressConfig(**user_config))
+        with refusing(serves=self._ingress.ready):
+            self._ingress.configure(IngressConfig(**user_config))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         ingress = self._ingress

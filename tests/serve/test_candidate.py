@@ -1,4 +1,5 @@
-"""A second model, deployed while customers write: it comes and goes in the running replicas, and no answer is lost."""
+"""A second model, deployed while customers write: it comes and goes in the running replicas, and no answer is lost, not
+even to a slip in its settings."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from models.bundle import Bundle
 from models.registry import Registry
 from tests.serve.conftest import command, running, write_config
 from tests.serve.customers import Customers, deploy
+from tests.serve.polling import until
 from tests.unit.bundle_copies import variant
 
 DASHBOARD = free_port()
@@ -69,6 +71,13 @@ def replicas(service: psutil.Process) -> set[int]:
     return {pid for pid, name in names.items() if name.startswith("ray::ServeReplica:switchboard:")}
 
 
+def ingress_settings() -> dict[str, Any]:
+    """What Ray has been asked for."""
+    applications = httpx.get(f"http://127.0.0.1:{DASHBOARD}/api/serve/applications/").json()["applications"]
+    settings: dict[str, Any] = applications["switchboard"]["deployments"]["Ingress"]["deployment_config"]["user_config"]
+    return settings
+
+
 def test_it_comes_and_goes_in_the_running_replicas(
     tmp_path: Path, service: psutil.Process, config: dict[str, Any], registry: Path, present: Bundle
 ) -> None:
@@ -76,7 +85,10 @@ def test_it_comes_and_goes_in_the_running_replicas(
     before, address = replicas(service), f"http://127.0.0.1:{config['http_options']['port']}"
     assert len(before) >= 5
     with Customers(address, 3) as customers:
-        customers.wait_for(lambda answers: len(answers) >= 20)
+        deploy(written(tmp_path / "wrong.yaml", config, {"model": candidate, "percent": 5}), DASHBOARD)
+        until(lambda: ingress_settings()["candidate"], lambda wanted: wanted is not None)
+        seen = len(customers.answers)
+        customers.wait_for(lambda answers: len(answers) >= seen + 200)
         deploy(written(tmp_path / "all.yaml", config, {"model": candidate, "share": 1.0}), DASHBOARD)
         customers.wait_for(lambda answers: {version for *_, version in answers[-3:]} == {candidate})
         models = httpx.get(f"{address}/v1/models").json()["models"]
