@@ -138,11 +138,12 @@ class Rollout:
         """For each query, in order, an answer, or the error that prevented it."""
         candidate = self.candidate
         if candidate is None or candidate.bundle is None:
-            return self._counted(await self._flow.answer(queries, self.present), self.present)
-        theirs = {i for i, query in enumerate(queries) if _chosen(query, candidate)}
+            return await self._by_present(queries)
+        share = candidate.config.share
+        theirs = {i for i, query in enumerate(queries) if _chosen(query, candidate.bundle.version, share)}
         if not theirs or not self._breaker.allows():
             theirs = set()
-            answers = self._counted(await self._flow.answer(queries, self.present), self.present)
+            answers = await self._by_present(queries)
         else:
             answers = await self._divided(queries, theirs, candidate.bundle)
         if candidate.config.shadow:
@@ -164,18 +165,20 @@ class Rollout:
     async def _divided(self, queries: Sequence[Query], theirs: set[int], bundle: Bundle) -> Answers:
         ours = [i for i in range(len(queries)) if i not in theirs]
         apart = sorted(theirs)
-        mine, found = await asyncio.gather(self._present(queries, ours), self._tried_by(bundle, queries, apart))
+        mine, found = await asyncio.gather(self._some_by_present(queries, ours), self._tried_by(bundle, queries, apart))
         answers = mine | found
         again = [i for i in apart if i not in found]
         self._failed += len(again)
-        answers |= await self._present(queries, again)
+        answers |= await self._some_by_present(queries, again)
         return [answers[i] for i in range(len(queries))]
 
-    async def _present(self, queries: Sequence[Query], numbers: Sequence[int]) -> dict[int, Answer | Exception]:
+    async def _by_present(self, queries: Sequence[Query]) -> Answers:
+        return self._counted(await self._flow.answer(queries, self.present), self.present)
+
+    async def _some_by_present(self, queries: Sequence[Query], numbers: Sequence[int]) -> dict[int, Answer | Exception]:
         if not numbers:
             return {}
-        answers = await self._flow.answer([queries[i] for i in numbers], self.present)
-        return dict(zip(numbers, self._counted(answers, self.present), strict=True))
+        return dict(zip(numbers, await self._by_present([queries[i] for i in numbers]), strict=True))
 
     async def _tried_by(
         self, bundle: Bundle, queries: Sequence[Query], numbers: Sequence[int]
@@ -226,8 +229,6 @@ class Rollout:
                 self._failed += 1
 
 
-def _chosen(query: Query, candidate: Candidate) -> bool:
+def _chosen(query: Query, version: str, share: float) -> bool:
     """Whether the candidate answers a user: each model its own share of them, the same at every time and place."""
-    if query.present_only or candidate.bundle is None:
-        return False
-    return crc32(f"{candidate.bundle.version}:{query.user_id}".encode()) < candidate.config.share * _SHARES
+    return not query.present_only and crc32(f"{version}:{query.user_id}".encode()) < share * _SHARES
