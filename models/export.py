@@ -101,9 +101,15 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: i
 
 
 def _without_notes(path: Path) -> None:
-    """Drop the exporter's notes: a third of the file's nodes in text, with paths of this machine."""
+    """Drop the exporter's notes: a third of the file's nodes in text, with paths of this machine.
+
+    Of the shapes it notes, those of weights go, too: onnxruntime.quantization turns weights over and trips over them.
+    """
     model = onnx.load(str(path))
     model.doc_string = ""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for i in reversed([i for i, value in enumerate(model.graph.value_info) if value.name in weights]):
+        del model.graph.value_info[i]
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
