@@ -15,6 +15,8 @@ from tqdm import tqdm
 from features.preprocess import Ids
 from models.networks import Floats, TextNet, pad
 
+SHOWN_EVERY = 20
+"""Batches between two losses that the progress bar shows: to read one, a GPU must have finished it."""
 Loss = Callable[[TextNet, Tensor, Tensor, Tensor], Tensor]
 EpochData = Callable[[int], tuple[Sequence[Ids], Floats]]
 
@@ -96,7 +98,8 @@ def optimise(
                 optimiser.step()
                 rates.step()
                 bar.update()
-                bar.set_postfix(epoch=epoch + 1, loss=f"{value.item():.3f}", best=f"{best:.4f}", refresh=False)
+                if bar.n % SHOWN_EVERY == 0:
+                    bar.set_postfix(epoch=epoch + 1, loss=f"{value.item():.3f}", best=f"{best:.4f}", refresh=False)
             if check is not None:
                 figure = check(net)
                 if figure > best:
