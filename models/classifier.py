@@ -84,6 +84,8 @@ def open_session(path: Path, device: Device = "cpu", threads: int = 1) -> "onnxr
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     require_device(device, path)
+    if device == "cuda":
+        onnxruntime.preload_dlls()  # CUDA from packages, which the system's linker does not know
     provider = PROVIDERS[device]
     disabled = SLOW_ON_CPU if device == "cpu" else []
     session = onnxruntime.InferenceSession(str(path), options, providers=[provider], disabled_optimizers=disabled)
