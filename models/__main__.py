@@ -10,7 +10,6 @@ from typing import Any
 
 from models import options
 from models.bundle import BundleError
-from models.classifier import is_int8
 from models.data import OUT_OF_SCOPE, DataError, Example, load
 from models.inputs import read_inputs
 from models.recipe import OptionError, Range, Recipe, require
@@ -73,7 +72,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from models.bench import bench, candidates, machine
+    from models.bench import bench, candidates, machine, runs_on
 
     if arguments.save and not arguments.run_folder:
         raise OptionError("--save needs --run, the folder of a training run")
@@ -82,8 +81,8 @@ def _bench(arguments: argparse.Namespace) -> None:
     run, paths, limit = _networks(arguments)
     require("tokens", arguments.tokens, Range(1, limit))
     require("rounds", arguments.rounds, Range(1))
-    if arguments.device == "cuda" and arguments.run_folder:
-        paths = {name: path for name, path in paths.items() if not is_int8(path)}
+    if arguments.run_folder:
+        paths = runs_on(arguments.device, paths)
     try:
         rivals = candidates(paths, arguments.device)
     except RuntimeError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from models.bundle import BundleError
 from models.data import CORPUS
 from models.recipe import Recipe, flag
-from models.report_page import STEPS, divide, join
+from models.report_page import COMPARISONS, STEPS, divide, join, title
 
 
 def store(target: Path, name: str, run: Mapping[str, Any], device: str, figures: Mapping[str, Any]) -> None:
@@ -60,7 +60,7 @@ def write_report(runs: Path, page: Path) -> dict[str, str]:
     for path, one in stored.items():
         try:
             sections[one["name"]] = "".join(f"{line}\n" for line in section(one))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, error) from None
     page.write_text(join(before, sections, after))
     return sections
@@ -81,7 +81,7 @@ def _damaged(path: Path, error: Exception) -> BundleError:
 
 
 def section(stored: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of one run: how it was made, and its table."""
+    """The lines of one run: how it was made, and its tables."""
     run, training = stored["run"], stored["run"]["training"]
     yield ""
     minutes = training["seconds"] / 60
@@ -92,14 +92,48 @@ def section(stored: Mapping[str, Any]) -> Iterator[str]:
     heads += [f"{name.replace('_', ' ')}: accuracy | ECE | AUROC" for name in sets]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * (len(heads) + 2 * len(sets))
+    quantization = training["recipe"].get("quantization")
     for name in sorted(run["networks"], key=[*STEPS].index):
-        network = run["networks"][name]
-        yield _row(name, network, stored["bench"].get("cpu", {}).get("networks", {}).get(name), sets)
+        timed = stored["bench"].get("cpu", {}).get("networks", {}).get(name)
+        yield _row(title(name, quantization), run["networks"][name], timed, sets)
     yield ""
     yield from _notes(stored)
     yield ""
+    if "cuda" in stored["bench"]:
+        yield from _on_gpu(stored["bench"], quantization)
+        yield ""
     yield from _served(run)
     yield ""
+
+
+def _on_gpu(bench: Mapping[str, Any], quantization: str | None) -> Iterator[str]:
+    """The networks on a GPU: the time of each batch size, and how many cores of a CPU answer as many messages."""
+    timed, rival = bench["cuda"]["networks"], _fastest_on_a_core(bench)
+    sizes = sorted({int(key.removeprefix("batch_")) for one in timed.values() for key in one if key[:6] == "batch_"})
+    heads = ["on the GPU", f"ms (p50), batch {sizes[0]}", *(f"batch {size}" for size in sizes[1:])]
+    heads += ["ms (p99), batch 1", "copy ms, batch 32", "messages/s"]
+    heads += [f"CPU cores with {rival[0]}"] if rival else []
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + "---|" * len(heads)
+    for name in sorted(timed, key=[*STEPS].index):
+        figures, rate = timed[name], timed[name]["messages_per_second"]
+        cells = [title(name, quantization), *(f"{figures[f'batch_{size}']['p50_ms']:.2f}" for size in sizes)]
+        cells += [f"{figures['batch_1']['p99_ms']:.2f}", f"{figures['batch_32']['copy_ms']:.3f}", str(rate)]
+        cells += [f"{rate / rival[1]:.1f}"] if rival else []
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    yield "messages/s on the GPU: the best of all batch sizes, without the copy to the card and back."
+    if rival:
+        yield f"CPU cores: how many of those timed above answer as many messages, each with {rival[0]}."
+
+
+def _fastest_on_a_core(bench: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The fastest step on a CPU and its messages/s; none where messages of another length were timed there."""
+    cpu = bench.get("cpu", {"networks": {}})
+    rates = {name: one["messages_per_second"] for name, one in cpu["networks"].items() if name not in COMPARISONS}
+    if not rates or cpu["tokens"] != bench["cuda"]["tokens"]:
+        return None
+    return max(rates.items(), key=lambda named: named[1])
 
 
 def _served(run: Mapping[str, Any]) -> Iterator[str]:
@@ -117,8 +151,8 @@ def _served(run: Mapping[str, Any]) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
-def _row(name: str, network: Mapping[str, Any], timed: Mapping[str, Any] | None, sets: Sequence[str]) -> str:
-    cells = [STEPS.get(name, name), f"{network['parameters'] / 1e6:.1f} M", f"{network['bytes'] / 1e6:.1f}"]
+def _row(called: str, network: Mapping[str, Any], timed: Mapping[str, Any] | None, sets: Sequence[str]) -> str:
+    cells = [called, f"{network['parameters'] / 1e6:.1f} M", f"{network['bytes'] / 1e6:.1f}"]
     if timed:
         cells += [f"{timed['batch_1'][key]:.2f}" for key in ("p50_ms", "p99_ms")]
         cells.append(str(timed["messages_per_second"]))

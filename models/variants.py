@@ -22,6 +22,8 @@ from models.targets import one_hot
 from models.testsets import text_sets
 
 SPARSITY = 0.8
+OF_TEACHER = ("teacher", "teacher_fp16")
+"""Networks that read the teacher's tokens."""
 
 
 def compare_variants(
@@ -35,9 +37,10 @@ def compare_variants(
 ) -> Path:
     """Measure every network of a run, and others for comparison only; writes `run.json` into the run's folder.
 
-    They are `static` (int8 by calibration rows), `sparse` (four fifths of the weights zero) and it in int8, and
-    `unaware`, int8 before quantisation-aware training where that is served. Quality is that of the words alone, with
-    a temperature of each network's own.
+    They are `static` (int8 by calibration rows), `sparse` (four fifths of the weights zero) and it in int8; for GPUs
+    `fp16`, unless that is served, and `teacher_fp16`, unless the teacher is what is quantised; and `unaware`, int8
+    before quantisation-aware training where that is served. Quality is that of the words alone, on a CPU, with a
+    temperature of each network's own.
 
     Args:
         held: rows to choose the temperatures by; those without context count.
@@ -50,12 +53,13 @@ def compare_variants(
     networks = compressed.networks | _comparisons(compressed, texts, folder)
     described = {}
     for name, path in networks.items():
-        pre = compressed.preprocessor_of(name)
+        step = "teacher" if name in OF_TEACHER else name
+        pre = compressed.preprocessor_of(step)
         classifier = TextClassifier(path)
         temperature = consistent_temperature(text_logits(plain, pre, classifier), truth, len(names))
         described[name] = {
             "file": path.name,
-            "tokenizer": "teacher_tokenizer.json" if name == "teacher" else "tokenizer.json",
+            "tokenizer": "teacher_tokenizer.json" if step == "teacher" else "tokenizer.json",
             "parameters": parameters(path),
             "bytes": path.stat().st_size,
             "sets": {key: _quality(rows, bundle.manifest, pre, classifier, temperature) for key, rows in sets.items()},
@@ -80,12 +84,18 @@ def parameters(path: Path) -> int:
 
 
 def _comparisons(compressed: Compressed, texts: Texts, folder: Path) -> dict[str, Path]:
-    source = compressed.networks.get("pruned", compressed.networks["teacher"])
+    teacher = compressed.networks["teacher"]
+    source = compressed.networks.get("pruned", teacher)
     static, sparse, sparse_int8 = (folder / f"{name}.onnx" for name in ("static", "sparse", "sparse_int8"))
     quantize(source, static, "static", texts.sample(compressed.preprocessor, 0)[0])
     sparsify(source, sparse, SPARSITY)
     quantize(sparse, sparse_int8, "dynamic", [])
     made = {"static": static, "sparse": sparse, "sparse_int8": sparse_int8}
+    halves = {teacher: "teacher_fp16", source: "fp16"}  # one of them where the teacher is the source
+    for full, name in halves.items():
+        if name not in compressed.networks:
+            made[name] = folder / f"{name}.onnx"
+            quantize(full, made[name], "fp16", [])
     if compressed.served.name == AWARE_FILE:
         made = {"unaware": folder / "int8.onnx"} | made
     return made

@@ -4,15 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 
 from models.__main__ import main
-from models.bench import BATCHES, bench, candidates, machine, read_run
+from models.bench import BATCHES, bench, candidates, machine, read_run, round_trip, runs_on
 from models.bundle import Bundle
+from models.classifier import Device, open_session
 from tests.unit.tiny_run import Trained, trained
 
 KEYS = {"batch_1", "batch_8", "batch_32", "messages_per_second"}
+CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +31,9 @@ def test_folder_of_a_run_is_its_record_and_its_networks(run: Trained) -> None:
     assert paths["int8"].read_bytes() == (run.bundle.path / "text.onnx").read_bytes()
 
 
-def sane(figures: dict[str, Any]) -> bool:
-    times = [figures[f"batch_{size}"] for size in BATCHES]
-    best = max(size / figures[f"batch_{size}"]["p50_ms"] * 1e3 for size in BATCHES)
+def sane(figures: dict[str, Any], device: Device = "cpu") -> bool:
+    times = [figures[f"batch_{size}"] for size in BATCHES[device]]
+    best = max(size / figures[f"batch_{size}"]["p50_ms"] * 1e3 for size in BATCHES[device])
     return all(0 < time["p50_ms"] <= time["p99_ms"] for time in times) and figures["messages_per_second"] == round(best)
 
 
@@ -43,6 +46,41 @@ def test_every_network_of_a_run_is_timed_at_every_batch_size(run: Trained, round
     for figures in timed.values():
         assert set(figures) == KEYS
         assert sane(figures)
+
+
+@pytest.mark.skipif(not CUDA, reason="no CUDA here")
+def test_batches_on_a_gpu_are_as_large_as_the_classifier_makes_them(run: Trained) -> None:
+    paths = runs_on("cuda", read_run(run.run_folder)[1])
+    timed = bench(candidates(paths, "cuda"), "cuda", tokens=8, rounds=3)
+    assert list(timed) == list(paths)
+    for figures in timed.values():
+        assert set(figures) == KEYS | {"batch_128"}
+        assert sane(figures, "cuda")
+        assert all(figures[f"batch_{size}"]["copy_ms"] > 0 for size in BATCHES["cuda"])
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted"),
+    [
+        ("cpu", ["teacher", "student", "pruned", "int8", "static", "sparse", "sparse_int8"]),
+        ("cuda", ["teacher", "student", "pruned", "sparse", "teacher_fp16", "fp16"]),
+    ],
+)
+def test_devices_time_the_networks_that_are_made_for_them(run: Trained, device: Device, wanted: list[str]) -> None:
+    """A GPU runs no int8, and a CPU computes fp16 as it does fp32, in the same time."""
+    paths = read_run(run.run_folder)[1]
+    assert runs_on(device, paths) == {name: paths[name] for name in wanted}
+    assert list(runs_on(device, paths)) == wanted
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_what_comes_back_from_the_device_is_as_large_as_the_logits(run: Trained, size: int) -> None:
+    """Copied within the CPU's memory here."""
+    session = open_session(read_run(run.run_folder)[1]["int8"])
+    ids = np.ones((size, 5), dtype=np.int32)
+    (logits,) = session.run(None, {"ids": ids, "mask": ids})
+    back = round_trip(session, ids, "cpu")()
+    assert (back.shape, back.dtype) == (logits.shape, logits.dtype) == ((size, logits.shape[1]), np.float32)
 
 
 def test_machine_is_told_with_its_versions() -> None:
@@ -60,7 +98,8 @@ def test_command_prints_and_saves_the_figures_of_a_run(
     assert main(["bench", *told]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     answer, stored = json.loads(last), json.loads(target.read_text())
-    assert [line.split()[0] for line in lines] == list(answer["networks"]) == list(read_run(run.run_folder)[1])
+    assert [line.split()[0] for line in lines] == list(answer["networks"])
+    assert list(answer["networks"]) == list(runs_on("cpu", read_run(run.run_folder)[1]))
     assert stored["name"] == "tiny"
     assert stored["run"]["version"] == run.bundle.version
     assert stored["bench"]["cpu"] == {key: answer[key] for key in ("machine", "tokens", "networks")}
@@ -120,7 +159,7 @@ def test_a_run_and_bundles_at_once_are_refused(run: Trained, capsys: pytest.Capt
     assert "argument --bundle: not allowed with argument --run" in capsys.readouterr().err
 
 
-@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is CUDA here")
+@pytest.mark.skipif(CUDA, reason="there is CUDA here")
 def test_a_missing_gpu_is_one_line(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--bundle", bundle.version, "--device", "cuda"]) == 2
     (line,) = capsys.readouterr().err.splitlines()

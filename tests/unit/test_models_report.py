@@ -110,18 +110,8 @@ def test_devices_of_a_run_add_up_and_another_run_starts_anew(record: dict[str, A
     assert json.loads(target.read_text())["bench"] == {"cuda": timed("int8")}
 
 
-def test_report_shows_a_card_beside_the_processor(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
-    for device, machine in (("cpu", "a machine"), ("cuda", "a card")):
-        store(tmp_path / "runs" / "tiny.json", "tiny", record, device, timed("teacher", machine=machine))
-    write_report(tmp_path / "runs", page)
-    assert "Timed on a machine, cpu, 16 tokens a message." in page.read_text()
-    assert "Timed on a card, cuda, 16 tokens a message." in page.read_text()
-
-
 def test_points_are_the_timed_networks_that_may_be_served(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
     target = tmp_path / "runs" / "tiny.json"
-    store(target, "tiny", record, "cuda", timed("teacher"))
-    assert points(write_report(tmp_path / "runs", page)) == []
     store(target, "tiny", record, "cpu", timed("teacher", "int8", "static"))
     sets = {name: described["sets"]["clear"]["accuracy"] for name, described in record["networks"].items()}
     wanted = [(name, "tiny", float(f"{sets[name]:.3f}"), 1.25) for name in ("teacher", "int8")]

@@ -8,6 +8,7 @@ import pytest
 
 from models.compress import Compressed, Texts, compress
 from models.data import load
+from models.quantize import quantize
 from models.stages import Stages
 from models.targets import text_targets
 from models.train import partition
@@ -48,11 +49,13 @@ def compressed(run: Trained) -> tuple[Texts, Compressed]:
 
 def test_record_describes_every_network(record: Any, run: Trained) -> None:
     networks = record["networks"]
-    assert list(networks) == ["teacher", "student", "pruned", "int8", "static", "sparse", "sparse_int8"]
+    assert list(networks) == [
+        "teacher", "student", "pruned", "int8", "static", "sparse", "sparse_int8", "teacher_fp16", "fp16",
+    ]  # fmt: skip
     for name, described in networks.items():
         assert (run.run_folder / described["file"]).stat().st_size == described["bytes"]
         assert (run.run_folder / described["tokenizer"]).is_file()
-        assert (described["tokenizer"] == "teacher_tokenizer.json") == (name == "teacher")
+        assert (described["tokenizer"] == "teacher_tokenizer.json") == name.startswith("teacher")
     assert record["version"] == run.bundle.version
     assert record["training"] == run.bundle.manifest.training
     assert record["served"] == run.bundle.manifest.metrics
@@ -77,6 +80,47 @@ def test_quality_is_that_of_the_words_on_the_rows_without_context(record: Any, r
         assert 0 <= described["sets"]["clear"]["ece"] <= 1
         assert 0 <= described["sets"]["clear"]["ood_auroc"] <= 1
     assert record["networks"]["int8"]["sets"]["clear"]["accuracy"] == served["accuracy_text_only"]
+
+
+@pytest.mark.parametrize(("half", "full"), [("teacher_fp16", "teacher"), ("fp16", "pruned")])
+def test_half_precision_halves_the_bytes_and_answers_alike(record: Any, half: str, full: str) -> None:
+    small, large = (record["networks"][name] for name in (half, full))
+    assert small["parameters"] == pytest.approx(large["parameters"], rel=0.01)
+    assert 2 * small["bytes"] < 1.4 * large["bytes"]
+    for key in ("accuracy", "ece", "ood_auroc"):
+        assert small["sets"]["clear"][key] == pytest.approx(large["sets"]["clear"][key], abs=0.02)
+
+
+COMPARISONS = ["static", "sparse", "sparse_int8"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "served", "added"),
+    [
+        (["teacher", "student", "pruned"], "fp16", ["teacher_fp16"]),
+        (["teacher", "student", "pruned"], None, ["teacher_fp16", "fp16"]),
+        (["teacher"], "int8", ["fp16"]),
+        (["teacher"], "fp16", []),
+        (["teacher"], None, ["fp16"]),
+    ],
+)
+def test_half_precision_is_made_where_a_run_lacks_it(
+    run: Trained, compressed: tuple[Texts, Compressed], tmp_path: Path, steps: list[str], served: str | None,
+    added: list[str],
+) -> None:  # fmt: skip
+    texts, whole = compressed
+    networks = {name: whole.networks[name] for name in steps}
+    if served:
+        networks[served] = tmp_path / f"{served}.onnx"
+        quantize(networks[steps[-1]], networks[served], {"int8": "dynamic"}.get(served, served), [])
+    wide = whole.teacher_preprocessor
+    made = Compressed(wide, whole.preprocessor if "pruned" in steps else wide, networks)
+    rows = load(run.data)
+    path = compare_variants(made, texts, rows, {"clear": rows[:40]}, run.bundle, tmp_path, {})
+    found = read(path)["networks"]
+    assert list(found) == [*networks, *COMPARISONS, *added]
+    halves = [described["file"] for name, described in found.items() if name.endswith("fp16")]
+    assert halves == [f"{name}.onnx" for name in found if name.endswith("fp16")]
 
 
 def test_parameters_are_the_weights_of_the_network(tmp_path_factory: pytest.TempPathFactory) -> None:
