@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,10 @@ def read(file: Path) -> "ServeDeploySchema":
 
     place: tuple[int | str, ...] = ()
     try:
-        schema = ServeDeploySchema.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        schema = ServeDeploySchema.model_validate(content)
+        for unknown in _unknown(content, schema):
+            raise ConfigurationError(f"{file}: {unknown}")
         for i, application in enumerate(schema.applications):
             for below, model, values in _settings(application):
                 place = ("applications", i, *below)
@@ -96,6 +100,28 @@ def _settings(
     for i, deployment in enumerate(application.deployments):
         if deployment.name in user_configs and isinstance(deployment.user_config, dict):
             yield ("deployments", i, "user_config"), user_configs[deployment.name], deployment.user_config
+
+
+def _unknown(content: dict[str, Any], taken: "BaseModel", place: str = "") -> Iterator[str]:
+    """Settings that Ray Serve passes over in silence: each with its place, and the one that it may have meant."""
+    from pydantic import BaseModel
+    from ray.serve.config import AutoscalingConfig
+
+    known = type(taken).model_fields
+    for name, value in content.items():
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            yield f"{place}{name}: no such setting" + "".join(f", is {one} meant?" for one in near)
+            continue
+        part = getattr(taken, name)
+        if name == "autoscaling_config" and isinstance(value, dict):
+            part = AutoscalingConfig.model_construct()
+        both = zip(value, part, strict=True) if isinstance(value, list) and isinstance(part, list) else [(value, part)]
+        for i, (told, model) in enumerate(both):
+            if isinstance(told, dict) and isinstance(model, BaseModel):
+                yield from _unknown(
+                    told, model, f"{place}{name}.{i}." if isinstance(value, list) else f"{place}{name}."
+                )
 
 
 def _fault(error: "ValidationError", place: tuple[int | str, ...]) -> str:

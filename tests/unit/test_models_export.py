@@ -80,7 +80,8 @@ def test_file_tells_no_path_and_no_note_of_the_exporter(made: tuple[TextNet, Pat
 def test_file_notes_shapes_of_results_and_not_of_weights(made: tuple[TextNet, Path]) -> None:
     graph = onnx.load(str(made[1])).graph
     noted = {value.name for value in graph.value_info}
-    assert noted and noted <= {name for node in graph.node for name in node.output}
+    assert noted
+    assert noted <= {name for node in graph.node for name in node.output}
 
 
 def test_inputs_are_int32_of_any_batch_and_length(made: tuple[TextNet, Path]) -> None:

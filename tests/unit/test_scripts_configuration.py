@@ -82,6 +82,13 @@ def test_an_application_of_another_builder_may_leave_the_log_empty(tmp_path: Pat
          "deployments.1.user_config.max_batch: Input should be a valid integer"),
         ({"deployments": [{"name": "PredictionCache", "user_config": {"ttl": 5}}]},
          "deployments.0.user_config.ttl: Extra inputs are not permitted"),
+        ({"deployments": [{"name": "Classifier"}, {"name": "Classifier", "num_replica": SECRET}]},
+         "deployments.1.num_replica: no such setting, is num_replicas meant?"),
+        ({"deployments": [{"name": "Classifier", "autoscaling_config": {"max_replica": SECRET}}]},
+         "deployments.0.autoscaling_config.max_replica: no such setting, is max_replicas meant?"),
+        ({"deployments": [{"name": "Classifier", "ray_actor_options": {"gpus": SECRET}}]},
+         "deployments.0.ray_actor_options.gpus: no such setting, is num_gpus meant?"),
+        ({"whatever": SECRET}, "whatever: no such setting"),
     ],
 )  # fmt: skip
 def test_a_wrong_key_is_named_and_its_value_is_not(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
@@ -112,6 +119,13 @@ def test_what_is_no_configuration_is_told_without_its_lines(tmp_path: Path, cont
     assert str(caught.value).startswith(f"{file}: {fault}")
     assert "\n" not in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_setting_of_the_whole_file_that_ray_passes_over_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("http_option: {port: 1}\napplications: []\n")
+    with pytest.raises(ConfigurationError, match=f"^{file}: http_option: no such setting, is http_options meant\\?$"):
+        read(file)
 
 
 def test_a_file_that_is_not_there_is_named_once(tmp_path: Path) -> None:
