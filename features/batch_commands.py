@@ -5,7 +5,7 @@ import importlib.util
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     materialize.add_argument(
         "--as-of", type=date.fromisoformat, default=datetime.now(UTC).date(), help="the window ends before this day"
     )
-    materialize.add_argument("--window-days", type=positive, default=60)
+    materialize.add_argument("--window-days", type=positive, default=60, help="days of uses that count")
     partials_option(materialize)
     materialize.add_argument("--ttl-days", type=positive, default=3, help="how long the values live in Redis")
     materialize.add_argument("--no-publish", action="store_true", help="write the run, but do not show it to readers")
@@ -44,14 +44,14 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     simulate = commands.add_parser("simulate", help="made-up users, usage logs, screens and chats, of any size")
     simulate.set_defaults(run=_simulate)
     simulate.add_argument("--out", type=path, required=True, help="folder for usage/, screens/ and chats.jsonl")
-    simulate.add_argument("--users", type=positive, default=1_000)
-    simulate.add_argument("--days", type=positive, default=60)
+    simulate.add_argument("--users", type=positive, default=1_000, help="customers who leave events")
+    simulate.add_argument("--days", type=positive, default=60, help="days of the usage log")
     simulate.add_argument("--end", type=date.fromisoformat, default=datetime.now(UTC).date(), help="day after the last")
     simulate.add_argument("--events", type=positive, help="about how many uses in all (default: natural activity)")
     simulate.add_argument("--messages", type=int, default=1_000, help="chats on the last day")
     simulate.add_argument("--messages-file", type=path, help="labelled JSONL or CSV that texts are drawn from")
     simulate.add_argument("--malformed", type=float, default=0.0, help="share of usage rows to spoil, 0 to 1")
-    simulate.add_argument("--seed", type=int, default=0)
+    simulate.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance")
     offline_commands.add_commands(commands, redis_url)
     bench_commands.add_commands(commands, redis_url)
 
@@ -86,6 +86,15 @@ def ray_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cpus", type=positive, help="CPUs of a local Ray (default: all)")
 
 
+def tell_missing(summary: Mapping[str, Any]) -> None:
+    """Say on standard error how many days of the wanted ones the usage log lacks, if any."""
+    if missing := summary["days_missing"]:
+        print(
+            f"notice: the log lacks {missing} of {missing + summary['days_read'] + summary['days_reused']} days",
+            file=sys.stderr,
+        )
+
+
 def _materialize(arguments: argparse.Namespace) -> None:
     require_extra()
     from features.batch import Window, materialize, refuse_older
@@ -102,8 +111,7 @@ def _materialize(arguments: argparse.Namespace) -> None:
     with session(arguments.ray_address, arguments.cpus):
         partials = partials_of(arguments)
         summary = materialize(arguments.events, window, writer, partials, publish=publish, allow_older=allow_older)
-    if summary["days_missing"]:
-        print(f"notice: the log lacks {summary['days_missing']} of {window.days} days", file=sys.stderr)
+    tell_missing(summary)
     show(summary)
 
 

@@ -21,6 +21,7 @@ from features.batch_commands import (
     show,
     store_of,
     store_options,
+    tell_missing,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
         default=3.0,
         help="when a day's usage run is there, after 00:00 UTC",
     )
-    training.add_argument("--window-days", type=positive, default=60)
+    training.add_argument("--window-days", type=positive, default=60, help="days of uses that count")
     training.add_argument(
         "--feedback",
         type=path,
@@ -113,6 +114,7 @@ def _training_set(arguments: argparse.Namespace) -> None:
     with session(arguments.ray_address, arguments.cpus):
         summary = training_set(*logs, arguments.out, preprocessor, **options)
     _tell_malformed(summary["malformed_screens"])
+    tell_missing(summary)
     show(summary)
 
 

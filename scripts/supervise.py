@@ -61,11 +61,12 @@ def _pause(seconds: float) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
-    scratch = scratch_folder(arguments.state)
+    scratch, begun = scratch_folder(arguments.state), False
     try:
         ports = configure_ray(arguments, scratch, _say)
         _require_free(ports)
         wanted = read(arguments.config)
+        begun = True
         with _redis(arguments.state) as redis_url:
             _say(f"Redis    {shown(redis_url)}")
             asyncio.run(seed(redis_url, _say))
@@ -79,7 +80,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     finally:
         end_haproxy(scratch)
         shutil.rmtree(scratch, ignore_errors=True)
-        _say("stopped")
+        if begun:
+            _say("stopped")
 
 
 @contextlib.contextmanager

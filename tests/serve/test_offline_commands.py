@@ -47,6 +47,7 @@ def test_training_set_from_chats(logs: Path, capsys: Output) -> None:
     assert [counts[name] for name in ("rows", "with_screens", "with_usage", "days_missing")] == [1, 1, 1, 59]
     assert (counts["malformed"], counts["malformed_screens"]) == (0, 1)
     assert "notice: the screen log has 1 malformed rows, which were left out\n" in output.err
+    assert "notice: the log lacks 59 of 60 days\n" in output.err
     assert (logs / "out.csv").read_text().splitlines()[1].startswith('hi,loans,"[""home""]","{""loans"": 1}",ana,')
 
 

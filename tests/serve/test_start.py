@@ -109,6 +109,8 @@ def test_a_second_one_in_the_same_folder(tmp_path: Path, port: int) -> None:
          "applications.0.args.redis_urls: Extra inputs are not permitted"),
         ("applications: [{import_path: 'graph:build', name: switchboard, args: {served_log: }}]",
          "applications.0.args.served_log: Input should be a valid dictionary"),
+        ("applications: [{import_path: 'graph:build', deployments: [{name: Ingress, num_replica: 2}]}]",
+         "applications.0.deployments.0.num_replica: no such setting, is num_replicas meant?"),
         ("applications: {", "while parsing a flow node"),
         (None, "No such file or directory"),
     ],
@@ -126,6 +128,7 @@ def test_a_wrong_configuration(
     assert str(file) in line
     assert fault in line
     assert "s3cret" not in line
+    assert not done.stdout
 
 
 def test_a_failed_start_leaves_no_process_and_no_lock(tmp_path: Path, port: int) -> None:
