@@ -1,12 +1,15 @@
 """What each step of compression costs and buys: size and quality of every network of a run."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from tqdm import tqdm
 
 from features.drafts import replacing
 from features.preprocess import Preprocessor
@@ -39,8 +42,8 @@ def compare_variants(
 
     They are `static` (int8 by calibration rows), `sparse` (four fifths of the weights zero) and it in int8; for GPUs
     `fp16`, unless that is served, and `teacher_fp16`, unless the teacher is what is quantised; and `unaware`, int8
-    before quantisation-aware training where that is served. Quality is that of the words alone, on a CPU, with a
-    temperature of each network's own.
+    before quantisation-aware training where that is served. Quality is that of the words alone, on a core for each
+    network, with a temperature of its own.
 
     Args:
         held: rows to choose the temperatures by; those without context count.
@@ -48,29 +51,25 @@ def compare_variants(
         joint: accuracy by set of the joint head, to be kept beside that of the additive one.
     """
     sets = {name: rows for name, rows in text_sets(sets).items() if any(row.product != OUT_OF_SCOPE for row in rows)}
-    names, plain = bundle.manifest.labels, [row for row in held if not row.has_context and row.product != OUT_OF_SCOPE]
-    truth = one_hot(plain, names, bundle.manifest.outputs)
+    plain = [row for row in held if not row.has_context and row.product != OUT_OF_SCOPE]
     networks = compressed.networks | _comparisons(compressed, texts, folder)
-    described = {}
-    for name, path in networks.items():
+
+    def description(name: str) -> dict[str, Any]:
         step = "teacher" if name in OF_TEACHER else name
+        tokenizer = "teacher_tokenizer.json" if step == "teacher" else "tokenizer.json"
         pre = compressed.preprocessor_of(step)
-        classifier = TextClassifier(path)
-        temperature = consistent_temperature(text_logits(plain, pre, classifier), truth, len(names))
-        described[name] = {
-            "file": path.name,
-            "tokenizer": "teacher_tokenizer.json" if step == "teacher" else "tokenizer.json",
-            "parameters": parameters(path),
-            "bytes": path.stat().st_size,
-            "sets": {key: _quality(rows, bundle.manifest, pre, classifier, temperature) for key, rows in sets.items()},
-        }
+        return {"tokenizer": tokenizer, **_described(networks[name], pre, bundle.manifest, plain, sets)}
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        told = tqdm(pool.map(description, networks), total=len(networks), desc="compare", unit="network")
+        descriptions = dict(zip(networks, told, strict=True))
     run = {
         "version": bundle.version,
         "training": bundle.manifest.training,
         "max_tokens": compressed.preprocessor.config.max_tokens,
         "served": bundle.manifest.metrics,
         "joint_accuracy": joint,
-        "networks": described,
+        "networks": descriptions,
     }
     target = folder / "run.json"
     with replacing(target) as draft:
@@ -99,6 +98,21 @@ def _comparisons(compressed: Compressed, texts: Texts, folder: Path) -> dict[str
     if compressed.served.name == AWARE_FILE:
         made = {"unaware": folder / "int8.onnx"} | made
     return made
+
+
+def _described(
+    path: Path, pre: Preprocessor, manifest: Manifest, held: Sequence[Example], sets: Mapping[str, Sequence[Example]]
+) -> dict[str, Any]:
+    """Size of a network, and its quality at the temperature that the held rows ask for."""
+    classifier = TextClassifier(path)
+    truth = one_hot(held, manifest.labels, manifest.outputs)
+    temperature = consistent_temperature(text_logits(held, pre, classifier), truth, len(manifest.labels))
+    return {
+        "file": path.name,
+        "parameters": parameters(path),
+        "bytes": path.stat().st_size,
+        "sets": {key: _quality(rows, manifest, pre, classifier, temperature) for key, rows in sets.items()},
+    }
 
 
 def _quality(
