@@ -65,6 +65,8 @@ class Links:
         self._links: dict[Path, Link] = {}
         self._due = 0.0
         self._crashed_at = -math.inf
+        self.lost: set[asyncio.Future[None]] = set()
+        """Who wants to know when the last replica on this node dies; done then."""
         self._refreshing: asyncio.Task[None] | None = None
 
     def pick(self) -> "Link | None":
@@ -117,6 +119,9 @@ class Links:
 
     def _note_crash(self) -> None:
         self._crashed_at = time.monotonic()
+        for waiting in self.lost if self.down else ():
+            if not waiting.done():
+                waiting.set_result(None)
 
     async def _refresh_and_note(self) -> None:
         try:
@@ -185,9 +190,9 @@ class Link(FrameProtocol):
             future.set_exception(value)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.open:
+        crashed, self.open = self.open, False
+        if crashed:
             self._crashed()
-        self.open = False
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(LinkLost("the replica has gone"))

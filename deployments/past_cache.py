@@ -74,8 +74,6 @@ class PastCache:
         ways = [self._straight, self._through_cache] if straight_first else [self._through_cache, self._straight]
         try:
             return await ways[0](batch)
-        except TimeoutError as error:  # nobody waits any more
-            raise as_dependency_error(error) from error
         except Exception as error:
             logger.info("%s: %s", ways[0].__name__, type(error).__name__)
         try:

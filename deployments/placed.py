@@ -88,6 +88,8 @@ class Remote:
                 return answer
         if self._when_down != "wait" and self._links and self._links.down:
             return await self._while_down(batch)
+        if self._when_down == "fail" and self._links:
+            return await self._unless_lost(batch, self._links.lost)
         return await self._through_router(batch)
 
     async def _while_down(self, batch: Any) -> Any:
@@ -103,6 +105,20 @@ class Remote:
             raise DependencyError(f"{name}: its replica has died or hangs, and no other node has one") from None
         self._elsewhere.succeeded()
         return answer
+
+    async def _unless_lost(self, batch: Any, lost: set[asyncio.Future[None]]) -> Any:
+        """The router's answer, or an error when the last replica here dies: the router would wait for the next one."""
+        death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        call = asyncio.ensure_future(self._through_router(batch))
+        lost.add(death)
+        try:
+            await asyncio.wait((call, death), return_when=asyncio.FIRST_COMPLETED)
+            if call.done():
+                return call.result()
+            raise DependencyError(f"{self._handle.deployment_name}: its replica has died or hangs")
+        finally:
+            lost.discard(death)
+            call.cancel()
 
     async def _through_router(self, batch: Any) -> Any:
         self._routed += 1

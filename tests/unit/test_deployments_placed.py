@@ -13,6 +13,7 @@ from deployments.link_server import LinkServer
 from deployments.links import Links
 from deployments.placed import ELSEWHERE_S, Remote, WhenDown
 from deployments.protocol import DependencyError
+from tests.unit.gate import Gate
 from tests.unit.virtual_time import run
 
 
@@ -79,6 +80,27 @@ async def test_a_stage_that_the_caller_can_do_without_fails_at_once() -> None:
     with pytest.raises(DependencyError, match="Classifier: its replica has died or hangs"):
         await remote(router, DownLinks(), "fail")("hello")
     assert router.asked == 0
+
+
+@pytest.mark.parametrize("others", [False, True])
+async def test_the_router_is_waited_for_only_while_a_replica_lives(others: bool) -> None:
+    """It would wait for the next one, and the caller can do without."""
+
+    class Busy(Links):
+        down = property(lambda self: not others and super().down)
+
+    gate: Gate[str, str] = Gate()
+    links = Busy(Path("/nonexistent"), "*", restart_s=1e9)
+    call = asyncio.ensure_future(remote(Router(gate), links, "fail")("hello"))
+    held = await gate.next()
+    links._note_crash()
+    if others:
+        held.answer.set_result("hello from the router")
+        assert await call == "hello from the router"
+    else:
+        with pytest.raises(DependencyError, match="Classifier: its replica has died or hangs"):
+            await call
+        assert held.answer.cancelled()
 
 
 async def test_what_nothing_can_replace_waits_for_the_router() -> None:
