@@ -116,7 +116,7 @@ def _unknown(content: dict[str, Any], taken: "BaseModel", place: str = "") -> It
         part = getattr(taken, name)
         if name == "autoscaling_config" and isinstance(value, dict):
             part = AutoscalingConfig.model_construct()
-        both = zip(value, part, strict=True) if isinstance(value, list) and isinstance(part, list) else [(value, part)]
+        both = zip(value, part, strict=False) if isinstance(value, list) and isinstance(part, list) else [(value, part)]
         for i, (told, model) in enumerate(both):
             if isinstance(told, dict) and isinstance(model, BaseModel):
                 yield from _unknown(

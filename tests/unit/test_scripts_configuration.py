@@ -121,6 +121,11 @@ def test_what_is_no_configuration_is_told_without_its_lines(tmp_path: Path, cont
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_list_that_ray_shortens_is_taken(tmp_path: Path) -> None:
+    logging = {"additional_log_standard_attrs": ["name", "name"]}
+    assert read(write(tmp_path, logging_config=logging)).applications[0].name == "switchboard"
+
+
 def test_a_setting_of_the_whole_file_that_ray_passes_over_is_named(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("http_option: {port: 1}\napplications: []\n")
