@@ -102,26 +102,25 @@ def _settings(
             yield ("deployments", i, "user_config"), user_configs[deployment.name], deployment.user_config
 
 
-def _unknown(content: dict[str, Any], taken: "BaseModel", place: str = "") -> Iterator[str]:
+def _unknown(told: Any, taken: Any, place: tuple[int | str, ...] = ()) -> Iterator[str]:
     """Settings that Ray Serve passes over in silence: each with its place, and the one that it may have meant."""
     from pydantic import BaseModel
     from ray.serve.config import AutoscalingConfig
 
+    if isinstance(told, list) and isinstance(taken, list):
+        for i, (one, model) in enumerate(zip(told, taken, strict=False)):
+            yield from _unknown(one, model, (*place, i))
+    if not (isinstance(told, dict) and isinstance(taken, BaseModel)):
+        return
     known = type(taken).model_fields
-    for name, value in content.items():
-        if name not in known:
+    for name, value in told.items():
+        here = (*place, name)
+        if name in known:
+            part = AutoscalingConfig.model_construct() if name == "autoscaling_config" else getattr(taken, name)
+            yield from _unknown(value, part, here)
+        else:
             near = get_close_matches(str(name), known, n=1)
-            yield f"{place}{name}: no such setting" + "".join(f", is {one} meant?" for one in near)
-            continue
-        part = getattr(taken, name)
-        if name == "autoscaling_config" and isinstance(value, dict):
-            part = AutoscalingConfig.model_construct()
-        both = zip(value, part, strict=False) if isinstance(value, list) and isinstance(part, list) else [(value, part)]
-        for i, (told, model) in enumerate(both):
-            if isinstance(told, dict) and isinstance(model, BaseModel):
-                yield from _unknown(
-                    told, model, f"{place}{name}.{i}." if isinstance(value, list) else f"{place}{name}."
-                )
+            yield f"{'.'.join(map(str, here))}: no such setting" + "".join(f", is {one} meant?" for one in near)
 
 
 def _fault(error: "ValidationError", place: tuple[int | str, ...]) -> str:
