@@ -113,9 +113,7 @@ class Remote:
         lost.add(death)
         try:
             await asyncio.wait((call, death), return_when=asyncio.FIRST_COMPLETED)
-            if call.done():
-                return call.result()
-            raise DependencyError(f"{self._handle.deployment_name}: its replica has died or hangs")
+            return call.result() if call.done() else await self._while_down(batch)
         finally:
             lost.discard(death)
             call.cancel()
