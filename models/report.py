@@ -89,9 +89,9 @@ def section(stored: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     sets = list(run["networks"]["teacher"]["sets"])
     heads = ["network", "parameters", "MB", "ms (p50)", "ms (p99)", "messages/s"]
-    heads += [f"{name.replace('_', ' ')}: accuracy | ECE | AUROC" for name in sets]
-    yield "| " + " | ".join(heads) + " |"
-    yield "|" + "---|" * (len(heads) + 2 * len(sets))
+    for name in sets:
+        heads += [f"{name.replace('_', ' ')}: accuracy", "ECE", "AUROC"]
+    yield from _head(heads)
     quantization = training["recipe"].get("quantization")
     for name in sorted(run["networks"], key=[*STEPS].index):
         timed = stored["bench"].get("cpu", {}).get("networks", {}).get(name)
@@ -113,14 +113,13 @@ def _on_gpu(bench: Mapping[str, Any], quantization: str | None) -> Iterator[str]
     heads = ["on the GPU", f"ms (p50), batch {sizes[0]}", *(f"batch {size}" for size in sizes[1:])]
     heads += ["ms (p99), batch 1", "copy ms, batch 32", "messages/s"]
     heads += [f"CPU cores with {rival[0]}"] if rival else []
-    yield "| " + " | ".join(heads) + " |"
-    yield "|" + "---|" * len(heads)
+    yield from _head(heads)
     for name in sorted(timed, key=[*STEPS].index):
         figures, rate = timed[name], timed[name]["messages_per_second"]
         cells = [title(name, quantization), *(f"{figures[f'batch_{size}']['p50_ms']:.2f}" for size in sizes)]
         cells += [f"{figures['batch_1']['p99_ms']:.2f}", f"{figures['batch_32']['copy_ms']:.3f}", str(rate)]
         cells += [f"{rate / rival[1]:.1f}"] if rival else []
-        yield "| " + " | ".join(cells) + " |"
+        yield _line(cells)
     yield ""
     yield "messages/s on the GPU: the best of all batch sizes, without the copy to the card and back."
     if rival:
@@ -140,15 +139,14 @@ def _served(run: Mapping[str, Any]) -> Iterator[str]:
     """The bundle of a run on each set: words, context, both; what is routed, and how often that is right."""
     heads = ["served", "n", "accuracy", "words alone", "context alone", "joint head"]
     heads += ["routed", "right among routed", "ECE", "AUROC"]
-    yield "| " + " | ".join(heads) + " |"
-    yield "|" + "---|" * len(heads)
+    yield from _head(heads)
     joint = run.get("joint_accuracy", {})
     for name, figures in run["served"].items():
         keys = ("accuracy", "accuracy_text_only", "accuracy_context_only")
         cells = [name.replace("_", " "), str(figures["n"]), *(_cell(figures[key]) for key in keys)]
         cells.append(_cell(joint.get(name)))
         cells += [_cell(figures[key]) for key in ("coverage", "selective_accuracy", "ece", "ood_auroc")]
-        yield "| " + " | ".join(cells) + " |"
+        yield _line(cells)
 
 
 def _row(called: str, network: Mapping[str, Any], timed: Mapping[str, Any] | None, sets: Sequence[str]) -> str:
@@ -161,6 +159,16 @@ def _row(called: str, network: Mapping[str, Any], timed: Mapping[str, Any] | Non
     for key in sets:
         figures = network["sets"][key]
         cells += [_cell(figures[figure]) for figure in ("accuracy", "ece", "ood_auroc")]
+    return _line(cells)
+
+
+def _head(heads: Sequence[str]) -> Iterator[str]:
+    """The two lines that begin a table."""
+    yield _line(heads)
+    yield "|" + "---|" * len(heads)
+
+
+def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
