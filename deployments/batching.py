@@ -161,6 +161,7 @@ class NaturalBatcher(Generic[T, R]):
             results = answered
         except TimeoutError:
             results = [DeadlinePassed("no answer in time")] * len(batch)
+            self.expired += sum(not waiting.future.done() for waiting in batch)
         except Exception as error:
             results = [error] * len(batch)
         finally:
@@ -168,6 +169,8 @@ class NaturalBatcher(Generic[T, R]):
             self._travelling -= len(batch)
             self._pace.came_back(len(batch), asyncio.get_running_loop().time(), full=len(batch) >= self.max_batch)
             self._dispatch()  # first: writing answers can wait, the stages should not
+            if not self.in_flight:
+                self._pace.forget()
             _settle(batch, results)
 
 

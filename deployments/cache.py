@@ -109,6 +109,13 @@ class PredictionCache:
     def levels(self) -> dict[str, float]:
         return {"cache_bytes": self.bytes, "cache_entries": len(self)}
 
+    def configure(self, config: CacheConfig) -> None:
+        """Change the limits while it answers; what is kept comes within them at once."""
+        if not config.enabled or config.ttl_s < self.config.ttl_s:
+            self.clear()
+        self.config = config
+        self._make_room()
+
     def clear(self) -> None:
         """Forget everything; counters stay."""
         self._entries.clear()
@@ -176,6 +183,9 @@ class PredictionCache:
             self._remove(key)
         self._entries[key] = (logits, self._clock() + self.config.ttl_s)
         self.bytes += _size(key, logits)
+        self._make_room()
+
+    def _make_room(self) -> None:
         while self.bytes > self.config.max_bytes and self._entries:
             self._remove(next(iter(self._entries)))
             self.evicted += 1

@@ -32,7 +32,7 @@ from deployments.inference_routes import InferenceRoutes
 from deployments.protocol import DependencyError, PredictRequest, Query, visible
 from deployments.publisher import Publisher
 from deployments.request_meter import RequestMeter
-from deployments.rollout import CandidateConfig, Rollout
+from deployments.rollout import PATIENCE_S, CandidateConfig, Rollout
 from models.bundle import Bundle
 from models.registry import Registry
 
@@ -91,7 +91,9 @@ class Ingress:
         self.requests = RequestMeter()
         self._bundle, self._on_stop, self._model = bundle, on_stop, model
         self._warm = [replace(warmed, record=None) for warmed in (warm, flow) if warmed is not None]
-        self.rollout = Rollout(flow, bundle, load or Registry().load, self._warm_with)
+        self.rollout = Rollout(
+            flow, bundle, load or Registry().load, self._warm_with, patience_s=_patience_s(self.batching)
+        )
         self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
             self.rollout.answer,
             max_in_flight=self.batching.max_in_flight,
@@ -105,6 +107,7 @@ class Ingress:
     def configure(self, batching: BatchingConfig) -> None:
         """Change the batching limits while serving; with an `IngressConfig` the candidate, too."""
         self.batching = batching
+        self.rollout.patience_s = _patience_s(batching)
         if isinstance(batching, IngressConfig):
             self.rollout.wanted = batching.candidate
         self.batcher.max_in_flight = batching.max_in_flight
@@ -240,6 +243,11 @@ class Ingress:
     def _require_ready(self) -> None:
         if not self.ready:
             raise ApiError(503, "not_ready", "the stages are still loading their model", retry_after_s=1)
+
+
+def _patience_s(batching: BatchingConfig) -> float:
+    """How long a candidate may take: the present model needs the other half of the time."""
+    return min(PATIENCE_S, batching.deadline_ms / 2000)
 
 
 def _shown(bundle: Bundle) -> dict[str, Any]:

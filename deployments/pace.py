@@ -33,12 +33,16 @@ class Pace:
     def came_back(self, items: int, at: float, full: bool) -> None:
         """Count a batch that came back at a moment in seconds; one that was not full makes all be forgotten."""
         if not full:
-            self._seconds, self._items, self._last = 0.0, 0.0, None
+            self.forget()
             return
         if self._last is not None:
             self._seconds = self._seconds * _MEMORY + at - self._last
             self._items = self._items * _MEMORY + items
         self._last = at
+
+    def forget(self) -> None:
+        """Nothing is under way: the time until the next item is not spent on one."""
+        self._seconds, self._items, self._last = 0.0, 0.0, None
 
 
 class Lag:

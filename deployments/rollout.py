@@ -8,6 +8,7 @@ model answers, and it is left alone for a while. What is wanted changes while th
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ RETRY_S = 5.0
 """Between attempts to prepare a candidate."""
 PATIENCE_S = 1.0
 """Half of the default deadline."""
+ENOUGH = 0.25
+"""Share of the patience after which a batch that is given up at its deadline counts as one that was not answered."""
 CANDIDATE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the patience."""
 LOOK_EVERY_S = 0.5
@@ -94,7 +97,7 @@ class Rollout:
         self.wanted: CandidateConfig | None = None
         self.candidate: Candidate | None = None
         self._flow, self._unseen = flow, replace(flow, record=None)
-        self._load, self._warm, self._patience_s = load, warm, patience_s
+        self._load, self._warm, self.patience_s = load, warm, patience_s
         self._breaker = CircuitBreaker(breaker)
         self._answers = dict[str, int]()
         self._failed = self._compared = self._differed = self._left_out = 0
@@ -132,7 +135,9 @@ class Rollout:
                 self.candidate = Candidate(wanted, "failed", reason=str(error) or type(error).__name__)
             else:
                 self._breaker.succeeded()
-                self.candidate = Candidate(wanted, "ready", bundle)
+                self.candidate = None
+                if self.wanted is not None and self.wanted.model == wanted.model:
+                    self.candidate = Candidate(self.wanted, "ready", bundle)
 
     async def answer(self, queries: Sequence[Query]) -> Answers:
         """For each query, in order, an answer, or the error that prevented it."""
@@ -184,7 +189,14 @@ class Rollout:
         self, bundle: Bundle, queries: Sequence[Query], numbers: Sequence[int]
     ) -> dict[int, Answer | Exception]:
         """The answers that the candidate has; what it fails has none."""
-        answers = await self._patiently(self._flow, [queries[i] for i in numbers], bundle)
+        began = time.monotonic()
+        try:
+            answers = await self._patiently(self._flow, [queries[i] for i in numbers], bundle)
+        except asyncio.CancelledError:  # at the deadline of those who wait
+            if time.monotonic() - began >= self.patience_s * ENOUGH:
+                self._failed += len(numbers)
+                self._breaker.failed()
+            raise
         counted = zip(numbers, self._counted(answers, bundle), strict=True)
         found: dict[int, Answer | Exception] = {i: answer for i, answer in counted if isinstance(answer, Answer)}
         if len(found) == len(numbers):
@@ -198,7 +210,7 @@ class Rollout:
     async def _patiently(self, flow: Flow, queries: Sequence[Query], bundle: Bundle) -> Answers:
         """The answers of a flow, all of them errors where it fails or takes too long."""
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self.patience_s):
                 return await flow.answer(queries, bundle)
         except Exception as error:
             return [error] * len(queries)

@@ -91,7 +91,7 @@ def refusing(serves: bool) -> Iterator[None]:
     """
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # a TypeError: a key that is no text
         if not serves:
             raise
         logger.error("user_config is refused, and the settings before it stay: %s", " ".join(str(error).split()))
@@ -137,7 +137,7 @@ class Stage:
         with refusing(serves=self._loop is not None):
             if not isinstance(self._stage, PredictionCache):
                 raise ValueError(f"this stage takes no user_config, got {sorted(user_config)}")
-            self._stage.config = CacheConfig(**user_config)
+            self._stage.configure(CacheConfig(**user_config))
 
     def __del__(self) -> None:
         """Ray calls this when a replica stops, after the calls that came through the handle."""

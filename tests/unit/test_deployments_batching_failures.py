@@ -104,6 +104,16 @@ async def test_an_item_that_expires_on_its_way_leaves_the_others_alone() -> None
     assert to.expired == 1
 
 
+async def test_what_ends_with_a_time_out_of_the_stages_counts_as_expired() -> None:
+    process: Process = Gate()
+    to = batcher(process)
+    tasks = submit(to, 1, 2)
+    (await process.next()).answer.set_exception(TimeoutError())
+    for outcome in await outcomes(tasks):
+        assert isinstance(outcome, DeadlinePassed)
+    assert to.counts()["expired_total"] == 2
+
+
 async def test_a_batch_that_hangs_ends_with_its_last_deadline_and_makes_room() -> None:
     hung: list[asyncio.Future[None]] = []
 

@@ -141,6 +141,20 @@ async def test_a_disabled_cache_passes_everything_on() -> None:
     assert cache.misses == 4
 
 
+async def test_what_is_kept_comes_within_new_limits_at_once() -> None:
+    clock = Clock()
+    cache = PredictionCache(Classifier(), CacheConfig(ttl_s=100), clock)
+    await cache(tokens("v", [1], [2], [3]))
+    one = cache.bytes // 3
+    cache.configure(CacheConfig(ttl_s=100, max_bytes=2 * one))
+    assert cache.levels() == {"cache_bytes": 2 * one, "cache_entries": 2}
+    cache.configure(CacheConfig(ttl_s=10))
+    clock.now = 10.1
+    assert (await cache(tokens("v", [2]))).cached.tolist() == [False]
+    cache.configure(CacheConfig(ttl_s=10, enabled=False))
+    assert cache.levels() == {"cache_bytes": 0, "cache_entries": 0}
+
+
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ValidationError, match="max_megabytes"):
         CacheConfig.model_validate({"max_megabytes": 1})

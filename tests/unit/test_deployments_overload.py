@@ -91,6 +91,20 @@ def test_stages_that_hung_are_found_well_again() -> None:
     assert all(set(outcomes[second]) == {"answered"} for second in range(8, 20))
 
 
+@pytest.mark.parametrize(("max_batch", "pause_s"), [(64, 3.0), (1, 2.0)])
+def test_time_without_work_is_no_sign_of_slowness(max_batch: int, pause_s: float) -> None:
+    """Full batches that are rare, such as bodies of 64 messages, and then a burst that is answered in half a second."""
+
+    async def burst_after_rare_full_batches() -> list[int]:
+        to: NaturalBatcher[int, int] = NaturalBatcher(Stages(), max_batch=max_batch)
+        for _ in range(3):
+            await asyncio.gather(*(to.submit(number, DEADLINE_S) for number in range(max_batch)))
+            await asyncio.sleep(pause_s)
+        return await asyncio.gather(*(to.submit(number, DEADLINE_S) for number in range(200)))
+
+    assert len(run(burst_after_rare_full_batches())) == 200
+
+
 def test_a_busy_loop_is_late_and_an_idle_one_is_not() -> None:
     async def busy_then_idle() -> list[float]:
         loop, lag = asyncio.get_running_loop(), Lag()

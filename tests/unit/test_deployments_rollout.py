@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from deployments.breaker import BreakerConfig
@@ -43,6 +42,20 @@ def both(bundle: Bundle, other: Bundle, classify: Classify, redis: Redis) -> Flo
     """Stages that know both models."""
     preprocessors = {each.version: each.preprocessor for each in (bundle, other)}
     return replace(flow(bundle, classify, redis), preprocess=PreprocessStage(preprocessors.__getitem__))
+
+
+def failing(classifier: TextClassifier, version: str, broken: asyncio.Event, hangs: bool = False) -> Classify:
+    """Classifies; raises for one version, or hangs, once it is broken."""
+    stage = ClassifyStage(lambda version: classifier)
+
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        if broken.is_set() and batch.version == version:
+            if hangs:
+                await asyncio.Event().wait()
+            raise RuntimeError("no memory")
+        return await stage(batch)
+
+    return classify
 
 
 def rollout(stages: Flow, bundle: Bundle, other: Bundle, **options: Any) -> Rollout:
@@ -141,16 +154,9 @@ async def test_another_share_warms_nothing_again(stages: Flow, bundle: Bundle, o
 async def test_what_it_fails_the_present_model_answers(
     bundle: Bundle, other: Bundle, classifier: TextClassifier, redis: Redis, hangs: bool
 ) -> None:
-    stage, broken = ClassifyStage(lambda version: classifier), asyncio.Event()
-
-    async def classify(batch: TokenBatch) -> LogitBatch:
-        if broken.is_set() and batch.version == other.version:
-            if hangs:
-                await asyncio.Event().wait()
-            raise RuntimeError("no memory")
-        return await stage(batch)
-
-    way = rollout(both(bundle, other, classify, redis), bundle, other, patience_s=0.05 if hangs else 60.0)
+    broken = asyncio.Event()
+    stages = both(bundle, other, failing(classifier, other.version, broken, hangs), redis)
+    way = rollout(stages, bundle, other, patience_s=0.05 if hangs else 60.0)
     way.wanted = CandidateConfig(model="next", share=0.5)
     await way.prepare()
     broken.set()
@@ -161,17 +167,45 @@ async def test_what_it_fails_the_present_model_answers(
     assert way.counts()["candidate_failures_total"] == failed, "it is left alone"
 
 
+async def test_one_that_hangs_costs_one_batch_at_the_most_however_short_the_deadline(
+    bundle: Bundle, other: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    broken = asyncio.Event()
+    stages = both(bundle, other, failing(classifier, other.version, broken, hangs=True), redis)
+    way = rollout(stages, bundle, other, patience_s=0.2)
+    way.wanted = CandidateConfig(model="next", share=0.5)
+    await way.prepare()
+    broken.set()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await versions(way)
+    assert way.counts()["candidate_failures_total"] > 80
+    assert set(await versions(way)) == {bundle.version}
+
+
+async def test_one_that_is_withdrawn_while_it_loads_answers_nobody(stages: Flow, bundle: Bundle, other: Bundle) -> None:
+    warming, go_on = asyncio.Event(), asyncio.Event()
+
+    async def warm(model: Bundle) -> None:
+        warming.set()
+        await go_on.wait()
+
+    way = Rollout(stages, bundle, {"next": other}.__getitem__, warm)
+    way.wanted = CandidateConfig(model="next", share=1.0)
+    preparing = asyncio.create_task(way.prepare())
+    await warming.wait()
+    way.wanted = None
+    go_on.set()
+    await preparing
+    assert way.candidate is None
+    assert set(await versions(way)) == {bundle.version}
+
+
 async def test_one_that_answers_again_is_used_again(
     bundle: Bundle, other: Bundle, classifier: TextClassifier, redis: Redis
 ) -> None:
-    stage, broken = ClassifyStage(lambda version: classifier), asyncio.Event()
-
-    async def classify(batch: TokenBatch) -> LogitBatch:
-        if broken.is_set() and batch.version == other.version:
-            raise RuntimeError("no memory")
-        return await stage(batch)
-
-    stages = both(bundle, other, classify, redis)
+    broken = asyncio.Event()
+    stages = both(bundle, other, failing(classifier, other.version, broken), redis)
     way = rollout(stages, bundle, other, breaker=BreakerConfig(failures=1, pause_s=1e-9))
     way.wanted = CandidateConfig(model="next", share=1.0)
     await way.prepare()
@@ -262,9 +296,3 @@ async def test_over_http(stages: Flow, bundle: Bundle, other: Bundle, redis: Red
     assert product != answered(await at.predict(user_id="ann", text=TEXT)).product, "the version's own answer"
     ingress.configure(BatchingConfig())
     assert ingress.rollout.wanted is not None, "limits alone leave the candidate as it is"
-
-
-def test_settings_are_checked() -> None:
-    for wrong in ({"model": "next", "share": 1.1}, {"model": ""}, {"share": 0.1}, {"model": "next", "percent": 5}):
-        with pytest.raises(ValidationError, match="candidate"):
-            IngressConfig.model_validate({"candidate": wrong})
