@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError, ResponseError
 
 from features import demo
-from features.batch_commands import MissingExtra, add_commands, redis_url_of, store_of, store_options
+from features.batch_commands import MissingExtra, add_commands, positive, redis_url_of, store_of, store_options
 from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     store_options(ingest)
     seed = commands.add_parser("seed", help="made-up product usage for users u1, u2, …")
     seed.set_defaults(run=_seed)
-    seed.add_argument("--users", type=int, default=300, help="of them, from u1 on")
+    seed.add_argument("--users", type=positive, default=300, help="of them, from u1 on")
     add_commands(commands, _redis_url)
     for command in (ingest, seed):
         _redis_url(command)

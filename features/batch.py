@@ -111,8 +111,9 @@ def materialize(
     aggregated = time.perf_counter()
     malformed = sum(partial.malformed for partial in made)
     quarantine = str(partials.folder / "quarantine") if malformed else None
-    if malformed and not any(partial.rows for partial in made):
-        raise LogError(f"{events}: no row from {window.first} to {window.last} fits; {malformed} are in {quarantine}")
+    if not any(partial.rows for partial in made):
+        unfit = f" fits; {malformed} are in {quarantine}" if malformed else ""
+        raise LogError(f"{events}: no row from {window.first} to {window.last}{unfit}")
     run = prefix + run_id(window, made)
     begun = writer.begin(run)
     users = _write_buckets(partials, made, run, begun.users, writer, progress)

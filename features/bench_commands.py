@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from features.batch_commands import path, redis_url_of, require_extra, show
+from features.batch_commands import number, path, positive, redis_url_of, require_extra, show
 
 RedisUrl = Callable[[argparse.ArgumentParser], None]
 
@@ -16,14 +16,14 @@ def add_commands(commands: Any, redis_url: RedisUrl) -> None:
     names = bench.add_subparsers(required=True, metavar="benchmark")
     throughput = names.add_parser("throughput", help="events/s of one ingester")
     throughput.set_defaults(run=_throughput)
-    throughput.add_argument("--events", type=int, default=100_000, help="screens in the stream")
+    throughput.add_argument("--events", type=positive, default=100_000, help="screens in the stream")
     freshness = names.add_parser("freshness", help="milliseconds from an event to the read that shows it")
     freshness.set_defaults(run=_freshness)
-    freshness.add_argument("--rate", type=int, default=1_000, help="events/s")
-    freshness.add_argument("--seconds", type=float, default=20.0, help="how long events come")
+    freshness.add_argument("--rate", type=positive, default=1_000, help="events/s")
+    freshness.add_argument("--seconds", type=number(1, 86_400), default=20.0, help="how long events come")
     reads = names.add_parser("reads", help="milliseconds of one read of many users")
     reads.set_defaults(run=_reads)
-    reads.add_argument("--users", type=int, default=32, help="users in one read")
+    reads.add_argument("--users", type=positive, default=32, help="users in one read")
     batch = names.add_parser("materialize", help="full and incremental run, against plain polars on the same files")
     batch.set_defaults(run=_materialize)
     batch.add_argument("--events", type=path, required=True, help="usage log, such as simulate makes")

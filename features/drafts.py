@@ -13,7 +13,14 @@ ABANDONED_S = 86_400
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A draft beside the target that takes its place when it is complete; drafts of killed writers go."""
+    """A draft beside the target that takes its place when it is complete; drafts of killed writers go.
+
+    Raises:
+        OSError: the target is there and no file, such as a pipe.
+    """
+    if target.exists() and not target.is_file():
+        raise OSError(f"{target}: is there already, and no regular file")
+    target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
         _forget(left)

@@ -93,6 +93,10 @@ def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
 
 def _training_set(arguments: argparse.Namespace) -> None:
     require_extra()
+    from features.rows import FORMATS
+
+    if arguments.out.suffix.lower() not in FORMATS:
+        raise ValueError(f"--out: {arguments.out}: expected a file that ends in {', '.join(FORMATS)}")
     if arguments.feedback is not None:
         _feedback_set(arguments)
         return

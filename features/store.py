@@ -128,5 +128,5 @@ class FeatureStore:
         await pipe.execute()
 
     async def publish_run(self, run: str) -> None:
-        """Make a run the one that readers see, atomically."""
-        await self._redis.set(RUN_KEY, run)
+        """Make a run the one that readers see, atomically; it expires as values do that are written just now."""
+        await self._redis.set(RUN_KEY, run, ex=self.config.usage_ttl_s)

@@ -30,7 +30,7 @@ def write_rows(out: Path, rows: Iterable[TrainingRow]) -> int:
         How many.
     """
     with replacing(out) as draft:
-        return _write_csv(draft, rows) if out.suffix == ".csv" else _write_json(draft, rows)
+        return _write_csv(draft, rows) if out.suffix.lower() == ".csv" else _write_json(draft, rows)
 
 
 def _write_json(path: Path, rows: Iterable[TrainingRow]) -> int:

@@ -20,6 +20,8 @@ from loadtests.messages import Messages, bodies
 from loadtests.targets import Config, Running, classifiers, running, served
 
 CLIENTS = 64
+PRIMING = 2_000
+"""Messages before the load that is measured, which sends others."""
 PARTS = {
     "Ingress": "ServeReplica:switchboard:Ingress",
     "FeatureGatherer": "ServeReplica:switchboard:FeatureGatherer",
@@ -109,10 +111,10 @@ def sizing(costs: Mapping[str, float], rate: float, hits: float, core_hour: floa
 
 def _measure(service: Running, redis: psutil.Process, texts: Messages, phase: int, timing: Timing) -> Measured:
     seconds = timing.seconds + timing.warm_up
-    sent = bodies(texts.unique(phase * 1_000_000), timing.bodies, random.Random(phase))
-    generator.closed("built-in", service.port, sent[:2_000], CLIENTS, Timing(5, 0))
+    sent = bodies(texts.unique(phase * 1_000_000), timing.bodies + PRIMING, random.Random(phase))
+    generator.closed("built-in", service.port, sent[:PRIMING], CLIENTS, Timing(5, 0))
     before, children = _spent(service, redis), psutil.Process().cpu_times()
-    figures = generator.closed("built-in", service.port, sent, CLIENTS, timing)
+    figures = generator.closed("built-in", service.port, sent[PRIMING:], CLIENTS, timing)
     after, spent = _spent(service, redis), psutil.Process().cpu_times()
     messages = figures["per_second"] * seconds
     costs = {part: (after[part] - before[part]) / messages for part in after}

@@ -32,11 +32,11 @@ def ramp(redis_url: str, folder: Path, clients: int = 64, calm_s: float = 10, bu
     with running(target, redis_url, folder) as service, _Watch(service) as watch:
         time.sleep(SETTLE_S)
         memory = service.memory_mib()
-        quiet = generator.closed("built-in", service.port, _bodies(texts, 0), 1, Timing(calm_s, 0))
+        quiet = generator.closed("built-in", service.port, _bodies(texts, 0, calm_s), 1, Timing(calm_s, 0))
         came = watch.now()
-        busy = generator.closed("built-in", service.port, _bodies(texts, 1), clients, Timing(busy_s, 0))
+        busy = generator.closed("built-in", service.port, _bodies(texts, 1, busy_s), clients, Timing(busy_s, 0))
         went = watch.now()
-        after = generator.closed("built-in", service.port, _bodies(texts, 2), 1, Timing(calm_s, 0))
+        after = generator.closed("built-in", service.port, _bodies(texts, 2, calm_s), 1, Timing(calm_s, 0))
         watch.until_one(PATIENCE_S)
         phases = {"quiet": quiet, "busy": busy, "after": after}
         return {
@@ -52,9 +52,8 @@ def ramp(redis_url: str, folder: Path, clients: int = 64, calm_s: float = 10, bu
         }
 
 
-def _bodies(texts: Messages, phase: int) -> list[str]:
-    count = 100_000
-    return bodies(texts.unique(phase * count), count, random.Random(phase))
+def _bodies(texts: Messages, phase: int, seconds: float) -> list[str]:
+    return bodies(texts.unique(phase * 10_000_000), Timing(seconds, 0).bodies, random.Random(phase))
 
 
 class _Watch:

@@ -10,7 +10,7 @@ from typing import Any
 
 from models import options
 from models.bundle import BundleError
-from models.data import OUT_OF_SCOPE, DataError, Example, load
+from models.data import OUT_OF_SCOPE, TO_JUDGE, DataError, Example, load
 from models.inputs import read_inputs
 from models.recipe import OptionError, Range, Recipe, require
 from models.registry import Registry
@@ -47,9 +47,9 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _rows(arguments: argparse.Namespace) -> list[Example]:
     """The labelled rows of `--data` and `--out-of-scope`."""
-    examples = load(arguments.data)
+    examples = load(arguments.data, lists=TO_JUDGE)
     if arguments.out_of_scope:
-        examples += load(arguments.out_of_scope, OUT_OF_SCOPE)
+        examples += load(arguments.out_of_scope, OUT_OF_SCOPE, TO_JUDGE)
     return examples
 
 
@@ -148,6 +148,9 @@ def _list(arguments: argparse.Namespace) -> None:
             continue
         figures = " ".join(f"{k} {v.get('accuracy')}" for k, v in manifest.metrics.items())
         print(f"{version}  {marks or '-':<12} {len(manifest.labels)} labels  {figures}")
+    for name, version in names.items():
+        if version not in versions:
+            print(f"{version}  {name:<12} gone: no such bundle; promote another, or roll back")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,6 +14,12 @@ from features.rows import DataError as DataError
 from models.duplicates import clusters
 
 CORPUS = Path(__file__).parent / "corpus"
+Lists = tuple[str, str]
+"""Names of two lists in CLINC150's layout: rows of products, rows about none."""
+TO_TRAIN: tuple[Lists, ...] = (("train", "oos_train"),)
+TO_CHOOSE: tuple[Lists, ...] = (("val", "oos_val"), *TO_TRAIN)
+TO_JUDGE: tuple[Lists, ...] = (("test", "oos_test"), *TO_CHOOSE)
+"""What a file's lists are read for; the first two that it has, one of them at least, are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ def load_validation(path: Path) -> list[Example]:
     """The validation rows that a file brings along; only CLINC150's layout has any, others give none."""
     if path.suffix.lower() != ".json":
         return []
-    return [example_of(row, where) for where, row in _clinc_rows(path, ("val", "oos_val"))]
+    return [example_of(row, where) for where, row in _clinc_rows(path, TO_CHOOSE[:1], required=False)]
 
 
 def is_corpus(path: Path) -> bool:
@@ -39,18 +45,19 @@ def is_corpus(path: Path) -> bool:
     return path.resolve() == CORPUS.resolve()
 
 
-def load(path: Path, product: str | None = None) -> list[Example]:
+def load(path: Path, product: str | None = None, lists: Sequence[Lists] = TO_TRAIN) -> list[Example]:
     """Read labelled chats from a CSV or JSONL file, or from every JSONL file of a folder.
 
     Args:
         path: CSV with a header, or JSON lines, with the columns that `features.labelled.example_of` tells of. A `.json`
-            file has CLINC150's layout: lists `train` and `oos_train` of `[text, label]`.
+            file has CLINC150's layout: lists of `[text, label]`.
         product: the label of every row, whatever the file says, such as that of an out-of-scope file.
+        lists: which of a `.json` file's to read: the first two that it has.
 
     Raises:
         DataError: naming the file, the row and what is wrong with it.
     """
-    formats = {**FORMATS, ".json": lambda path: _clinc_rows(path, ("train", "oos_train"))}
+    formats = {**FORMATS, ".json": lambda path: _clinc_rows(path, lists)}
     return [example for _, example in read_labelled(path, product, formats)]
 
 
@@ -85,15 +92,16 @@ def digest(examples: Sequence[Example]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def _clinc_rows(path: Path, parts: Sequence[str]) -> Rows:
+def _clinc_rows(path: Path, lists: Sequence[Lists], required: bool = True) -> Rows:
     """Rows of a JSON file such as CLINC150's."""
     try:
         content = decoded(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from None
-    if not isinstance(content, dict) or not any(part in content for part in ("train", "oos_train")):
-        raise DataError(f"{path}: expected an object with the lists {' and '.join(parts)}")
-    for part in parts:
+    found = [pair for pair in lists if isinstance(content, dict) and any(name in content for name in pair)]
+    if required and not found:
+        raise DataError(f"{path}: expected an object with the lists {', or '.join(map(' and '.join, lists))}")
+    for part in found[0] if found else ():
         rows = content.get(part, [])
         if not isinstance(rows, list):
             raise DataError(f"{path}: {part}: expected a list, got {type(rows).__name__}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.data import CORPUS, OUT_OF_SCOPE, Example, digest, load, load_validation
+from models.data import CORPUS, OUT_OF_SCOPE, TO_CHOOSE, Example, digest, load, load_validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def read_inputs(
         "data": [(data, [*own, *brought])],
         "feedback": [(path, load(path)) for path in feedback],
         "out_of_scope": [(path, load(path, OUT_OF_SCOPE)) for path in [out_of_scope] if path],
-        "validation_data": [(path, load(path)) for path in [validation_data] if path],
+        "validation_data": [(path, load(path, lists=TO_CHOOSE)) for path in [validation_data] if path],
         "unlabelled": [(path, load(path, OUT_OF_SCOPE)) for path in [unlabelled] if path],
     }
     rows = {option: [row for _, some in files for row in some] for option, files in read.items()}

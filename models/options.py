@@ -12,6 +12,7 @@ from models.registry import DEFAULT
 
 RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
 ROWS = "labelled chats: CSV, JSONL, CLINC150's JSON or a folder of JSONL"
+JUDGED = f"{ROWS} (of a JSON its test lists, or val, or train, whichever it has first)"
 STRANGE = "messages about no product, whatever their labels"
 REFERENCE = "path, version or name"
 
@@ -43,7 +44,7 @@ def train(command: argparse.ArgumentParser) -> None:
 def evaluate(command: argparse.ArgumentParser) -> None:
     """Which bundle, on what."""
     command.add_argument("--bundle", default="production", help=REFERENCE)
-    _file(command, "--data", f"{ROWS}; without it, the test sets of the manifest")
+    _file(command, "--data", f"{JUDGED}; without it, the test sets of the manifest")
     _file(command, "--out-of-scope", f"{STRANGE}, for ood_auroc; needs --data")
     _folder(command, "--plots", "gets confusion.png and reliability.png, without --data in a folder for each test set")
     registry(command)
@@ -74,7 +75,9 @@ def promote(command: argparse.ArgumentParser) -> None:
     """Which bundle, under which name, and what it must not be worse in."""
     command.add_argument("bundle", help=REFERENCE)
     command.add_argument("--name", default="production", help="what points at it afterwards")
-    _file(command, "--data", f"{ROWS}, to measure both bundles on now; without it, the figures in the manifests count")
+    _file(
+        command, "--data", f"{JUDGED}, to measure both bundles on now; without it, the figures in the manifests count"
+    )
     _file(command, "--out-of-scope", f"{STRANGE}, to measure on; needs --data")
     command.add_argument("--tolerance", type=float, metavar="X", default=TOLERANCE, help="how much worse it may be")
     command.add_argument("--force", action="store_true", help="promote it though it is worse or not comparable")

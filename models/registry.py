@@ -145,7 +145,9 @@ class Registry:
             if not history:
                 raise BundleError(f"{name!r} has no version before the present one")
             try:
-                version = Bundle(self._pull(history[-1])).version
+                bundle = Bundle(self._pull(version := history[-1]))
+                if bundle.version != version:
+                    raise BundleError(f"{bundle.path}: holds version {bundle.version}: copy the bundle again")
             except BundleError as error:
                 raise BundleError(
                     f"{name!r} cannot go back: {error}; point it at another bundle with "

@@ -17,7 +17,7 @@ from models.evaluate import evaluate
 from models.fit import fit, require_contexts
 from models.inputs import Inputs
 from models.joint import joint_accuracy
-from models.recipe import OptionError, Recipe, flag
+from models.recipe import STUDENTS, OptionError, Recipe, flag
 from models.stages import Stages
 from models.targets import outputs, text_targets
 from models.testsets import test_sets, with_holdout
@@ -147,6 +147,13 @@ def require_effect(inputs: Inputs, recipe: Recipe) -> None:
                 f"{flag(given[0])} has no effect with --student teacher, which learns from labels and is served whole: "
                 "leave it out"
             )
+    idle = [] if recipe.student in STUDENTS else [("student_layers", f"--student {recipe.student}")]
+    if recipe.quantization != "dynamic":
+        reason = f"--quantization {recipe.quantization}"
+        idle += [("int8_tolerance", reason), ("aware_epochs", reason)]
+    for name, reason in idle:
+        if getattr(recipe, name) != getattr(usual, name):
+            raise OptionError(f"{flag(name)} has no effect with {reason}: leave it out")
     if is_corpus(inputs.data) and inputs.validation:
         raise OptionError("--validation-data has no effect on the own corpus, which has such rows: give --data, too")
     if is_corpus(inputs.data) and (recipe.validation, recipe.test) != (usual.validation, usual.test):

@@ -43,7 +43,7 @@ async def ping(url: str) -> None:
 
 
 async def seed(url: str, say: Callable[[str], None]) -> None:
-    """Write the demo users' usage where there is none.
+    """Write the demo users' usage where there is none, and again where there is only theirs, since it expires.
 
     Raises:
         RedisUnavailable: the server refuses.
@@ -53,8 +53,10 @@ async def seed(url: str, say: Callable[[str], None]) -> None:
 
     redis = connect(url, 5.0)
     try:
-        if await redis.get(RUN_KEY) is None:
+        present = await redis.get(RUN_KEY)
+        if present in (None, demo.RUN):
             await demo.seed(FeatureStore(redis), DEMO_USERS)
+        if present is None:
             say(f"Redis    seeded usage of {DEMO_USERS} demo users, u1 to u{DEMO_USERS}")
     except (RedisError, OSError) as error:
         raise RedisUnavailable(

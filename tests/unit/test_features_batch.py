@@ -109,11 +109,20 @@ class TestMaterialize:
         with Redis.from_url(writer.redis_url) as client:
             assert client.keys() == []
 
-    def test_of_an_empty_log_is_an_empty_run(self, tmp_path: Path, writer: UsageWriter) -> None:
-        partials = Partials(tmp_path / "partials")
-        write(tmp_path / "usage", AS_OF - timedelta(1), [])
-        run = self._killed(tmp_path / "usage", Window(AS_OF, 3), writer, partials)
-        assert materialize(tmp_path / "usage", Window(AS_OF, 3), writer, partials)["run"] == writer.present() == run
+    @pytest.mark.parametrize("rows", [[], None])
+    def test_of_a_log_without_rows_is_refused(
+        self, tmp_path: Path, writer: UsageWriter, rows: list[tuple[str, str]] | None
+    ) -> None:
+        """An upload that failed leaves such days, as files or as empty folders; the run before stays."""
+        partials, day = Partials(tmp_path / "partials"), AS_OF - timedelta(1)
+        if rows is None:
+            (tmp_path / "usage" / f"day={day}").mkdir(parents=True)
+        else:
+            write(tmp_path / "usage", day, rows)
+        build(tmp_path / "usage", partials)
+        with pytest.raises(LogError, match=r"usage: no row from 2026-11-22 to 2026-11-24$"):
+            materialize(tmp_path / "usage", Window(AS_OF, 3), writer, partials)
+        assert writer.present() is None
 
     def test_of_a_resumed_run_shows_it_as_long_as_its_values_live(self, tmp_path: Path, writer: UsageWriter) -> None:
         partials, window = Partials(tmp_path / "partials"), Window(AS_OF, 3)

@@ -46,3 +46,22 @@ def test_drafts_of_killed_writers_go_and_those_of_others_stay(tmp_path: Path) ->
     with replacing(target) as draft:
         draft.write_text("whole")
     assert {*tmp_path.iterdir()} == {target, others, young}
+
+
+def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
+    target, link = tmp_path / "elsewhere" / "real.json", tmp_path / "link.json"
+    target.parent.mkdir()
+    target.write_text("old")
+    link.symlink_to(target)
+    with replacing(link) as draft:
+        draft.write_text("new")
+    assert (target.read_text(), link.is_symlink(), [*target.parent.iterdir()]) == ("new", True, [target])
+
+
+def test_what_is_no_file_is_refused_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (pipe, tmp_path):
+        with pytest.raises(OSError, match="no regular file"), replacing(target):
+            pass
+    assert pipe.is_fifo()

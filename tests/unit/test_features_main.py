@@ -108,6 +108,17 @@ def test_a_limit_that_cannot_be_is_one_line(option: str, capsys: pytest.CaptureF
     assert capsys.readouterr().err.startswith(f"error: {name}: Input should be ")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["seed --users=0", "bench throughput --events=-1", "bench freshness --rate=0", "bench freshness --seconds=0",
+     "bench reads --users=0"],
+)  # fmt: skip
+def test_none_or_fewer_is_a_usage_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command.split())
+    assert capsys.readouterr().err.rstrip().endswith(f", got {command.rpartition('=')[2]}")
+
+
 @pytest.mark.parametrize("command", ["ingest", "seed"])
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):

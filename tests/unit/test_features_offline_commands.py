@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from features.__main__ import main
 from features.bundled import bundled_preprocessor
+from features.labelled import read_labelled
 from features.offline_commands import conclude
 from features.schema import FEEDBACK_STREAM, UserFeatures
 from features.skew import FEATURES, Report, skew
@@ -56,6 +57,20 @@ class TestTrainingSet:
     def test_says_what_is_missing(self, arguments: list[str], missing: str, capsys: Output) -> None:
         assert run("training-set", "--out", "out.jsonl", *arguments) == 2
         assert capsys.readouterr().err == f"error: training-set: {missing} is missing\n"
+
+    @pytest.mark.parametrize("out", ["rows.json", "rows", "rows.csv.gz"])
+    def test_names_that_train_does_not_read_are_refused(self, out: str, capsys: Output) -> None:
+        assert run("training-set", "--out", out, "--feedback") == 2
+        assert (
+            capsys.readouterr().err == f"error: --out: {Path.cwd() / out}: expected a file that ends in .csv, .jsonl\n"
+        )
+
+    def test_a_name_in_capitals_is_what_train_takes_it_for(self, tmp_path: Path) -> None:
+        feedback, out = tmp_path / "feedback.jsonl", tmp_path / "ROWS.CSV"
+        feedback.write_text(json.dumps({"request_id": "r1", "product": "security", "at": NOON.isoformat()}))
+        log = write_log(tmp_path / "served", [ANSWERED])
+        assert run("training-set", "--log", log, "--out", out, "--feedback", feedback) == 0
+        assert [example.product for _, example in read_labelled(out)] == ["security"]
 
     @pytest.mark.parametrize("hours", ["-1", "nan", "inf", "721", "1e8", "soon"])
     def test_a_run_delay_is_from_none_to_a_month(self, hours: str, capsys: Output) -> None:

@@ -147,7 +147,7 @@ async def test_what_nobody_renews_expires(redis: Redis) -> None:
     lives: Sequence[int] = [await redis.ttl(key) for key in ("screens:ana", "usage:r1:ana", "usage:run")]
     assert 890 <= lives[0] <= 900
     assert 7190 <= lives[1] <= 7200
-    assert lives[2] == -1
+    assert lives[1] <= lives[2] <= 7200, "else nothing would be read under a run that stays"
 
 
 async def test_a_dead_store_is_an_error_not_a_retry() -> None:

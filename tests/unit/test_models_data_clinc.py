@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data import OUT_OF_SCOPE, DataError, Example, load, load_validation
+from models.data import OUT_OF_SCOPE, TO_CHOOSE, TO_JUDGE, TO_TRAIN, DataError, Example, load, load_validation
 
 PARTS = ("train", "oos_train", "val", "oos_val", "test", "oos_test")
 pairs = st.lists(st.tuples(st.text(max_size=9), st.sampled_from(["loans", "travel", "oos"])).map(list), max_size=4)
@@ -61,6 +61,30 @@ def test_file_without_validation_rows_brings_none(tmp_path: Path) -> None:
     path = write(tmp_path, {"train": [["hi", "loans"]]})
     assert load(path) == [Example("hi", "loans")]
     assert load_validation(path) == []
+
+
+@pytest.mark.parametrize(
+    ("lists", "parts", "taken"),
+    [
+        (TO_TRAIN, ("train", "val", "test"), "train"),
+        (TO_CHOOSE, ("train", "val", "test"), "val"),
+        (TO_CHOOSE, ("train", "test"), "train"),
+        (TO_JUDGE, ("train", "val", "test"), "test"),
+        (TO_JUDGE, ("test",), "test"),
+        (TO_JUDGE, ("oos_test", "train"), "oos_test"),
+        (TO_JUDGE, ("train", "val"), "val"),
+    ],
+)
+def test_each_use_has_lists_of_its_own(
+    tmp_path: Path, lists: tuple[tuple[str, str], ...], parts: tuple[str, ...], taken: str
+) -> None:
+    path = write(tmp_path, {part: [[f"a text to {part}", "loans"]] for part in parts})
+    assert [example.text for example in load(path, lists=lists)] == [f"a text to {taken}"]
+
+
+def test_a_file_with_test_lists_alone_is_nothing_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected an object with the lists train and oos_train"):
+        load(write(tmp_path, {"test": [["hi", "loans"]]}))
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,18 @@ def test_help_tells_what_an_option_takes_and_its_default(
     assert [words for words in told if words not in shown] == []
     assert "(default: None)" not in shown
     assert "(default: [])" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "reason"),
+    [
+        (["--quantization", "fp16", "--aware-epochs", "3"], "--aware-epochs", "--quantization fp16"),
+        (["--quantization", "none", "--int8-tolerance", "5"], "--int8-tolerance", "--quantization none"),
+        (["--student", "another/encoder", "--student-layers", "2"], "--student-layers", "--student another/encoder"),
+    ],
+)
+def test_options_of_what_is_not_done_are_refused(
+    tmp_path: Path, complaint: Complaint, given: list[object], option: str, reason: str
+) -> None:
+    told = complaint("train", "--out", tmp_path / "out", *given)
+    assert told.startswith(f"error: {option} has no effect with {reason}")

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from pathlib import Path
@@ -219,3 +220,21 @@ def test_a_damaged_bundle_does_not_hide_the_others(
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "unreadable" in lines[second]
     assert "labels" in lines[bundle.version]
+
+
+def test_a_name_whose_bundle_is_gone_is_listed(
+    registry: Registry, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (registry.folder / "canary.json").write_text('{"version": "deadbeef0123", "history": []}')
+    assert main(["list", "--registry", str(registry.folder)]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if "canary" in line and "gone" in line]
+
+
+def test_a_name_does_not_go_back_to_a_folder_that_holds_another_version(registry: Registry, bundle: Bundle) -> None:
+    shutil.copytree(bundle.path, registry.folder / "aaaaaaaaaaaa")
+    pointer = registry.folder / "canary.json"
+    pointer.write_text('{"version": "bbbbbbbbbbbb", "history": ["aaaaaaaaaaaa"]}')
+    before = pointer.read_text()
+    with pytest.raises(BundleError, match=f"aaaaaaaaaaaa: holds version {bundle.version}"):
+        registry.rollback("canary")
+    assert pointer.read_text() == before

@@ -80,7 +80,26 @@ def test_a_redis_that_may_not_be_written_says_so(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_demo_users_are_written_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("run_expired", [True, False])
+def test_demo_usage_that_has_expired_is_written_again(tmp_path: Path, run_expired: bool) -> None:
+    """Also where the run was kept without its users, as a store of an earlier version may be."""
+    said: list[str] = []
+    with RedisProcess(tmp_path) as server, server.client as client:
+        url = f"redis://127.0.0.1:{server.port}/0"
+        asyncio.run(seed(url, said.append))
+        users = {key for key in client.scan_iter("*") if key != RUN_KEY}
+        assert len(users) == 300
+        assert all(0 < client.ttl(key) <= client.ttl(RUN_KEY) for key in users)
+        client.delete(*users)
+        if run_expired:
+            client.delete(RUN_KEY)
+        else:
+            client.persist(RUN_KEY)
+        asyncio.run(seed(url, said.append))
+        assert {key for key in client.scan_iter("*") if key != RUN_KEY} == users
+
+
+def test_demo_users_are_told_of_once(tmp_path: Path) -> None:
     said: list[str] = []
     with RedisProcess(tmp_path) as server:
         url = f"redis://127.0.0.1:{server.port}/0"
