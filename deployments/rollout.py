@@ -195,7 +195,8 @@ class Rollout:
         except asyncio.CancelledError:  # at the deadline of those who wait
             if time.monotonic() - began >= self.patience_s * ENOUGH:
                 self._failed += len(numbers)
-                self._breaker.failed()
+                if self._breaker.failed():
+                    logger.warning("candidate %s: no answer by the deadline; the present model answers", bundle.version)
             raise
         counted = zip(numbers, self._counted(answers, bundle), strict=True)
         found: dict[int, Answer | Exception] = {i: answer for i, answer in counted if isinstance(answer, Answer)}

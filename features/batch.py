@@ -100,7 +100,7 @@ def materialize(
         attempt had written, seconds.
 
     Raises:
-        LogError: the log has no day of the window, a file is damaged, a column does not fit, or no row fits.
+        LogError: the log has no day or no fitting row of the window, a file is damaged, or a column does not fit.
         OlderRun: readers see the run of a later day, by now. What was written expires.
         ExpiredRun: it took longer than values live.
         redis.RedisError: Redis does not take the values; nothing is visible then.

@@ -16,11 +16,14 @@ def replacing(target: Path) -> Iterator[Path]:
     """A draft beside the target that takes its place when it is complete; drafts of killed writers go.
 
     Raises:
-        OSError: the target is there and no file, such as a pipe.
+        OSError: the target is there and no file, such as a pipe, or a link that leads to itself.
     """
     if target.exists() and not target.is_file():
         raise OSError(f"{target}: is there already, and no regular file")
-    target = target.resolve()
+    try:
+        target = target.resolve()
+    except RuntimeError as error:
+        raise OSError(f"{target}: {error}") from None
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
         _forget(left)

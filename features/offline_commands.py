@@ -97,6 +97,8 @@ def _training_set(arguments: argparse.Namespace) -> None:
 
     if arguments.out.suffix.lower() not in FORMATS:
         raise ValueError(f"--out: {arguments.out}: expected a file that ends in {', '.join(FORMATS)}")
+    if arguments.out.exists() and not arguments.out.is_file():
+        raise ValueError(f"--out: {arguments.out}: is there already, and no regular file")
     if arguments.feedback is not None:
         _feedback_set(arguments)
         return

@@ -19,7 +19,7 @@ Lists = tuple[str, str]
 TO_TRAIN: tuple[Lists, ...] = (("train", "oos_train"),)
 TO_CHOOSE: tuple[Lists, ...] = (("val", "oos_val"), *TO_TRAIN)
 TO_JUDGE: tuple[Lists, ...] = (("test", "oos_test"), *TO_CHOOSE)
-"""What a file's lists are read for; the first two that it has, one of them at least, are taken."""
+"""What a file's lists are read for; the first two of which one holds rows are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def load(path: Path, product: str | None = None, lists: Sequence[Lists] = TO_TRA
         path: CSV with a header, or JSON lines, with the columns that `features.labelled.example_of` tells of. A `.json`
             file has CLINC150's layout: lists of `[text, label]`.
         product: the label of every row, whatever the file says, such as that of an out-of-scope file.
-        lists: which of a `.json` file's to read: the first two that it has.
+        lists: which of a `.json` file's to read: the first two of which one holds rows.
 
     Raises:
         DataError: naming the file, the row and what is wrong with it.
@@ -101,7 +101,8 @@ def _clinc_rows(path: Path, lists: Sequence[Lists], required: bool = True) -> Ro
     found = [pair for pair in lists if isinstance(content, dict) and any(name in content for name in pair)]
     if required and not found:
         raise DataError(f"{path}: expected an object with the lists {', or '.join(map(' and '.join, lists))}")
-    for part in found[0] if found else ():
+    filled = [pair for pair in found if any(content.get(name) for name in pair)]
+    for part in next(iter(filled or found), ()):
         rows = content.get(part, [])
         if not isinstance(rows, list):
             raise DataError(f"{path}: {part}: expected a list, got {type(rows).__name__}")

@@ -30,7 +30,11 @@ def train(command: argparse.ArgumentParser) -> None:
     _file(command, "--data", ROWS, default=CORPUS)
     more = "more labelled chats, such as those that features training-set writes"
     _file(command, "--feedback", more, nargs="+", default=[])
-    _file(command, "--validation-data", "labelled chats to choose epochs and calibrate by, in place of --validation")
+    _file(
+        command,
+        "--validation-data",
+        "labelled chats (of a JSON val, else train) to choose epochs and calibrate by, in place of --validation",
+    )
     _file(command, "--out-of-scope", f"more rows: {STRANGE}")
     _file(command, "--unlabelled", "more texts for the teachers to label: rows with a `text`")
     _folder(command, "--out", "gets the bundle", default=DEFAULT)

@@ -151,6 +151,8 @@ def require_effect(inputs: Inputs, recipe: Recipe) -> None:
     if recipe.quantization != "dynamic":
         reason = f"--quantization {recipe.quantization}"
         idle += [("int8_tolerance", reason), ("aware_epochs", reason)]
+    elif not recipe.aware_epochs:
+        idle.append(("int8_tolerance", "--aware-epochs 0"))
     for name, reason in idle:
         if getattr(recipe, name) != getattr(usual, name):
             raise OptionError(f"{flag(name)} has no effect with {reason}: leave it out")

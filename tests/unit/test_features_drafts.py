@@ -64,4 +64,7 @@ def test_what_is_no_file_is_refused_and_stays(tmp_path: Path) -> None:
     for target in (pipe, tmp_path):
         with pytest.raises(OSError, match="no regular file"), replacing(target):
             pass
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(OSError, match="circle"), replacing(tmp_path / "circle"):
+        pass
     assert pipe.is_fifo()

@@ -65,6 +65,12 @@ class TestTrainingSet:
             capsys.readouterr().err == f"error: --out: {Path.cwd() / out}: expected a file that ends in .csv, .jsonl\n"
         )
 
+    def test_a_folder_is_refused_before_the_work(self, tmp_path: Path, capsys: Output) -> None:
+        out = tmp_path / "rows.csv"
+        out.mkdir()
+        assert run("training-set", "--out", out, "--feedback") == 2
+        assert capsys.readouterr().err == f"error: --out: {out}: is there already, and no regular file\n"
+
     def test_a_name_in_capitals_is_what_train_takes_it_for(self, tmp_path: Path) -> None:
         feedback, out = tmp_path / "feedback.jsonl", tmp_path / "ROWS.CSV"
         feedback.write_text(json.dumps({"request_id": "r1", "product": "security", "at": NOON.isoformat()}))

@@ -82,6 +82,12 @@ def test_each_use_has_lists_of_its_own(
     assert [example.text for example in load(path, lists=lists)] == [f"a text to {taken}"]
 
 
+def test_lists_without_rows_are_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path, {"train": [["hi", "loans"]], "val": [], "oos_val": [], "test": []})
+    for lists in (TO_JUDGE, TO_CHOOSE, TO_TRAIN):
+        assert load(path, lists=lists) == [Example("hi", "loans")]
+
+
 def test_a_file_with_test_lists_alone_is_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected an object with the lists train and oos_train"):
         load(write(tmp_path, {"test": [["hi", "loans"]]}))

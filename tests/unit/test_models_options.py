@@ -178,6 +178,7 @@ def test_help_tells_what_an_option_takes_and_its_default(
     ("given", "option", "reason"),
     [
         (["--quantization", "fp16", "--aware-epochs", "3"], "--aware-epochs", "--quantization fp16"),
+        (["--aware-epochs", "0", "--int8-tolerance", "5"], "--int8-tolerance", "--aware-epochs 0"),
         (["--quantization", "none", "--int8-tolerance", "5"], "--int8-tolerance", "--quantization none"),
         (["--student", "another/encoder", "--student-layers", "2"], "--student-layers", "--student another/encoder"),
     ],
