@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ENOUGH = 0.25
+"""Share of the caller's patience after which a call that is given up, at a deadline say, counts as a failure."""
+
 
 class BreakerConfig(BaseModel):
     """When to stop asking a store that does not answer. Unknown keys are refused."""

@@ -41,7 +41,7 @@ class Pace:
         self._last = at
 
     def forget(self) -> None:
-        """Nothing is under way: the time until the next item is not spent on one."""
+        """Know nothing any more, since nothing is late, or nothing is under way and time passes without work."""
         self._seconds, self._items, self._last = 0.0, 0.0, None
 
 

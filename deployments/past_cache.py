@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import replace
 
-from deployments.breaker import BreakerConfig, CircuitBreaker
+from deployments.breaker import ENOUGH, BreakerConfig, CircuitBreaker
 from deployments.cache import Learned, as_dependency_error
 from deployments.generations import Generations
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
@@ -23,8 +23,6 @@ FEW_TOKENS = 128
 ENTRIES = 65_536
 PATIENCE_S = 1.8
 """How long the cache may take, the inference of a full batch included: about as long as clients wait."""
-ENOUGH = 0.25
-"""Share of the patience after which a call that is given up counts as one that was not answered."""
 CACHE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a cache that hangs, since it then holds up one of the batches in flight."""
 LEARN_AFTER_S = 0.05

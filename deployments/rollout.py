@@ -17,7 +17,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.breaker import BreakerConfig, CircuitBreaker
+from deployments.breaker import ENOUGH, BreakerConfig, CircuitBreaker
 from deployments.flow import Answer, Flow
 from deployments.protocol import Query
 from deployments.request_meter import Metric
@@ -28,8 +28,6 @@ RETRY_S = 5.0
 """Between attempts to prepare a candidate."""
 PATIENCE_S = 1.0
 """Half of the default deadline."""
-ENOUGH = 0.25
-"""Share of the patience after which a batch that is given up at its deadline counts as one that was not answered."""
 CANDIDATE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the patience."""
 LOOK_EVERY_S = 0.5
@@ -195,18 +193,23 @@ class Rollout:
         except asyncio.CancelledError:  # at the deadline of those who wait
             if time.monotonic() - began >= self.patience_s * ENOUGH:
                 self._failed += len(numbers)
-                if self._breaker.failed():
-                    logger.warning("candidate %s: no answer by the deadline; the present model answers", bundle.version)
+                self._leave_alone(bundle, "no answer by the deadline")
             raise
         counted = zip(numbers, self._counted(answers, bundle), strict=True)
         found: dict[int, Answer | Exception] = {i: answer for i, answer in counted if isinstance(answer, Answer)}
         if len(found) == len(numbers):
             if self._breaker.succeeded():
                 logger.warning("candidate %s answers again", bundle.version)
-        elif self._breaker.failed():
-            error = next(answer for answer in answers if isinstance(answer, Exception))
-            logger.warning("candidate %s: %s; the present model answers", bundle.version, type(error).__name__)
+        else:
+            self._leave_alone(
+                bundle, next(type(answer).__name__ for answer in answers if isinstance(answer, Exception))
+            )
         return found
+
+    def _leave_alone(self, bundle: Bundle, reason: str) -> None:
+        """Note a failure, and say so where it is the one that counts."""
+        if self._breaker.failed():
+            logger.warning("candidate %s: %s; the present model answers", bundle.version, reason)
 
     async def _patiently(self, flow: Flow, queries: Sequence[Query], bundle: Bundle) -> Answers:
         """The answers of a flow, all of them errors where it fails or takes too long."""

@@ -139,15 +139,12 @@ def require_effect(inputs: Inputs, recipe: Recipe) -> None:
         OptionError: naming the one that would have no effect.
     """
     usual = Recipe()
-    if recipe.student == "teacher":
-        given = ["unlabelled"] if inputs.unlabelled else []
-        given += [name for name in OF_STUDENTS if getattr(recipe, name) != getattr(usual, name)]
-        if given:
-            raise OptionError(
-                f"{flag(given[0])} has no effect with --student teacher, which learns from labels and is served whole: "
-                "leave it out"
-            )
-    idle = [] if recipe.student in STUDENTS else [("student_layers", f"--student {recipe.student}")]
+    whole = "--student teacher, which learns from labels and is served whole"
+    if recipe.student == "teacher" and inputs.unlabelled:
+        raise OptionError(f"--unlabelled has no effect with {whole}: leave it out")
+    idle = [(name, whole) for name in OF_STUDENTS if recipe.student == "teacher"]
+    if recipe.student not in STUDENTS:
+        idle.append(("student_layers", f"--student {recipe.student}"))
     if recipe.quantization != "dynamic":
         reason = f"--quantization {recipe.quantization}"
         idle += [("int8_tolerance", reason), ("aware_epochs", reason)]

@@ -66,6 +66,21 @@ def rollout(stages: Flow, bundle: Bundle, other: Bundle, **options: Any) -> Roll
     return Rollout(stages, bundle, {"next": other, "same": bundle}.__getitem__, warm, **options)
 
 
+async def warming(stages: Flow, bundle: Bundle, other: Bundle) -> tuple[Rollout, asyncio.Task[None], asyncio.Event]:
+    """A rollout whose candidate, for all users, is being warmed until an event is set."""
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def warm(model: Bundle) -> None:
+        begun.set()
+        await go.wait()
+
+    way = Rollout(stages, bundle, {"next": other}.__getitem__, warm)
+    way.wanted = CandidateConfig(model="next", share=1.0)
+    preparing = asyncio.create_task(way.prepare())
+    await begun.wait()
+    return way, preparing, go
+
+
 def query(user: str, text: str = TEXT) -> Query:
     return Query(f"request of {user}", user, text, 3)
 
@@ -118,16 +133,7 @@ async def test_without_a_candidate_the_present_model_answers_all(stages: Flow, b
 
 
 async def test_it_answers_nobody_before_it_is_warm(stages: Flow, bundle: Bundle, other: Bundle) -> None:
-    go, begun = asyncio.Event(), asyncio.Event()
-
-    async def warm(model: Bundle) -> None:
-        begun.set()
-        await go.wait()
-
-    way = Rollout(stages, bundle, {"next": other}.__getitem__, warm)
-    way.wanted = CandidateConfig(model="next", share=1.0)
-    preparing = asyncio.create_task(way.prepare())
-    await begun.wait()
+    way, preparing, go = await warming(stages, bundle, other)
     assert way.candidate is not None
     assert (way.candidate.state, way.levels()) == ("loading", {"candidate_ready": 0.0})
     assert set(await versions(way)) == {bundle.version}
@@ -184,18 +190,9 @@ async def test_one_that_hangs_costs_one_batch_at_the_most_however_short_the_dead
 
 
 async def test_one_that_is_withdrawn_while_it_loads_answers_nobody(stages: Flow, bundle: Bundle, other: Bundle) -> None:
-    warming, go_on = asyncio.Event(), asyncio.Event()
-
-    async def warm(model: Bundle) -> None:
-        warming.set()
-        await go_on.wait()
-
-    way = Rollout(stages, bundle, {"next": other}.__getitem__, warm)
-    way.wanted = CandidateConfig(model="next", share=1.0)
-    preparing = asyncio.create_task(way.prepare())
-    await warming.wait()
+    way, preparing, go = await warming(stages, bundle, other)
     way.wanted = None
-    go_on.set()
+    go.set()
     await preparing
     assert way.candidate is None
     assert set(await versions(way)) == {bundle.version}
