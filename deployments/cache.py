@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.defects import log_defect
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
 
@@ -199,6 +200,7 @@ def as_dependency_error(error: Exception) -> DependencyError:
     """An error in words that a client may read: others' messages may name paths or hold a stack trace."""
     if type(error) is DependencyError:
         return error
+    log_defect("classifier", error)
     return DependencyError(f"classifier: {type(error).__name__}")
 
 

@@ -1,6 +1,5 @@
 """Errors as clients see them: `{"error": {"code", "message", "field"?}}`, never a stack trace."""
 
-import logging
 import re
 
 import msgspec
@@ -8,9 +7,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.defects import log_defect
 from deployments.protocol import ErrorBody, ErrorResponse
 
-logger = logging.getLogger(__name__)
 _FIELD = re.compile(r" - at `\$\.?([^`]*)`$")
 _NAMED = re.compile(r"field `([^`]*)`")
 _CODES = {404: "not_found", 405: "method_not_allowed", 401: "unauthorized", 403: "forbidden"}
@@ -70,10 +69,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
-    return internal(error, request.url.path)
+    return internal(error)
 
 
-def internal(error: Exception, path: str) -> Response:
+def internal(error: Exception) -> Response:
     """A defect of ours: logged with its type and place, told without either."""
-    logger.error("unexpected %s on %s", type(error).__name__, path, exc_info=error)
+    log_defect("a request", error)
     return ApiError(500, "internal", "an internal error; it has been logged").response()

@@ -59,7 +59,7 @@ class HotRoute:
         except ApiError as error:
             return await _respond(error.response(), scope, receive, send)
         except Exception as error:
-            return await _respond(internal(error, self._path), scope, receive, send)
+            return await _respond(internal(error), scope, receive, send)
         length = str(len(body)).encode()
         headers = [
             (b"content-type", b"application/json"),

@@ -18,6 +18,7 @@ from zlib import crc32
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.breaker import ENOUGH, BreakerConfig, CircuitBreaker
+from deployments.defects import log_defect
 from deployments.flow import Answer, Flow
 from deployments.protocol import Query
 from deployments.request_meter import Metric
@@ -217,6 +218,7 @@ class Rollout:
             async with asyncio.timeout(self.patience_s):
                 return await flow.answer(queries, bundle)
         except Exception as error:
+            log_defect(f"candidate {bundle.version}", error)
             return [error] * len(queries)
 
     def _counted(self, answers: Answers, bundle: Bundle) -> Answers:

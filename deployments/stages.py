@@ -21,6 +21,7 @@ from deployments.autoscaling import Concurrency
 from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.cache import CacheConfig, PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
+from deployments.defects import log_defect
 from deployments.flow import Flow
 from deployments.gather import FeatureGatherer
 from deployments.ingress import Ingress, IngressConfig
@@ -109,7 +110,11 @@ class Stage:
 
     async def __call__(self, batch: Any) -> Any:
         with self._load:
-            return await self._stage(batch)
+            try:
+                return await self._stage(batch)
+            except Exception as error:
+                log_defect(type(self._stage).__name__, error)
+                raise
 
     async def check_health(self) -> None:
         """Ray asks before the first call: start what needs the running loop."""
