@@ -17,6 +17,8 @@ from features.schema import UserFeatures
 from features.usage import RUN_KEY, usage_key
 
 Screens = list[str]
+DIGITS = 9
+"""Of a use that counts: one a second for sixty days has seven. What serves and keeps it need not hold more."""
 Snapshot = tuple[str | None, list[UserFeatures]]
 """The usage run, and the features of each user."""
 _READ = f"""
@@ -41,8 +43,8 @@ _decoder = msgspec.msgpack.Decoder(_Reply)
 async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int, run: str | None) -> Snapshot:
     """The newest screens since a moment, at most `most`, oldest first, and the uses of the present run.
 
-    A user whose key holds something else has no screens or no uses, and a use that is no number does not count, so that
-    one broken value costs nobody else their features.
+    A user whose key holds something else has no screens or no uses, and a use that is no number, or has more than nine
+    digits, does not count, so that one broken value costs nobody else their features.
 
     Args:
         run: the run that is expected; a Cluster needs a second round trip when it is another.
@@ -95,4 +97,4 @@ def _known(reply: Any, nothing: Any) -> Any:
 
 def _features(newest_first: Screens, uses: dict[str, Any]) -> UserFeatures:
     seen = tuple(member.partition(screens.SEPARATOR)[2] for member in reversed(newest_first))
-    return UserFeatures(seen, {product: int(n) for product, n in uses.items() if n.isdecimal()})
+    return UserFeatures(seen, {product: int(n) for product, n in uses.items() if n.isdecimal() and len(n) <= DIGITS})

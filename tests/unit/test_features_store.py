@@ -182,6 +182,7 @@ async def test_bytes_that_are_not_utf8_and_uses_that_are_no_numbers_cost_nobody_
     now_ms = datetime.now(UTC).timestamp() * 1000
     await redis.zadd("screens:ana", {b"e1\x1fho\xffme": now_ms})
     await redis.hset("usage:r1:ana", mapping={b"lo\xffans": 2, "cards": "3.0", "mortgages": 1})
+    await redis.hset("usage:r1:ana", mapping={"security": "9" * 24, "loans": "9" * 5000})
     run, features = await way(redis, ["ana", "bo"], 0, 5, "r1")
     assert run == "r1"
     assert features == [UserFeatures(("ho\ufffdme",), {"lo\ufffdans": 2, "mortgages": 1}), UserFeatures(("card",), {})]
