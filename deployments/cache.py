@@ -19,10 +19,14 @@ from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
 
 Key = tuple[str, bytes]
+TOO_SLOW = "classifier: TimeoutError"
 _ENTRY_OVERHEAD = 400
 """About what Python spends on a key, an array and their places, in bytes."""
 PATIENCE_S = 4.0
 """After which an inference will never come: callers have given up long before, and the texts may be asked anew."""
+ANSWER_WITHIN_S = 1.7
+"""How long a batch waits for inferences. A little less than its caller waits for the cache (`past_cache.PATIENCE_S`): a
+classifier that hangs must not look like a cache that does, which the caller would then leave alone."""
 
 
 class CacheConfig(BaseModel):
@@ -52,10 +56,12 @@ class PredictionCache:
         config: CacheConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
         patience_s: float = PATIENCE_S,
+        answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self.config = config or CacheConfig()
         self.hits = self.misses = self.shared = self.evicted = self.bytes = 0
-        self._classify, self._clock, self._patience_s = classify, clock, patience_s
+        self._classify, self._clock = classify, clock
+        self._patience_s, self._answer_within_s = patience_s, answer_within_s
         self._entries: OrderedDict[Key, tuple[Floats, float]] = OrderedDict()
         self._in_flight: dict[Key, asyncio.Future[Floats]] = {}
 
@@ -65,7 +71,8 @@ class PredictionCache:
     async def __call__(self, batch: TokenBatch | Learned) -> LogitBatch:
         """(n) token vectors to (n, outputs) logits; none for what was learned elsewhere.
 
-        Messages whose inference failed get rows of NaN; those found in memory are answered all the same.
+        Messages whose inference failed or takes too long get rows of NaN; those found in memory are answered all the
+        same.
         """
         if isinstance(batch, Learned):
             return self._learn(batch)
@@ -75,28 +82,22 @@ class PredictionCache:
         keys = [(batch.version, row.tobytes()) for row in rows]
         found = [self._get(key) for key in keys]
         cached = np.array([logits is not None for logits in found], dtype=np.bool_)
-        waits: dict[int, asyncio.Future[Floats]] = {}
-        fresh: dict[Key, int] = {}
-        for i, key in enumerate(keys):
-            if found[i] is None:
-                if key in self._in_flight:
-                    self.shared += 1
-                else:
-                    fresh[key] = i
-                    self._in_flight[key] = asyncio.get_running_loop().create_future()
-                waits[i] = self._in_flight[key]
+        waits, fresh = self._claim(keys, found)
         milliseconds: dict[str, float] = {}
-        if fresh:
-            misses = TokenBatch.of(batch.version, [rows[i] for i in fresh.values()])
-            # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
-            fill = asyncio.get_running_loop().create_task(self._fill(list(fresh), misses), context=Context())
-            milliseconds = await asyncio.shield(fill)
         failure = None
-        for i, future in waits.items():
-            try:
-                found[i] = await asyncio.shield(future)
-            except DependencyError as error:
-                failure = str(error)
+        try:
+            async with asyncio.timeout(self._answer_within_s):
+                if fresh:
+                    misses = TokenBatch.of(batch.version, [rows[i] for i in fresh.values()])
+                    milliseconds = await asyncio.shield(self._begin_fill(list(fresh), misses))
+                for i, future in waits.items():
+                    try:
+                        found[i] = await asyncio.shield(future)
+                    except DependencyError as error:
+                        failure = str(error)
+        except TimeoutError:
+            failure = TOO_SLOW
+            found = [waits[i].result() if i in waits and _answered(waits[i]) else found[i] for i in range(len(rows))]
         return LogitBatch(batch.version, _stack(found), cached, milliseconds, failure)
 
     def counts(self) -> dict[str, float]:
@@ -122,6 +123,26 @@ class PredictionCache:
         self._entries.clear()
         self.bytes = 0
 
+    def _claim(
+        self, keys: Sequence[Key], found: Sequence[Floats | None]
+    ) -> tuple[dict[int, asyncio.Future[Floats]], dict[Key, int]]:
+        """What the messages that were not found wait for, and which of them begin an inference."""
+        waits: dict[int, asyncio.Future[Floats]] = {}
+        fresh: dict[Key, int] = {}
+        for i, key in enumerate(keys):
+            if found[i] is None:
+                if key in self._in_flight:
+                    self.shared += 1
+                else:
+                    fresh[key] = i
+                    self._in_flight[key] = asyncio.get_running_loop().create_future()
+                waits[i] = self._in_flight[key]
+        return waits, fresh
+
+    def _begin_fill(self, keys: list[Key], misses: TokenBatch) -> asyncio.Task[dict[str, float]]:
+        # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
+        return asyncio.get_running_loop().create_task(self._fill(keys, misses), context=Context())
+
     def _learn(self, news: Learned) -> LogitBatch:
         for tokens, rows in news.answers if self.config.enabled else ():
             for token_ids, logits in zip(tokens.rows(), rows, strict=True):
@@ -133,7 +154,8 @@ class PredictionCache:
     async def _pass_on(self, batch: TokenBatch) -> LogitBatch:
         self.misses += len(batch.lengths)
         try:
-            return await self._classify(batch)
+            async with asyncio.timeout(self._answer_within_s):
+                return await self._classify(batch)
         except Exception as error:
             n = len(batch.lengths)
             nothing, cached = np.empty((n, 0), dtype=np.float32), np.zeros(n, dtype=np.bool_)
@@ -202,6 +224,10 @@ def as_dependency_error(error: Exception) -> DependencyError:
         return error
     log_defect("classifier", error)
     return DependencyError(f"classifier: {type(error).__name__}")
+
+
+def _answered(future: asyncio.Future[Floats]) -> bool:
+    return future.done() and future.exception() is None
 
 
 def _stack(found: Sequence[Floats | None]) -> Floats:

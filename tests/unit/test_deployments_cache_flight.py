@@ -6,10 +6,11 @@ from contextvars import ContextVar
 import numpy as np
 import pytest
 
-from deployments.cache import CacheConfig, PredictionCache
+from deployments.cache import ANSWER_WITHIN_S, CacheConfig, Learned, PredictionCache
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from tests.unit.gate import Gate
 from tests.unit.tokens import Classifier, answer, lists, logits, tokens
+from tests.unit.virtual_time import run
 
 Gated = Gate[TokenBatch, LogitBatch]
 caller: ContextVar[str] = ContextVar("caller", default="nobody")
@@ -165,3 +166,49 @@ async def test_texts_whose_inference_hangs_fail_and_may_be_asked_again() -> None
     held = await classify.next()
     held.answer.set_result(answer(held.argument))
     assert np.array_equal((await again).logits, logits("v", [1]))
+
+
+class Hanging:
+    """A classifier that answers only after some seconds, or never."""
+
+    def __init__(self, seconds: float = 3600.0) -> None:
+        self.seconds, self.calls = seconds, 0
+
+    async def __call__(self, batch: TokenBatch) -> LogitBatch:
+        self.calls += 1
+        await asyncio.sleep(self.seconds)
+        return answer(batch)
+
+
+def test_what_is_known_is_answered_beside_a_classifier_that_hangs() -> None:
+    async def both() -> tuple[LogitBatch, float]:
+        cache, loop = PredictionCache(Hanging()), asyncio.get_running_loop()
+        await cache(Learned([(tokens("v", [1]), logits("v", [1]))]))
+        return await cache(tokens("v", [2], [1])), loop.time()
+
+    batch, took_s = run(both())
+    assert took_s == pytest.approx(ANSWER_WITHIN_S)
+    assert batch.failure == "classifier: TimeoutError"
+    assert batch.cached.tolist() == [False, True]
+    assert np.isnan(batch.logits[0]).all()
+    assert np.array_equal(batch.logits[1:], logits("v", [1]))
+
+
+def test_an_inference_that_nobody_waits_for_any_more_is_kept() -> None:
+    async def twice() -> tuple[LogitBatch, LogitBatch, int]:
+        classify = Hanging(3.0)
+        cache = PredictionCache(classify)
+        late, again = await cache(tokens("v", [1])), await cache(tokens("v", [1]))
+        return late, again, classify.calls
+
+    late, again, calls = run(twice())
+    assert late.failure == "classifier: TimeoutError"
+    assert np.array_equal(again.logits, logits("v", [1]))
+    assert calls == 1
+
+
+def test_without_a_cache_no_batch_waits_longer_either() -> None:
+    async def off() -> LogitBatch:
+        return await PredictionCache(Hanging(), CacheConfig(enabled=False))(tokens("v", [1]))
+
+    assert run(off()).failure == "classifier: TimeoutError"

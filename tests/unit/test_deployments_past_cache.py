@@ -235,3 +235,18 @@ def test_a_cache_that_batches_give_up_on_is_left_alone_unless_they_had_no_time(g
 
     run(three())
     assert calls == asked
+
+
+def test_a_classifier_that_hangs_is_not_laid_at_the_cache_s_door() -> None:
+    async def hangs(batch: TokenBatch) -> LogitBatch:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def known_and_new() -> list[LogitBatch]:
+        cache = PredictionCache(hangs)
+        await cache(Learned([(tokens("v", [1]), logits("v", [1]))]))
+        past = PastCache(cache, hangs, few_tokens=0)
+        return [await past(tokens("v", row)) for row in ([1], [2], [1], [3], [1])]
+
+    answers = run(known_and_new())
+    assert [batch.failure is None for batch in answers] == [True, False, True, False, True]
