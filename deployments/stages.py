@@ -27,6 +27,7 @@ from deployments.gather import FeatureGatherer
 from deployments.ingress import Ingress, IngressConfig
 from deployments.link_server import Call, LinkServer
 from deployments.links import socket_name
+from deployments.logs import log_with_serve
 from deployments.metrics import Exporter
 from deployments.near import Near, NearConfig, near
 from deployments.past_cache import PastCache
@@ -121,6 +122,7 @@ class Stage:
         if self._loop is not None:
             return
         self._loop = asyncio.get_running_loop()
+        log_with_serve()
         Exporter(self._stage).start()
         if self._linked:
             replica = serve.get_replica_context()
@@ -212,6 +214,7 @@ class IngressDeployment:
             self._ingress.configure(IngressConfig(**user_config))
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
+        log_with_serve()
         ingress = self._ingress
         for part in (ingress, ingress.requests, ingress.batcher, ingress.rollout, *self._parts):
             if part is not None:
@@ -232,6 +235,7 @@ class ScreenEventsDeployment:
     async def check_health(self) -> None:
         """Start the task on the first call; fail when it has ended."""
         if self._task is None:
+            log_with_serve()
             Exporter(self._ingester).start()
             self._task = asyncio.get_running_loop().create_task(self._ingester.run())
         elif self._task.done():

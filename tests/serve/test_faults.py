@@ -2,16 +2,19 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
-from redis import Redis
 
 from tests.serve.conftest import Service
 from tests.serve.polling import until
 from tests.serve.test_request_path import predict
 
+STORE_IS_LEFT = "feature store: ConnectionError; answering without it"
 BOTH = ["recent_screens", "product_usage_60d"]
 
 
@@ -21,15 +24,14 @@ def test_redis_dies_and_returns(service: Service) -> None:
     degraded = until(lambda: predict(service, "u1", "where is my salary"), lambda body: bool(body["degraded"]))
     assert degraded["degraded"] == BOTH
     assert degraded["product"] == "checking_account"
+    until(
+        lambda: predict(service, "u1", "nothing yet") and _log_lines(service),
+        lambda lines: STORE_IS_LEFT in "".join(lines),
+    )
     event = service.http.post("/v1/events/screens", json={"user_id": "u1", "screen": "home"})
     assert (event.status_code, event.json()["error"]["code"]) == (503, "unavailable")
     healed = until(lambda: predict(service, "u1", "where is my salary"), lambda body: not body["degraded"])
     assert healed["features"]["product_usage_60d"]
-
-
-def test_the_ingester_survives_the_restart(service: Service) -> None:
-    with Redis.from_url(service.redis.url) as redis:
-        until(lambda: redis.ping(), bool)
     service.http.post("/v1/events/screens", json={"user_id": "fred", "screen": "bills_scan"})
     until(
         lambda: predict(service, "fred", "help")["features"]["recent_screens"],
@@ -66,6 +68,65 @@ def test_answers_go_on_without_a_killed_stage(service: Service, deployment: str)
     assert all(answer.json()["degraded"] == [] for answer in answers)
     until(lambda: _victims(deployment, service), bool, timeout_s=120)
     until(lambda: predict(service, "u1", f"after {deployment}")["cached"], bool, timeout_s=120)
+
+
+@pytest.mark.parametrize("deployment", ["Preprocessor", "FeatureGatherer"])
+def test_answers_go_on_while_a_stage_hangs(service: Service, deployment: str) -> None:
+    with _stopped(deployment, service), ThreadPoolExecutor(40) as pool:
+        asked = [
+            pool.submit(
+                service.http.post,
+                "/v1/predict",
+                json={"user_id": f"u{i % 9}", "text": f"hanging {deployment} {i % 99}"},
+            )
+            for i in range(400)
+        ]
+        answers = [answer.result() for answer in asked]
+    assert [answer.text for answer in answers if answer.status_code != 200] == []
+    until(lambda: predict(service, "u1", f"{deployment} goes on")["degraded"], lambda lacking: not lacking)
+
+
+def test_new_texts_are_answered_while_the_cache_hangs(service: Service) -> None:
+    """Those that waited for it when it stopped may fail; within the breaker's time nothing else does."""
+    with _stopped("PredictionCache", service):
+        until(lambda: _status(service, "the cache hangs"), lambda status: status == 200)
+        assert {_status(service, f"the cache hangs, {i}") for i in range(50)} == {200}
+    until(lambda: predict(service, "u1", "the cache goes on")["cached"], bool)
+
+
+def test_known_texts_are_answered_while_the_classifier_hangs(service: Service) -> None:
+    predict(service, "u1", "a text before the classifier hangs")
+    with _stopped("Classifier", service):
+        assert predict(service, "u1", "a text before the classifier hangs")["cached"] is True
+        assert until(lambda: _status(service, "unheard of"), lambda status: status != 504) == 503
+        assert predict(service, "u1", "a text before the classifier hangs")["cached"] is True
+    until(lambda: _status(service, "unheard of, and the classifier goes on"), lambda status: status == 200)
+
+
+def _status(service: Service, text: str) -> int:
+    status: int = service.http.post("/v1/predict", json={"user_id": "u1", "text": text}).status_code
+    return status
+
+
+@contextmanager
+def _stopped(deployment: str, service: Service) -> Iterator[None]:
+    """SIGSTOP every replica of a deployment, and let it go on in the end."""
+    victims = _victims(deployment, service)
+    assert victims
+    try:
+        for victim in victims:
+            victim.suspend()
+        yield
+    finally:
+        for victim in victims:
+            victim.resume()
+
+
+def _log_lines(service: Service) -> list[str]:
+    """What the replicas have logged, in the files that they write."""
+    replicas = [p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, "")]
+    files = {file.path for replica in replicas for file in replica.open_files() if file.path.endswith(".log")}
+    return [line for file in files for line in Path(file).read_text(errors="replace").splitlines()]
 
 
 def _kill(deployment: str, service: Service) -> None:
