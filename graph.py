@@ -1,5 +1,6 @@
 """The topology of Switchboard, one nested expression: `serve deploy serve_config.yaml` builds it from here."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -36,6 +37,7 @@ class AppArgs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redis_url: str = "redis://127.0.0.1:6380/0"
+    """Or `$NAME`: an environment variable that holds it, since Ray logs these arguments."""
     redis_timeout_ms: float = Field(default=100, gt=0)
     """How long features may take; after it the answer goes without them."""
     gather_timeout_ms: float = Field(default=250, gt=0)
@@ -90,20 +92,31 @@ def _require_gpu(args: AppArgs) -> None:
         )
 
 
+def _from_environment(redis_url: str) -> str:
+    """The address itself, or what the environment variable `$NAME` holds where the application is built."""
+    name = redis_url.removeprefix("$")
+    if name == redis_url:
+        return redis_url
+    if not os.environ.get(name):
+        raise RuntimeError(f"redis_url: the environment variable {name} is not set where Ray builds the application")
+    return os.environ[name]
+
+
 def build(args: AppArgs) -> Application:
     """HTTP → Ingress → FeatureGatherer, Preprocessor → PredictionCache → Classifier replicas.
 
     Raises:
         BundleError: the bundle must not be served.
-        RuntimeError: `device: cuda` without a GPU, without its provider, or with a network for CPUs.
+        RuntimeError: `device: cuda` without a GPU, without its provider, or with a network for CPUs; an environment
+            variable that `redis_url` names is not set.
     """
     require_device(args.device)
     if args.device == "cuda":
         _require_gpu(args)
     bundle = Registry.at(args.registry).load(args.model)
     require_device(args.device, bundle.path / "text.onnx")
-    version = bundle.version
-    gather = partial(gatherer, args.redis_url, args.redis_timeout_ms, args.store, args.breaker)
+    version, redis_url = bundle.version, _from_environment(args.redis_url)
+    gather = partial(gatherer, redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)
     classifiers = _stage("Classifier", classify, args)
@@ -119,7 +132,7 @@ def build(args: AppArgs) -> Application:
         version=version,
         model=args.model,
         desks=args.desks,
-        redis_url=args.redis_url,
+        redis_url=redis_url,
         publish_timeout_ms=args.publish_timeout_ms,
         gather_timeout_ms=args.gather_timeout_ms,
         served=args.served_log,
@@ -131,6 +144,10 @@ def build(args: AppArgs) -> Application:
 
 
 def build_screen_events(args: ScreenEventsArgs) -> Application:
-    """The stream ingester, supervised, without a route."""
+    """The stream ingester, supervised, without a route.
+
+    Raises:
+        RuntimeError: `redis_url` names an environment variable that is not set.
+    """
     ingester = serve.deployment(name="ScreenEvents", health_check_period_s=1.0)(ScreenEventsDeployment)
-    return ingester.bind(args.redis_url, args.store, args.ingester)
+    return ingester.bind(_from_environment(args.redis_url), args.store, args.ingester)

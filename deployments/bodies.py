@@ -31,6 +31,10 @@ async def decode(
             _require_json(value)
         elif name == b"content-length" and value.isdigit() and int(value) > limit:
             raise _too_large(limit)
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            raise ApiError(
+                415, "unsupported_encoding", "bodies are read as they come: send it without Content-Encoding"
+            )
     try:
         async with asyncio.timeout(patience_s):
             body = await _read(receive, limit)

@@ -15,7 +15,7 @@ _ERRORS = {
     400: "The body is not JSON or not UTF-8.",
     404: "No model of this name or version serves here.",
     413: "The body exceeds 64 KiB, or 2 MiB if it holds tensors.",
-    415: "The content type is not application/json.",
+    415: "The content type is not application/json, or the body is compressed.",
     422: "A field is missing, unknown, of the wrong type or out of its limits; `field` names it.",
     429: "Too many messages are waiting; `Retry-After` says when to come back.",
     503: "A part that the answer needs is not available.",

@@ -92,6 +92,20 @@ async def test_only_json_is_taken(
         assert repr(media_type) in error.message
 
 
+@both
+@pytest.mark.parametrize(
+    ("encoding", "status"), [("gzip", 415), ("br, gzip", 415), ("identity", None), ("Identity", None)]
+)
+async def test_a_compressed_body_is_told_to_be_one(
+    at: Service, path: str, good: dict[str, Any], success: int, encoding: str, status: int | None
+) -> None:
+    response = await at.http.post(path, json=good, headers={"content-encoding": encoding})
+    if status is None:
+        assert response.status_code == success
+    else:
+        assert refused(response, status).code == "unsupported_encoding"
+
+
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/predict/it", "/docs/assets/none.js", "/%00", "/v1/../secret"])
 async def test_an_unknown_path_is_told_in_the_same_format(at: Service, path: str) -> None:
     assert refused(await at.http.get(path), 404).code == "not_found"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from deployments.autoscaling import by_batches_in_flight
 from deployments.cache import CacheConfig
 from deployments.ingress import IngressConfig
-from graph import AppArgs, ScreenEventsArgs
+from graph import AppArgs, ScreenEventsArgs, build_screen_events
 from models.bundle import Bundle
 from models.registry import Registry
 
@@ -129,3 +129,12 @@ def test_both_applications_use_the_same_store() -> None:
     )
     assert first.redis_url == second.redis_url
     assert first.store == second.store
+
+
+def test_an_address_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray logs the arguments of an application; the address may hold a password."""
+    with pytest.raises(RuntimeError, match="BANK_REDIS is not set"):
+        build_screen_events(ScreenEventsArgs(redis_url="$BANK_REDIS"))
+    monkeypatch.setenv("BANK_REDIS", SECRET)
+    application = build_screen_events(ScreenEventsArgs(redis_url="$BANK_REDIS"))
+    assert application._bound_deployment.init_args[0] == SECRET
