@@ -10,12 +10,12 @@ ENOUGH = 0.25
 
 
 class BreakerConfig(BaseModel):
-    """When to stop asking a store that does not answer. Unknown keys are refused."""
+    """When to stop asking a dependency that does not answer. Unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     failures: int = Field(default=3, ge=1)
-    """Consecutive failures after which the store is left alone."""
+    """Consecutive failures after which it is left alone."""
     pause_s: float = Field(default=1.0, gt=0)
     """How long it is left alone before one batch tries again."""
 

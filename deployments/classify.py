@@ -16,7 +16,7 @@ from models.classifier import TextClassifier
 from models.context import Floats
 
 M = TypeVar("M")
-FEW_TOKENS = 96
+ON_LOOP_TOKENS = 96
 """Up to half a dozen short messages: some milliseconds for which the event loop may stand still."""
 PIECE = 4096
 """Characters tokenised at once: all of a batch of short messages. The worst text takes 30 ms for as many."""
@@ -110,7 +110,7 @@ class ClassifyStage:
     and back (a fifth of a millisecond on a virtual machine) would count.
     """
 
-    def __init__(self, load: Callable[[str], TextClassifier], few_tokens: int = FEW_TOKENS) -> None:
+    def __init__(self, load: Callable[[str], TextClassifier], few_tokens: int = ON_LOOP_TOKENS) -> None:
         self.table = VersionTable(load)
         self._few_tokens = few_tokens
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")

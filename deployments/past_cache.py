@@ -18,7 +18,7 @@ from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
 
 logger = logging.getLogger(__name__)
-FEW_TOKENS = 128
+BYPASS_TOKENS = 128
 """Half a dozen short messages: for more, a hop more hardly counts."""
 ENTRIES = 65_536
 PATIENCE_S = 1.8
@@ -47,7 +47,7 @@ class PastCache:
         self,
         cache: Callable[[TokenBatch | Learned], Awaitable[LogitBatch]],
         classify: Callable[[TokenBatch], Awaitable[LogitBatch]],
-        few_tokens: int = FEW_TOKENS,
+        few_tokens: int = BYPASS_TOKENS,
         entries: int = ENTRIES,
         learn_after_s: float = LEARN_AFTER_S,
         patience_s: float = PATIENCE_S,
