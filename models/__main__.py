@@ -42,6 +42,8 @@ def _train(arguments: argparse.Namespace) -> None:
     inputs = read_inputs(**{name: getattr(arguments, name) for name in names})
     done = run(inputs, recipe, arguments.out, arguments.work)
     told = {"version": done.bundle.version, "path": str(done.bundle.path), "run": str(done.folder)}
+    if warning := done.bundle.manifest.training["calibration"].get("warning"):
+        print(f"warning: {warning}", file=sys.stderr)
     print(json.dumps(told | dict(done.bundle.manifest.metrics)))
 
 

@@ -140,6 +140,16 @@ def test_unlabelled_texts_are_labelled_for_the_student(csv: Path, first: str) ->
     assert torch.load(path, weights_only=False)["made"].texts[-1] == "a message that nobody labelled"
 
 
+def test_a_bundle_that_would_route_nothing_is_warned_of(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = csv.parent / "held.csv"
+    held.write_text("".join(["text,category\n", *(f"about after again,{name}\n" for name in NAMES)]))
+    assert main(command(csv, "--validation", "0.06", "--validation-data", str(held))) == 0
+    told = capsys.readouterr()
+    assert "\nwarning: 0 of 3 calibration rows would be routed to a product, all others go" in told.err
+    answer = json.loads(told.out.splitlines()[-1])
+    assert Bundle(Path(answer["path"])).manifest.training["calibration"]["routed"] == 0
+
+
 def test_data_without_validation_rows_are_refused_at_once(csv: Path, tmp_path: Path) -> None:
     recipe = Recipe(
         encoder=str(csv.parent / "encoder"), teachers=1, teacher_epochs=1, student="teacher", validation=0.0
