@@ -52,6 +52,8 @@ def run(inputs: Inputs, recipe: Recipe, out: Path, work: Path | None = None) -> 
         BlockingIOError: another run does the same in the same folder.
     """
     require_effect(inputs, recipe)
+    if recipe.student == "teacher":
+        recipe = replace(recipe, teachers=1)  # that one is served
     parts = partition(inputs.examples, recipe, inputs.data, inputs.validation)
     require_rows(parts)
     require_contexts(parts)
@@ -149,6 +151,8 @@ def require_effect(inputs: Inputs, recipe: Recipe) -> None:
         reason = f"--quantization {recipe.quantization}"
         idle += [("int8_tolerance", reason), ("aware_epochs", reason)]
     elif not recipe.aware_epochs:
+    if recipe.student == "teacher" and recipe.teachers != 1:
+        idle.append(("teachers", whole))
         idle.append(("int8_tolerance", "--aware-epochs 0"))
     for name, reason in idle:
         if getattr(recipe, name) != getattr(usual, name):

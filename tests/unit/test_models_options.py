@@ -75,11 +75,11 @@ def test_unlabelled_texts_are_refused_where_no_student_learns_from_them(tmp_path
     assert told.startswith("error: --unlabelled has no effect with --student teacher")
 
 
-@pytest.mark.parametrize("option", ["--noise", "--mixtures", "--heads", "--vocabulary", "--aware-epochs"])
+@pytest.mark.parametrize("option", ["--noise", "--mixtures", "--heads", "--vocabulary", "--aware-epochs", "--teachers"])
 def test_what_only_a_student_takes_is_refused_without_one(tmp_path: Path, complaint: Complaint, option: str) -> None:
     (tmp_path / "chats.csv").write_text(CHATS)
     told = complaint(
-        "train", "--data", tmp_path / "chats.csv", "--student", "teacher", option, "3", "--out", tmp_path / "out"
+        "train", "--data", tmp_path / "chats.csv", "--student", "teacher", option, "5", "--out", tmp_path / "out"
     )
     assert told.startswith(f"error: {option} has no effect with --student teacher")
     assert not (tmp_path / "out").exists()

@@ -84,7 +84,7 @@ def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(csv: Path, *more: str) -> list[str]:
     folder = csv.parent
     options = f"--encoder {folder}/encoder --out {folder}/bundles --work {folder}/work --student teacher"
-    recipe = "--teachers 1 --teacher-epochs 1 --quantization none --validation 0.3"
+    recipe = "--teacher-epochs 1 --quantization none --validation 0.3"
     return ["train", "--data", str(csv), *options.split(), *recipe.split(), *more]
 
 
@@ -102,6 +102,12 @@ def test_command_trains_on_a_small_csv(csv: Path, first: str) -> None:
     assert bundle.context.screen_names == ()
     assert set(bundle.manifest.metrics) == {"validation_clear"}
     assert bundle.classifier()(bundle.preprocessor.tokens(["card declined", ""])).shape == (2, 3)
+
+def test_a_teacher_that_is_served_whole_is_the_only_one(csv: Path, first: str) -> None:
+    (path,) = (csv.parent / "work").glob("teachers-*.pt")
+    assert len(torch.load(path, weights_only=False)["made"]) == 1
+    assert Bundle(csv.parent / "bundles" / first).manifest.training["recipe"]["teachers"] == 1
+
 
 
 def test_same_command_goes_on_from_finished_stages(csv: Path, first: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +140,9 @@ def test_manifest_names_every_file_of_the_run(csv: Path, first: str) -> None:
 def test_unlabelled_texts_are_labelled_for_the_student(csv: Path, first: str) -> None:
     more = csv.parent / "more.jsonl"
     more.write_text(json.dumps({"text": "a message that nobody labelled"}) + "\n")
-    student = "--student layers --student-layers 1 --student-epochs 1 --recovery-epochs 1 --noise 0 --mixtures 0"
+    student = (
+        "--teachers 1 --student layers --student-layers 1 --student-epochs 1 --recovery-epochs 1 --noise 0 --mixtures 0"
+    )
     assert main(command(csv, "--unlabelled", str(more), *student.split())) == 0
     (path,) = (csv.parent / "work").glob("transfer-*.pt")
     assert torch.load(path, weights_only=False)["made"].texts[-1] == "a message that nobody labelled"
