@@ -16,7 +16,7 @@ from models.evaluate import evaluate
 from models.inputs import Inputs
 from models.recipe import Recipe
 from models.testsets import test_sets as sets_of
-from models.train import partition
+from models.train import partition, provenance
 from models.train import run as train
 from tests.unit.tiny import PRODUCTS, chats, save_encoder, strange_chats, with_contexts
 from tests.unit.tiny_run import Trained, trained
@@ -72,6 +72,13 @@ def test_provenance_is_enough_to_train_again(run: Trained) -> None:
     assert told["libraries"]["torch"] == version("torch")
 
 
+def test_provenance_keeps_a_hub_id_whole_and_of_a_folder_its_name(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    recipe = Recipe(encoder="someone/an-encoder", student=f"{tmp_path}/own/")
+    told = provenance(Inputs(chats(3), Path("chats.csv")), recipe, 1.0, {})["recipe"]
+    assert (told["encoder"], told["student"]) == ("someone/an-encoder", "own")
+
+
 @pytest.fixture(scope="module")
 def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("csv")
@@ -96,18 +103,18 @@ def first(csv: Path) -> str:
     return path.name
 
 
+def test_a_teacher_that_is_served_whole_is_the_only_one(csv: Path, first: str) -> None:
+    (path,) = (csv.parent / "work").glob("teachers-*.pt")
+    assert len(torch.load(path, weights_only=False)["made"]) == 1
+    assert Bundle(csv.parent / "bundles" / first).manifest.training["recipe"]["teachers"] == 1
+
+
 def test_command_trains_on_a_small_csv(csv: Path, first: str) -> None:
     bundle = Bundle(csv.parent / "bundles" / first)
     assert bundle.manifest.training["recipe"]["encoder"] == "encoder"
     assert bundle.context.screen_names == ()
     assert set(bundle.manifest.metrics) == {"validation_clear"}
     assert bundle.classifier()(bundle.preprocessor.tokens(["card declined", ""])).shape == (2, 3)
-
-def test_a_teacher_that_is_served_whole_is_the_only_one(csv: Path, first: str) -> None:
-    (path,) = (csv.parent / "work").glob("teachers-*.pt")
-    assert len(torch.load(path, weights_only=False)["made"]) == 1
-    assert Bundle(csv.parent / "bundles" / first).manifest.training["recipe"]["teachers"] == 1
-
 
 
 def test_same_command_goes_on_from_finished_stages(csv: Path, first: str, capsys: pytest.CaptureFixture[str]) -> None:
