@@ -20,7 +20,7 @@ def by_kind(rows: Sequence[Example], seed: int = 0) -> dict[str, list[Example]]:
     sets = {
         "clear": clear + [row for row in rows if row.product == OUT_OF_SCOPE and not row.has_context],
         "ambiguous": [row for row in rows if row.has_context],
-        "misleading": [pool.misleading(row, rng) for row in clear] if pool else [],
+        "misleading": [misled for row in clear if (misled := pool.misleading(row, rng)).has_context],
     }
     return {name: members for name, members in sets.items() if members}
 
