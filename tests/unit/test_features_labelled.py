@@ -67,6 +67,7 @@ class TestChats:
             ("c.csv", "text,product,user_id,at\n", r"c.csv: the file holds no rows"),
             ("c.csv", "text,user_id,at\nhi,ana,2026-03-02T01:30:00Z\n", "c.csv:2: no 'product' or 'category'"),
             ("c.csv", 'text,product\n"it"s gone",loans\n', "c.csv:2: not CSV: "),
+            ("c.csv", "text,product,text\nhi,loans,ho\n", "c.csv:1: the header names column 'text' more than once$"),
             ("c.tsv", "text\tproduct\n", r"c.tsv: expected a file that ends in \.csv, \.jsonl$"),
             ("c.csv", "text,product\nhi,loans,more\n", r"c.csv:2: more fields than the header has"),
             ("d.jsonl", "", r"c.jsonl: no such file"),
@@ -119,7 +120,6 @@ class TestTrainingData:
             ({"text": "hi", "product": "a", "product_usage_60d": {"loans": "x"}}, "1: column 'product_usage_60d': "),
             ({"text": "hi", "product": "a", "product_usage_60d": "{"}, "1: column 'product_usage_60d': "),
             ({"text": "hi", "product": "a", "product_usage_60d": {"\ud800": 1}}, "1: column 'product_usage_60d': "),
-            ({"text": "hi", "product": "a", "recent_screens": "[1]"}, "expected names, got a number$"),
             *(
                 ({"text": "hi", "product": "a", "product_usage_60d": {"b": 1, "loans": uses}}, f"1: {column}: {told}$")
                 for column in ["column 'product_usage_60d'"]
@@ -130,6 +130,7 @@ class TestTrainingData:
                     (2.9, "loans: expected a count, got 2.9"),
                 ]
             ),
+            ({"text": "hi", "product": "a", "recent_screens": "[1]"}, "expected names, got a number$"),
             ({"text": "hi", "product": "a", "recent_screens": [None]}, "expected names, got null$"),
             ({"text": "hi", "product": "a", "recent_screens": ["\ud800"]}, "1: column 'recent_screens': .*surrogates"),
         ],
@@ -139,7 +140,6 @@ class TestTrainingData:
         with pytest.raises(DataError, match=message):
             list(read_labelled(tmp_path))
 
-    def test_of_an_empty_folder_is_an_error(self, tmp_path: Path) -> None:
     @given(
         st.dictionaries(
             st.text(st.characters(codec="utf-8"), max_size=3), st.integers(0, 3) | st.sampled_from([0.0, 2.0])
@@ -150,5 +150,6 @@ class TestTrainingData:
         assert example.product_usage_60d == {product: uses for product, uses in usage.items() if uses}
         assert example.has_context == any(usage.values()) == Example("hi", "a", (), usage).has_context
 
+    def test_of_an_empty_folder_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"holds no .jsonl file"):
             list(read_labelled(tmp_path))
