@@ -94,6 +94,33 @@ def test_rows_to_measure_on_are_refused_where_nothing_is_measured(
     assert Registry(registry).names() == {}
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["promote", "production", "--force", "--tolerance", "0.1"], "--tolerance has no effect with --force"),
+        (["bench", "--run", "folder", "--registry", "elsewhere"], "--registry has no effect with --run"),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(complaint: Complaint, command: list[str], told: str) -> None:
+    assert complaint(*command).startswith(f"error: {told}")
+
+
+@pytest.mark.parametrize("student", ["layers", "scratch"])
+def test_a_vocabulary_that_cannot_be_pruned_takes_no_size(tmp_path: Path, student: str) -> None:
+    encoder = save_encoder(tmp_path / "encoder")
+    file = tmp_path / "encoder" / "tokenizer.json"
+    state = json.loads(file.read_text())
+    names = sorted(state["model"]["vocab"], key=state["model"]["vocab"].__getitem__)
+    state["model"] = {"type": "Unigram", "unk_id": 1, "vocab": [[name, -1.0] for name in names]}
+    file.write_text(json.dumps(state))
+    with pytest.raises(OptionError, match="--vocabulary has no effect with the encoder's Unigram tokenizer: leave"):
+        run(
+            Inputs(chats(30), tmp_path / "chats.csv", chats(9, seed=1)),
+            Recipe(encoder=encoder, student=student, vocabulary=99),
+            tmp_path,
+        )
+
+
 def test_the_default_share_beside_validation_rows_is_not_meant(tmp_path: Path) -> None:
     recipe = Recipe(encoder=save_encoder(tmp_path / "encoder"), max_tokens=300)
     with pytest.raises(OptionError, match="--max-tokens 300"):
