@@ -69,8 +69,11 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
     inside = np.array([e.product != OUT_OF_SCOPE for e in held])
     logits, truth = held_text[inside] + evidence[inside], truth[inside]
     temperature = round(consistent_temperature(logits, truth, len(names)), TEMPERATURE_DECIMALS)
-    confidence, correct = _answers(logits, temperature, truth, len(names))
-    raw, _ = _answers(logits, 1.0, truth, len(names))
+    raw, correct = _answers(logits, 1.0, truth, len(names))
+    confidence, _ = _answers(logits, temperature, truth, len(names))
+    before, after = (expected_calibration_error(each, correct) for each in (raw, confidence))
+    if after >= before:
+        temperature, confidence, after = 1.0, raw, before
     strange = out_of_scope_score(held_text[inside], len(names), temperature)
     sure, strangest = abstention_threshold(confidence, correct, recipe.precision), np.quantile(strange, IN_SCOPE_KEPT)
     return Fitted(
@@ -80,8 +83,8 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
         float(strangest),
         {
             "rows": int(inside.sum()),
-            "ece_before": round(expected_calibration_error(raw, correct), 4),
-            "ece_after": round(expected_calibration_error(confidence, correct), 4),
+            "ece_before": round(before, 4),
+            "ece_after": round(after, 4),
             **_routed((confidence >= sure) & (strange <= strangest), recipe.precision),
         },
     )

@@ -101,6 +101,18 @@ def test_a_written_bundle_routes_what_was_chosen_however_well_separated(run: Tra
     assert figures["coverage"] >= fitted.calibration["routed"]
 
 
+@pytest.mark.parametrize(("wrong", "left_alone"), [(0, False), (2, True)])
+def test_a_temperature_that_calibrates_no_better_is_left_alone(run: Trained, wrong: int, left_alone: bool) -> None:
+    """Words give each answer 0.78, which is the share of seven right among nine."""
+    pre, rows = run.bundle.preprocessor, chats(9, seed=1)
+    held = [replace(row, product=NAMES[NAMES.index(row.product) - 1]) for row in rows[:wrong]] + rows[wrong:]
+    counted: Any = CountedWords(pre)
+    fitted = fit(Split(chats(30), held, []), NAMES, pre, counted, run.recipe)
+    before, after = (fitted.calibration[key] for key in ("ece_before", "ece_after"))
+    assert (fitted.temperature == 1, after == before) == (left_alone, left_alone)
+    assert after <= before
+
+
 def test_thresholds_that_let_next_to_nothing_through_are_recorded_with_a_warning(run: Trained) -> None:
     pre = run.bundle.preprocessor
     wrong = [replace(row, product=NAMES[NAMES.index(row.product) - 1]) for row in chats(30, seed=1)]
