@@ -3,6 +3,7 @@
 One set of rules for all of them, whoever reads: training, `training-set`, `drift` and `simulate`.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ class Example:
 
     @property
     def has_context(self) -> bool:
-        return bool(self.recent_screens or self.product_usage_60d)
+        return bool(self.recent_screens) or any(uses >= 1 for uses in self.product_usage_60d.values())
 
 
 class Chat(msgspec.Struct, frozen=True):
@@ -151,6 +152,12 @@ def _usage(value: Any) -> dict[str, int]:
         value = decoded(value) if value else {}
     if not isinstance(value or {}, dict):
         raise ValueError(f"expected an object, got {_KINDS.get(type(value), 'a string')}")
-    for product in value or {}:
+    usage = {}
+    for product, uses in (value or {}).items():
         product.encode()
-    return {product: int(uses) for product, uses in (value or {}).items()}
+        count = int(uses)
+        if isinstance(uses, bool) or count < 0 or (isinstance(uses, float) and count != uses):
+            raise ValueError(f"{product}: expected a count, got {json.dumps(uses)}")
+        if count:
+            usage[product] = count
+    return usage

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,9 @@ def _csv_rows(path: Path) -> Rows:
     reader = csv.DictReader(_lines(path), strict=True)
     number = 1
     try:
+        header = Counter(name for name in reader.fieldnames or () if name)
+        if repeated := [name for name, times in header.items() if times > 1]:
+            raise DataError(f"{path}:{reader.line_num}: the header names column {repeated[0]!r} more than once")
         for row in reader:
             number = reader.line_num
             if None in row:

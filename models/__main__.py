@@ -11,9 +11,10 @@ from typing import Any
 from models import options
 from models.bundle import BundleError
 from models.data import OUT_OF_SCOPE, TO_JUDGE, DataError, Example, load
+from models.gates import TOLERANCE
 from models.inputs import read_inputs
 from models.recipe import OptionError, Range, Recipe, require
-from models.registry import Registry
+from models.registry import DEFAULT, Registry
 from models.report import store, stored_run, write_report
 from models.report_page import points
 
@@ -42,6 +43,8 @@ def _train(arguments: argparse.Namespace) -> None:
     inputs = read_inputs(**{name: getattr(arguments, name) for name in names})
     done = run(inputs, recipe, arguments.out, arguments.work)
     told = {"version": done.bundle.version, "path": str(done.bundle.path), "run": str(done.folder)}
+    if warning := done.bundle.manifest.training["calibration"].get("warning"):
+        print(f"warning: {warning}", file=sys.stderr)
     print(json.dumps(told | dict(done.bundle.manifest.metrics)))
 
 
@@ -76,6 +79,8 @@ def _bench(arguments: argparse.Namespace) -> None:
 
     if arguments.save and not arguments.run_folder:
         raise OptionError("--save needs --run, the folder of a training run")
+    if arguments.run_folder and arguments.registry != str(DEFAULT):
+        raise OptionError("--registry has no effect with --run, whose networks are in that folder: leave it out")
     if arguments.save:
         stored_run(arguments.save)  # which refuses, before anything is timed, what could not be added to
     run, paths, limit = _networks(arguments)
@@ -121,6 +126,8 @@ def _promote(arguments: argparse.Namespace) -> None:
     _require_data(arguments)
     if arguments.force and arguments.data:
         raise OptionError("--data has no effect with --force, which measures nothing: leave one of them out")
+    if arguments.force and arguments.tolerance != TOLERANCE:
+        raise OptionError("--tolerance has no effect with --force, which compares nothing: leave one of them out")
     version = Registry.at(arguments.registry).promote(
         arguments.bundle, arguments.name, tolerance=arguments.tolerance, force=arguments.force,
         examples=_rows(arguments) if arguments.data else None,

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from models.classifier import Device, TextClassifier
 from models.context import ContextHead
 
 PARTS = ("text.onnx", TOKENIZER, "context.npz")
+TEMPERATURE_DECIMALS = 4
+DIGITS = 9
+"""Significant digits of a threshold, as many as tell any two float32 scores apart."""
 
 
 class BundleError(RuntimeError):
@@ -159,7 +163,8 @@ def write_bundle(
 ) -> Bundle:
     """Copy the parts into `registry/<version>` and write the manifest; complete or not there at all.
 
-    A bundle of the same content that is there and intact stays as it is, its figures included.
+    A bundle of the same content that is there and intact stays as it is, its figures included. Thresholds are rounded
+    to `DIGITS` so that whatever is routed by the given ones still is.
 
     Args:
         registry: folder, made if it is not there.
@@ -177,9 +182,9 @@ def write_bundle(
         out_of_scope=out_of_scope,
         preprocessing=preprocessor.config,
         fingerprint=preprocessor.fingerprint,
-        temperature=round(temperature, 4),
-        confidence_threshold=round(confidence_threshold, 4),
-        out_of_scope_threshold=round(out_of_scope_threshold, 4),
+        temperature=round(temperature, TEMPERATURE_DECIMALS),
+        confidence_threshold=_rounded(confidence_threshold, ROUND_FLOOR),
+        out_of_scope_threshold=_rounded(out_of_scope_threshold, ROUND_CEILING),
         files={name: _sha256(parts[name]) for name in PARTS},
         training=training,
     )
@@ -222,6 +227,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` atomically."""
     with replacing(folder / "manifest.json") as draft:
         draft.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+
+
+def _rounded(threshold: float, direction: str) -> float:
+    return float(Context(prec=DIGITS, rounding=direction).create_decimal(repr(threshold)))
 
 
 def _sha256(path: Path) -> str:

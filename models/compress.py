@@ -25,7 +25,7 @@ from models.recipe import OptionError, Recipe
 from models.stages import Stages
 from models.teacher import share_right, train_teachers
 from models.transfer import TransferSet, label, transfer_texts
-from models.vocabulary import prune_vocabulary
+from models.vocabulary import PRUNED, prune_vocabulary
 
 TEACHER_RATE = 1e-4
 STUDENT_RATE, STUDENT_HEAD_RATE = 2e-4, 5.0
@@ -114,10 +114,13 @@ def _require_student(recipe: Recipe, tokens: int) -> None:
     """Find out before hours of training that no student can be made, or none that can be pruned."""
     if recipe.student == "teacher":
         return
-    encoder, _ = load_encoder(recipe.encoders[-1])
+    encoder, tokenizer = load_encoder(recipe.encoders[-1])
     if tokens > (most := token_limit(encoder)):
         raise OptionError(f"--student {recipe.student}: it takes {most} tokens at the most: give --max-tokens {most}")
     parts, usual = list(blocks(encoder)), Recipe()
+    kind = type(tokenizer.model).__name__
+    if kind != PRUNED and recipe.vocabulary != usual.vocabulary:
+        raise OptionError(f"--vocabulary has no effect with the encoder's {kind} tokenizer: leave it out")
     layers = len(parts)
     if recipe.student == "layers" and recipe.student_layers > layers:
         raise OptionError(f"--student-layers {recipe.student_layers}: the encoder has {layers} of them: give no more")

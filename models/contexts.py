@@ -37,7 +37,7 @@ class ContextPool:
         return self._with(example, [example.product], rng)
 
     def misleading(self, example: Example, rng: random.Random) -> Example:
-        """The message with a context of another product."""
+        """The message with a context of another product, or unchanged when none was seen."""
         return self._with(example, [p for p in sorted(self._by_product) if p != example.product], rng)
 
     def stale(self, example: Example, rng: random.Random) -> Example:

@@ -1,6 +1,7 @@
 """Near-duplicate messages, so that none straddles a split.
 
-Two messages are near-duplicates when the Jaccard similarity of their word sets is at least a threshold.
+Two messages are near-duplicates when the Jaccard similarity of their word sets is at least a threshold, or when they
+are the same to the networks: equal once normalised, as those are that differ in an account number alone.
 Candidates come from prefix filtering (Chaudhuri, Ganti & Kaushik, 2006; Bayardo, Ma & Srikant, 2007): in a
 global order from rare to frequent words, two sets that are similar enough share a word among their first
 `n - ceil(threshold * n) + 1` ones. Exact, and far from quadratic on natural text.
@@ -11,7 +12,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from features.preprocess import PreprocessConfig, Preprocessor
+
 _WORD = re.compile(r"\w+")
+_NORMAL = Preprocessor(PreprocessConfig(), Tokenizer(WordLevel({"?": 0}, unk_token="?"))).normalise
 THRESHOLD = 0.6
 
 
@@ -51,5 +58,9 @@ def clusters(texts: Sequence[str], threshold: float = THRESHOLD) -> list[int]:
 
     for i, j in similar_pairs([texts[i] for i in distinct], threshold):
         low, high = sorted((root(distinct[i]), root(distinct[j])))
+        parent[high] = low
+    same: dict[str, int] = {}
+    for text, i in dict(zip(texts, alike, strict=True)).items():
+        low, high = sorted((root(i), root(same.setdefault(_NORMAL(text), i))))
         parent[high] = low
     return [root(i) for i in alike]

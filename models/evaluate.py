@@ -56,10 +56,10 @@ def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict
     """Metrics over in-scope rows, plus AUROC of out-of-scope against in-scope rows.
 
     Returns:
-        n, accuracy, accuracy_text_only, accuracy_context_only, macro_f1, per-product f1, ece (of the
-        confidence in the answered product), coverage and selective_accuracy (of answers that are routed
-        rather than sent to the general queue), ood_n, ood_auroc (null without such rows), ood_routed (the share
-        of out-of-scope rows that were routed to a desk all the same).
+        n, accuracy, accuracy_text_only, accuracy_context_only (rows whose context tells nothing are wrong; null where
+        none tells anything), macro_f1, per-product f1, ece (of the confidence in the answered product), coverage and
+        selective_accuracy (of answers that are routed rather than sent to the general queue), ood_n, ood_auroc (null
+        without such rows), ood_routed (the share of out-of-scope rows that were routed to a desk all the same).
     """
     k = len(manifest.labels)
     inside = np.array([product != OUT_OF_SCOPE for product in products])
@@ -77,7 +77,7 @@ def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict
         report |= {
             "accuracy": float(correct.mean()),
             "accuracy_text_only": float((scores.text[inside, :k].argmax(axis=1) == truth).mean()),
-            "accuracy_context_only": float((scores.context[inside, :k].argmax(axis=1) == truth).mean()),
+            "accuracy_context_only": _by_context(scores.context[inside, :k], truth),
             "macro_f1": float(np.mean(list(f1.values()))),
             "f1": f1,
             "ece": expected_calibration_error(confidence[inside], correct),
@@ -89,6 +89,12 @@ def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict
     report["ood_auroc"] = auroc(strange[~inside], strange[inside]) if both else None
     report["ood_routed"] = float(routed[~inside].mean()) if not inside.all() else None
     return _rounded(report)
+
+
+def _by_context(logits: Floats, truth: np.ndarray[Any, Any]) -> float | None:
+    """The share of rows that (n, products) context logits alone get right; None where they tell nothing of any."""
+    telling = np.ptp(logits, axis=1) > 0
+    return float((telling & (logits.argmax(axis=1) == truth)).mean()) if telling.any() else None
 
 
 def _f1(answers: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], labels: Sequence[str]) -> dict[str, float]:

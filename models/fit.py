@@ -9,7 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from features.preprocess import Preprocessor
+from models.bundle import TEMPERATURE_DECIMALS
 from models.calibrate import (
+    Bools,
     abstention_threshold,
     consistent_temperature,
     expected_calibration_error,
@@ -29,6 +31,8 @@ MISLEADING_DRAWS = 5
 """Misleading contexts for each clear validation row: one each leaves the scale of the context part to chance."""
 IN_SCOPE_KEPT = 0.98
 """Share of the in-scope validation rows that the out-of-scope threshold lets through."""
+FEW_ROUTED = 0.05
+"""Share of the calibration rows below which the thresholds are worth a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class Fitted:
     out_of_scope_threshold: float
     """Score above which messages are about no product; 0 to 1."""
     calibration: dict[str, Any]
-    """`rows`, those about a product; their expected calibration error `ece_before` and `ece_after` the temperature."""
+    """`rows`, those about a product; their expected calibration error `ece_before` and `ece_after` the temperature;
+    `routed`, the share of them that both thresholds let through, and a `warning` where that is below `FEW_ROUTED`."""
 
 
 def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextClassifier, recipe: Recipe) -> Fitted:
@@ -63,21 +68,39 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
     evidence = context.logits(context_inputs(pre, held))
     inside = np.array([e.product != OUT_OF_SCOPE for e in held])
     logits, truth = held_text[inside] + evidence[inside], truth[inside]
-    temperature = consistent_temperature(logits, truth, len(names))
-    confidence, correct = _answers(logits, temperature, truth, len(names))
-    raw, _ = _answers(logits, 1.0, truth, len(names))
+    temperature = round(consistent_temperature(logits, truth, len(names)), TEMPERATURE_DECIMALS)
+    raw, correct = _answers(logits, 1.0, truth, len(names))
+    confidence, _ = _answers(logits, temperature, truth, len(names))
+    before, after = (expected_calibration_error(each, correct) for each in (raw, confidence))
+    if after >= before:
+        temperature, confidence, after = 1.0, raw, before
     strange = out_of_scope_score(held_text[inside], len(names), temperature)
+    sure, strangest = abstention_threshold(confidence, correct, recipe.precision), np.quantile(strange, IN_SCOPE_KEPT)
     return Fitted(
         context,
         temperature,
-        abstention_threshold(confidence, correct, recipe.precision),
-        float(np.quantile(strange, IN_SCOPE_KEPT)),
+        sure,
+        float(strangest),
         {
             "rows": int(inside.sum()),
-            "ece_before": round(expected_calibration_error(raw, correct), 4),
-            "ece_after": round(expected_calibration_error(confidence, correct), 4),
+            "ece_before": round(before, 4),
+            "ece_after": round(after, 4),
+            **_routed((confidence >= sure) & (strange <= strangest), recipe.precision),
         },
     )
+
+
+def _routed(passed: Bools, precision: float) -> dict[str, Any]:
+    """What to record of the (n,) calibration rows that both thresholds let through."""
+    share = float(passed.mean())
+    told: dict[str, Any] = {"routed": round(share, 4)}
+    if share < FEW_ROUTED:
+        told["warning"] = (
+            f"{passed.sum()} of {len(passed)} calibration rows would be routed to a product, all others go to the "
+            f"general queue: no larger share of the answers reaches --precision {precision:g}: give a lower one, or "
+            "more rows"
+        )
+    return told
 
 
 def require_contexts(parts: Split) -> None:

@@ -122,7 +122,7 @@ def _overall(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'chats':<18}  {report['n']} in scope, {report['ood_n']} out of scope"
     if report["n"]:
         words, context = report["accuracy_text_only"], report["accuracy_context_only"]
-        yield f"{'accuracy':<18}  {report['accuracy']:.4f}, words alone {words:.4f}, context alone {context:.4f}"
+        yield f"{'accuracy':<18}  {report['accuracy']:.4f}, words alone {words:.4f}, context alone {_cell(context)}"
         yield f"{'macro F1':<18}  {report['macro_f1']:.4f}"
         yield f"{'calibration error':<18}  {report['ece']:.4f}"
         right = _cell(report["selective_accuracy"])

@@ -102,14 +102,14 @@ class Registry:
         force: bool = False,
         examples: Sequence[Example] | None = None,
     ) -> str:
-        """Point a name at a verified bundle of this registry that is not worse than the present one.
+        """Point a name at a verified bundle of this registry that routes messages, no worse than the present one.
 
         Args:
             reference: path, version or name of the bundle.
             name: what points at it afterwards.
-            tolerance: how much lower a figure may be.
-            force: promote a worse bundle all the same; one that does not load is refused even so.
-            examples: rows to measure both bundles on, instead of comparing the figures in their manifests.
+            tolerance: how much lower a figure may be, see `models.gates.compare`.
+            force: promote a worse or idle bundle all the same; one that does not load is refused even so.
+            examples: rows to measure the bundles on, instead of comparing the figures in their manifests.
 
         Returns:
             Its version.
@@ -123,7 +123,7 @@ class Registry:
         self._require_own(bundle)
         while True:
             present = self._pointer(name).version
-            if not force and present is not None and present != bundle.version:
+            if not force and present != bundle.version:
                 self._refuse_worse(bundle, name, present, tolerance, examples)
             if self._replace(name, present, bundle):
                 return bundle.version
@@ -171,15 +171,15 @@ class Registry:
             )
 
     def _refuse_worse(
-        self, bundle: Bundle, name: str, present: str, tolerance: float, examples: Sequence[Example] | None
+        self, bundle: Bundle, name: str, present: str | None, tolerance: float, examples: Sequence[Example] | None
     ) -> None:
         try:
-            folder = self._pull(present)
+            folder = self._pull(present) if present else None
         except BundleError:  # gone or damaged, so nothing to be worse than
-            return
+            folder = None
         if reasons := against(bundle, folder, tolerance, examples):
             raise BundleError(
-                f"{bundle.version} is not promoted, {name!r} stays {present}: {'; '.join(reasons)}; "
+                f"{bundle.version} is not promoted, {name!r} stays {present or 'unset'}: {'; '.join(reasons)}; "
                 f"promote it all the same with --force"
             )
 

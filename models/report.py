@@ -12,6 +12,9 @@ from models.data import CORPUS
 from models.recipe import Recipe, flag
 from models.report_page import COMPARISONS, STEPS, divide, join, title
 
+CLEAR = ("clear", "validation_clear", "holdout_clear")
+"""Sets without a context, see `models.testsets`."""
+
 
 def store(target: Path, name: str, run: Mapping[str, Any], device: str, figures: Mapping[str, Any]) -> None:
     """Add the figures of one device to the stored run in `target`; those of another training run are replaced.
@@ -143,6 +146,8 @@ def _served(run: Mapping[str, Any]) -> Iterator[str]:
     joint = run.get("joint_accuracy", {})
     for name, figures in run["served"].items():
         keys = ("accuracy", "accuracy_text_only", "accuracy_context_only")
+        if name in CLEAR:
+            figures = figures | {"accuracy_context_only": None}  # older runs stored the share of the first label
         cells = [name.replace("_", " "), str(figures["n"]), *(_cell(figures[key]) for key in keys)]
         cells.append(_cell(joint.get(name)))
         cells += [_cell(figures[key]) for key in ("coverage", "selective_accuracy", "ece", "ood_auroc")]

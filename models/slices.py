@@ -1,11 +1,14 @@
 """Figures of parts of the labelled chats: by length, typos and unknown tokens; the served parts, no torch."""
 
+import json
 import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from string import ascii_lowercase
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from features.preprocess import Ids, Preprocessor
 from models.augment import noisy
@@ -24,7 +27,8 @@ SLICES = {
     "out_of_vocabulary": "a token unknown to the tokenizer",
 }
 FIGURES = ("n", "accuracy", "ece", "coverage")
-UNKNOWN = "[UNK]"
+WORD_START = ("\u0120", "\u2581")
+"""What byte-level and Metaspace tokenizers put before a piece that begins a word; WordPiece marks the others."""
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _LONGEST = 24
 """Letters; a longer run of them is no word with a slip in it."""
@@ -78,8 +82,8 @@ def memberships(preprocessor: Preprocessor, texts: Sequence[str]) -> Iterator[li
     a slip that makes another known word does not.
     """
     tokenizer = preprocessor.tokenizer
-    special, unknown = tokenizer.num_special_tokens_to_add(is_pair=False), tokenizer.token_to_id(UNKNOWN)
-    known = frozenset(filter(_WORD.fullmatch, tokenizer.get_vocab()))
+    special, unknown = tokenizer.num_special_tokens_to_add(is_pair=False), _unknown(tokenizer)
+    known = frozenset(filter(_WORD.fullmatch, _first_pieces(tokenizer)))
     for text, ids in zip(texts, preprocessor.tokens(texts), strict=True):
         names = [_length(len(ids) - special)]
         if any(_is_slip(word, known) for word in set(_WORD.findall(preprocessor.normalise(text)))):
@@ -87,6 +91,19 @@ def memberships(preprocessor: Preprocessor, texts: Sequence[str]) -> Iterator[li
         if _holds(ids, unknown):
             names.append("out_of_vocabulary")
         yield names
+
+
+def _unknown(tokenizer: Tokenizer) -> int | None:
+    """The token that stands for what the vocabulary lacks; None where bytes stand for it."""
+    model = json.loads(tokenizer.to_str())["model"]
+    unknown: int | None = model.get("unk_id")
+    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else unknown
+
+
+def _first_pieces(tokenizer: Tokenizer) -> set[str]:
+    """The pieces that a word can begin with, without their marks."""
+    pieces = tokenizer.get_vocab()
+    return {piece[1:] for piece in pieces if piece.startswith(WORD_START)} or {*pieces}
 
 
 def _length(tokens: int) -> str:

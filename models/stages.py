@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -98,16 +98,14 @@ class Stages:
             yield
 
     def run(self, name: str, make: Callable[[], T]) -> T:
-        """The result of a stage, made unless this run or another has made it.
+        """The result of a stage, made unless this run or another has made it and left it intact.
 
         Args:
             name: a key of `USES`; `make` uses no more of the recipe than that and the keys before it name.
         """
         path = self.path(name)
-        if path.is_file():
-            tqdm.write(f"{name}: made before, taken from {path}", file=sys.stderr)
-            stored = torch.load(path, weights_only=False)
-        else:
+        stored = _stored(name, path) if path.is_file() else None
+        if stored is None:
             begun = time.monotonic()
             stored = {"made": make(), "seconds": round(time.monotonic() - begun, 1)}
             with replacing(path) as draft:
@@ -118,6 +116,21 @@ class Stages:
     def seconds(self) -> dict[str, float]:
         """How long each stage of this run took when it was made."""
         return dict(self._seconds)
+
+
+def _stored(name: str, path: Path) -> dict[str, Any] | None:
+    """What a stage left in its file; None where that is damaged."""
+    try:
+        loaded = torch.load(path, weights_only=False)
+        stored = {key: loaded[key] for key in ("made", "seconds")}
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # reading damaged bytes as pickled objects fails in any way
+        problem = f"{path} is damaged ({type(error).__name__})"
+        tqdm.write(f"warning: {problem}: the stage {name} is made again", file=sys.stderr)
+        return None
+    tqdm.write(f"{name}: made before, taken from {path}", file=sys.stderr)
+    return stored
 
 
 def _preprocessing() -> str:

@@ -13,14 +13,15 @@ HOLDOUT = CORPUS / "holdout"
 def by_kind(rows: Sequence[Example], seed: int = 0) -> dict[str, list[Example]]:
     """Rows as `clear` (out-of-scope ones included), `ambiguous` (all with a context) and `misleading`.
 
-    The last are the clear ones, each with a context that settled another product somewhere else in the rows.
+    The last are the clear ones, each with a context that settled another product somewhere else in the rows; those that
+    none could mislead, since their own product alone has contexts, are left out.
     """
     pool, rng = ContextPool(rows), random.Random(seed)
     clear = [row for row in rows if not row.has_context and row.product != OUT_OF_SCOPE]
     sets = {
         "clear": clear + [row for row in rows if row.product == OUT_OF_SCOPE and not row.has_context],
         "ambiguous": [row for row in rows if row.has_context],
-        "misleading": [pool.misleading(row, rng) for row in clear] if pool else [],
+        "misleading": [misled for row in clear if (misled := pool.misleading(row, rng)).has_context],
     }
     return {name: members for name, members in sets.items() if members}
 
@@ -40,8 +41,9 @@ def test_sets(parts: Split, data: Path) -> dict[str, list[Example]]:
 
 
 def text_sets(sets: Mapping[str, Sequence[Example]]) -> dict[str, Sequence[Example]]:
-    """The sets whose messages need no context."""
-    return {name: rows for name, rows in sets.items() if not any(row.has_context for row in rows)}
+    """The sets with rows about products whose messages need no context; where each needs it, all of them."""
+    about = {name: rows for name, rows in sets.items() if any(row.product != OUT_OF_SCOPE for row in rows)}
+    return {name: rows for name, rows in about.items() if not any(row.has_context for row in rows)} or about
 
 
 def with_holdout(parts: Split, data: Path) -> Split:

@@ -52,6 +52,8 @@ def run(inputs: Inputs, recipe: Recipe, out: Path, work: Path | None = None) -> 
         BlockingIOError: another run does the same in the same folder.
     """
     require_effect(inputs, recipe)
+    if recipe.student == "teacher":
+        recipe = replace(recipe, teachers=1)  # that one is served
     parts = partition(inputs.examples, recipe, inputs.data, inputs.validation)
     require_rows(parts)
     require_contexts(parts)
@@ -113,7 +115,7 @@ def provenance(inputs: Inputs, recipe: Recipe, seconds: float, calibration: Mapp
         seconds: how long the stages took.
         calibration: see `Fitted`.
     """
-    told = replace(recipe, encoder=Path(recipe.encoder).name, student=Path(recipe.student).name)
+    told = replace(recipe, encoder=_called(recipe.encoder), student=_called(recipe.student))
     return {
         "data": inputs.data.name,
         "rows": len(inputs.examples),
@@ -124,6 +126,12 @@ def provenance(inputs: Inputs, recipe: Recipe, seconds: float, calibration: Mapp
         "calibration": calibration,
         "libraries": library_versions(),
     }
+
+
+def _called(encoder: str) -> str:
+    """The name of a local folder without its path; a hub id as it is."""
+    folder = Path(encoder)
+    return folder.resolve().name if folder.is_dir() else encoder
 
 
 def library_versions() -> dict[str, str]:
@@ -143,6 +151,8 @@ def require_effect(inputs: Inputs, recipe: Recipe) -> None:
     if recipe.student == "teacher" and inputs.unlabelled:
         raise OptionError(f"--unlabelled has no effect with {whole}: leave it out")
     idle = [(name, whole) for name in OF_STUDENTS if recipe.student == "teacher"]
+    if recipe.student == "teacher" and recipe.teachers != 1:
+        idle.append(("teachers", whole))
     if recipe.student not in STUDENTS:
         idle.append(("student_layers", f"--student {recipe.student}"))
     if recipe.quantization != "dynamic":

@@ -46,12 +46,12 @@ def compare_variants(
     network, with a temperature of its own.
 
     Args:
-        held: rows to choose the temperatures by; those without context count.
-        sets: to measure on; those with contexts, or without in-scope rows, are left out.
+        held: rows to choose the temperatures by; those without context count, or all where each has one.
+        sets: to measure on, see `models.testsets.text_sets`.
         joint: accuracy by set of the joint head, to be kept beside that of the additive one.
     """
-    sets = {name: rows for name, rows in text_sets(sets).items() if any(row.product != OUT_OF_SCOPE for row in rows)}
-    plain = [row for row in held if not row.has_context and row.product != OUT_OF_SCOPE]
+    sets, inside = text_sets(sets), [row for row in held if row.product != OUT_OF_SCOPE]
+    plain = [row for row in inside if not row.has_context] or inside
     networks = compressed.networks | _comparisons(compressed, texts, folder)
 
     def description(name: str) -> dict[str, Any]:

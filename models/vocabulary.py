@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+PRUNED = "WordPiece"
+"""The kind of tokenizer whose vocabulary can be pruned."""
+
 
 def prune_vocabulary(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> tuple[Tokenizer, npt.NDArray[np.int64]]:
     """Prune a WordPiece tokenizer.
@@ -26,7 +29,7 @@ def prune_vocabulary(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> t
         no pieces come last. A tokenizer of another kind, or one that is small enough, comes back as it is.
     """
     state = json.loads(tokenizer.to_str())
-    vocabulary: dict[str, int] = state["model"].get("vocab") if state["model"]["type"] == "WordPiece" else {}
+    vocabulary: dict[str, int] = state["model"].get("vocab") if state["model"]["type"] == PRUNED else {}
     if not vocabulary or len(vocabulary) <= size:
         return tokenizer, np.arange(tokenizer.get_vocab_size())
     piece = {old: text for text, old in vocabulary.items()}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.labelled import OUT_OF_SCOPE, Chat, Example, read_chats, read_labelled
+from features.labelled import OUT_OF_SCOPE, Chat, Example, example_of, read_chats, read_labelled
 from features.rows import DataError
 from models.data import CORPUS, load
 
@@ -67,6 +67,7 @@ class TestChats:
             ("c.csv", "text,product,user_id,at\n", r"c.csv: the file holds no rows"),
             ("c.csv", "text,user_id,at\nhi,ana,2026-03-02T01:30:00Z\n", "c.csv:2: no 'product' or 'category'"),
             ("c.csv", 'text,product\n"it"s gone",loans\n', "c.csv:2: not CSV: "),
+            ("c.csv", "text,product,text\nhi,loans,ho\n", "c.csv:1: the header names column 'text' more than once$"),
             ("c.tsv", "text\tproduct\n", r"c.tsv: expected a file that ends in \.csv, \.jsonl$"),
             ("c.csv", "text,product\nhi,loans,more\n", r"c.csv:2: more fields than the header has"),
             ("d.jsonl", "", r"c.jsonl: no such file"),
@@ -119,6 +120,16 @@ class TestTrainingData:
             ({"text": "hi", "product": "a", "product_usage_60d": {"loans": "x"}}, "1: column 'product_usage_60d': "),
             ({"text": "hi", "product": "a", "product_usage_60d": "{"}, "1: column 'product_usage_60d': "),
             ({"text": "hi", "product": "a", "product_usage_60d": {"\ud800": 1}}, "1: column 'product_usage_60d': "),
+            *(
+                ({"text": "hi", "product": "a", "product_usage_60d": {"b": 1, "loans": uses}}, f"1: {column}: {told}$")
+                for column in ["column 'product_usage_60d'"]
+                for uses, told in [
+                    (True, "loans: expected a count, got true"),
+                    (-5, "loans: expected a count, got -5"),
+                    (-0.5, "loans: expected a count, got -0.5"),
+                    (2.9, "loans: expected a count, got 2.9"),
+                ]
+            ),
             ({"text": "hi", "product": "a", "recent_screens": "[1]"}, "expected names, got a number$"),
             ({"text": "hi", "product": "a", "recent_screens": [None]}, "expected names, got null$"),
             ({"text": "hi", "product": "a", "recent_screens": ["\ud800"]}, "1: column 'recent_screens': .*surrogates"),
@@ -128,6 +139,16 @@ class TestTrainingData:
         (tmp_path / "data.jsonl").write_text(lines(row))
         with pytest.raises(DataError, match=message):
             list(read_labelled(tmp_path))
+
+    @given(
+        st.dictionaries(
+            st.text(st.characters(codec="utf-8"), max_size=3), st.integers(0, 3) | st.sampled_from([0.0, 2.0])
+        )
+    )
+    def test_keeps_every_use_and_nothing_of_what_was_not_used(self, usage: dict[str, int]) -> None:
+        example = example_of({"text": "hi", "product": "a", "product_usage_60d": usage}, "here:1")
+        assert example.product_usage_60d == {product: uses for product, uses in usage.items() if uses}
+        assert example.has_context == any(usage.values()) == Example("hi", "a", (), usage).has_context
 
     def test_of_an_empty_folder_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"holds no .jsonl file"):

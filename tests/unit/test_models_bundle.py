@@ -11,9 +11,9 @@ from models.bundle import PARTS, Bundle, BundleError, content_version, read_mani
 from tests.unit.bundle_copies import copied, variant
 
 
-def written_again(bundle: Bundle, registry: Path) -> Bundle:
-    """What training writes when it comes to the same."""
-    manifest = bundle.manifest
+def written_again(bundle: Bundle, registry: Path, **thresholds: float) -> Bundle:
+    """What training writes when it comes to the same, but for the thresholds that are given."""
+    manifest = bundle.manifest.model_copy(update=thresholds)
     return write_bundle(
         registry,
         {part: bundle.path / part for part in PARTS},
@@ -150,6 +150,17 @@ def test_a_bundle_that_is_written_again_keeps_its_figures_and_a_damaged_one_is_m
     mended = written_again(bundle, tmp_path)
     assert mended.classifier().outputs == bundle.manifest.outputs
     assert mended.manifest.metrics == {}
+
+
+@pytest.mark.parametrize("threshold", [0.0, 3.21e-9, 0.123456789123, 0.99999994, 1.0])
+def test_written_thresholds_route_whatever_the_given_ones_do(bundle: Bundle, tmp_path: Path, threshold: float) -> None:
+    manifest = written_again(
+        bundle, tmp_path, confidence_threshold=threshold, out_of_scope_threshold=threshold
+    ).manifest
+    assert manifest.confidence_threshold <= threshold <= manifest.out_of_scope_threshold
+    for written in (manifest.confidence_threshold, manifest.out_of_scope_threshold):
+        assert written == pytest.approx(threshold, rel=1e-8, abs=0)
+        assert np.float32(written) == np.float32(threshold)
 
 
 def test_default_bundle_is_small_enough_to_commit(bundle: Bundle) -> None:

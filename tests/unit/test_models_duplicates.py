@@ -1,12 +1,18 @@
 """Near-duplicates: the prefix filter finds what comparing every pair finds."""
 
+import unicodedata
 from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
+from features.preprocess import PreprocessConfig, Preprocessor
 from models.duplicates import clusters, similar_pairs, word_set
+
+NORMALISE = Preprocessor(PreprocessConfig(), Tokenizer(WordLevel({"?": 0}, unk_token="?"))).normalise
 
 texts = st.lists(st.text("abcdef   ", max_size=16), max_size=25)
 thresholds = st.sampled_from([0.3, 0.5, 0.6, 2 / 3, 0.8, 1.0])
@@ -28,7 +34,9 @@ def test_prefix_filter_equals_brute_force(messages: list[str], threshold: float)
 @given(texts, thresholds)
 def test_clusters_are_the_connected_components(messages: list[str], threshold: float) -> None:
     component = {i: {i} for i in range(len(messages))}
-    for i, j in brute_force(messages, threshold):
+    normal = [NORMALISE(message) for message in messages]
+    same = {(i, j) for i, j in combinations(range(len(messages)), 2) if normal[i] == normal[j]}
+    for i, j in brute_force(messages, threshold) | same:
         merged = component[i] | component[j]
         component.update(dict.fromkeys(merged, merged))
     assert clusters(messages, threshold) == [min(component[i]) for i in range(len(messages))]
@@ -48,6 +56,20 @@ def test_clusters_are_the_connected_components(messages: list[str], threshold: f
 )
 def test_similarity_of_six_in_ten_words(one: str, other: str, similar: bool) -> None:
     assert list(similar_pairs([one, other])) == ([(0, 1)] if similar else [])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("order 4071882231", "order 9350017764"),
+        ("não pago", unicodedata.normalize("NFD", "não pago")),
+        ("card ＢＬＯＣＫＥＤ", "card blocked"),
+        ("soooo slow", "soooooo slow"),
+    ],
+)
+def test_messages_that_are_one_to_the_networks_are_one_cluster(one: str, other: str) -> None:
+    assert list(similar_pairs([one, other])) == []
+    assert clusters(["unlike", one, other]) == [0, 1, 1]
 
 
 def test_chain_of_neighbours_is_one_cluster() -> None:

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models.bundle import Bundle
+from features.preprocess import Ids, Preprocessor
+from models.bundle import PARTS, Bundle, write_bundle
 from models.classifier import TextClassifier
-from models.context import softmax
+from models.context import Floats, softmax
 from models.contexts import context_inputs
 from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, load, split
+from models.evaluate import Scores, metrics
 from models.fit import MISLEADING_DRAWS, fit, text_logits, trials
 from models.testsets import HOLDOUT, by_kind, with_holdout
 from tests.unit.tiny import PRODUCTS, chats, strange_chats, with_contexts
@@ -64,6 +68,58 @@ def test_calibration_rows_are_counted_without_those_of_no_product(run: Trained) 
     parts = Split(chats(12), [*chats(9, seed=1), *strange_chats(4)], [])
     fitted = fit(parts, NAMES, run.bundle.preprocessor, run.bundle.classifier(), run.recipe)
     assert fitted.calibration["rows"] == 9
+
+
+class CountedWords:
+    """Answers as clearly as can be: a logit for each word of a product, and next to nothing out of scope."""
+
+    outputs = len(NAMES) + 1
+
+    def __init__(self, pre: Preprocessor) -> None:
+        known = pre.tokenizer.get_vocab()
+        self._ids = [[known[word] for word in PRODUCTS[name] if word in known] for name in NAMES]
+
+    def __call__(self, rows: Sequence[Ids]) -> Floats:
+        counts = [[float(np.isin(row, ids).sum()) for ids in self._ids] + [-3.0] for row in rows]
+        return np.array(counts, dtype=np.float32)
+
+
+def test_a_written_bundle_routes_what_was_chosen_however_well_separated(run: Trained, tmp_path: Path) -> None:
+    pre, rows = run.bundle.preprocessor, chats(200, seed=1)
+    counted: Any = CountedWords(pre)
+    fitted = fit(Split(chats(30), rows, []), NAMES, pre, counted, run.recipe)
+    assert fitted.out_of_scope_threshold < 1e-5
+    assert fitted.calibration["routed"] > 0.9
+    assert "warning" not in fitted.calibration
+    written = write_bundle(
+        tmp_path, {part: run.bundle.path / part for part in PARTS}, labels=NAMES, out_of_scope=True, preprocessor=pre,
+        temperature=fitted.temperature, confidence_threshold=fitted.confidence_threshold,
+        out_of_scope_threshold=fitted.out_of_scope_threshold, training={},
+    )  # fmt: skip
+    text = text_logits(rows, pre, counted)
+    figures = metrics(written.manifest, Scores(text, np.zeros_like(text)), [row.product for row in rows])
+    assert figures["coverage"] >= fitted.calibration["routed"]
+
+
+@pytest.mark.parametrize(("wrong", "left_alone"), [(0, False), (2, True)])
+def test_a_temperature_that_calibrates_no_better_is_left_alone(run: Trained, wrong: int, left_alone: bool) -> None:
+    """Words give each answer 0.78, which is the share of seven right among nine."""
+    pre, rows = run.bundle.preprocessor, chats(9, seed=1)
+    held = [replace(row, product=NAMES[NAMES.index(row.product) - 1]) for row in rows[:wrong]] + rows[wrong:]
+    counted: Any = CountedWords(pre)
+    fitted = fit(Split(chats(30), held, []), NAMES, pre, counted, run.recipe)
+    before, after = (fitted.calibration[key] for key in ("ece_before", "ece_after"))
+    assert (fitted.temperature == 1, after == before) == (left_alone, left_alone)
+    assert after <= before
+
+
+def test_thresholds_that_let_next_to_nothing_through_are_recorded_with_a_warning(run: Trained) -> None:
+    pre = run.bundle.preprocessor
+    wrong = [replace(row, product=NAMES[NAMES.index(row.product) - 1]) for row in chats(30, seed=1)]
+    counted: Any = CountedWords(pre)
+    told = fit(Split(chats(30), wrong, []), NAMES, pre, counted, run.recipe).calibration
+    assert told["routed"] == 0
+    assert told["warning"].startswith("0 of 30 calibration rows would be routed to a product")
 
 
 def test_context_is_scaled_on_several_misleading_contexts_of_each_clear_row(run: Trained) -> None:

@@ -79,6 +79,31 @@ def test_each_worse_figure_is_told_with_its_numbers(bundle: Bundle) -> None:
     ]
 
 
+def test_coverage_and_what_is_right_of_it_may_drop_by_more_than_accuracy(bundle: Bundle) -> None:
+    present = told(bundle, clear=figures(coverage=0.9, selective_accuracy=0.95))
+    assert compare(told(bundle, clear=figures(coverage=0.85, selective_accuracy=0.93)), present, 0.005) == []
+    assert compare(told(bundle, clear=figures(coverage=0.84, selective_accuracy=0.92)), present, 0.005) == [
+        "clear: coverage 0.8400, present 0.9000, tolerance 0.05",
+        "clear: selective_accuracy 0.9200, present 0.9500, tolerance 0.02",
+    ]
+    assert compare(told(bundle, clear=figures(coverage=0.89, selective_accuracy=0.95)), present, 0.0)
+
+
+IDLE = "it routes nothing, coverage 0: all messages would go to the general queue"
+
+
+def test_a_bundle_that_routes_nothing_is_told_whatever_it_is_compared_with(
+    bundle: Bundle, rows: list[Example], tmp_path: Path
+) -> None:
+    nothing = figures(coverage=0.0, selective_accuracy=None)
+    lazy = Bundle(variant(bundle, tmp_path, confidence_threshold=1.0, metrics={"clear": nothing, "holdout": nothing}))
+    assert compare(lazy.manifest, told(bundle, clear=nothing), 1.0) == [IDLE]
+    assert against(lazy, None) == against(lazy, tmp_path / "gone") == against(lazy, None, examples=rows) == [IDLE]
+    assert measured(lazy, bundle, rows, 0.005)[0] == IDLE
+    assert against(bundle, None) == against(bundle, None, examples=rows) == []
+    assert compare(told(bundle, clear=nothing, holdout=figures(coverage=0.1)), told(bundle, clear=nothing), 1.0) == []
+
+
 def test_a_figure_that_is_there_no_longer_speaks_against(bundle: Bundle) -> None:
     present = told(bundle, clear=figures())
     for gone in (figures(ood_auroc=None), figures(ood_auroc=float("nan"))):
@@ -139,7 +164,8 @@ def test_lost_labels_are_named_and_new_ones_welcome(bundle: Bundle) -> None:
 
 
 def test_rows_tell_the_better_bundle(bundle: Bundle, wrong: Bundle, rows: list[Example]) -> None:
-    (reason,) = measured(wrong, bundle, rows, 0.005)
+    reason, other = measured(wrong, bundle, rows, 0.005)
+    assert re.fullmatch(r"the given rows: selective_accuracy .*, tolerance 0\.02", other)
     found = re.fullmatch(r"the given rows: accuracy (0\.\d{4}), present ([01]\.\d{4}), tolerance 0\.005", reason)
     assert found
     assert float(found[1]) < 0.3 < 0.6 < float(found[2])

@@ -75,11 +75,11 @@ def test_unlabelled_texts_are_refused_where_no_student_learns_from_them(tmp_path
     assert told.startswith("error: --unlabelled has no effect with --student teacher")
 
 
-@pytest.mark.parametrize("option", ["--noise", "--mixtures", "--heads", "--vocabulary", "--aware-epochs"])
+@pytest.mark.parametrize("option", ["--noise", "--mixtures", "--heads", "--vocabulary", "--aware-epochs", "--teachers"])
 def test_what_only_a_student_takes_is_refused_without_one(tmp_path: Path, complaint: Complaint, option: str) -> None:
     (tmp_path / "chats.csv").write_text(CHATS)
     told = complaint(
-        "train", "--data", tmp_path / "chats.csv", "--student", "teacher", option, "3", "--out", tmp_path / "out"
+        "train", "--data", tmp_path / "chats.csv", "--student", "teacher", option, "5", "--out", tmp_path / "out"
     )
     assert told.startswith(f"error: {option} has no effect with --student teacher")
     assert not (tmp_path / "out").exists()
@@ -92,6 +92,33 @@ def test_rows_to_measure_on_are_refused_where_nothing_is_measured(
     told = complaint("promote", bundle.version, "--registry", registry, "--force", "--data", HOLDOUT / "clear.jsonl")
     assert told == "error: --data has no effect with --force, which measures nothing: leave one of them out"
     assert Registry(registry).names() == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["promote", "production", "--force", "--tolerance", "0.1"], "--tolerance has no effect with --force"),
+        (["bench", "--run", "folder", "--registry", "elsewhere"], "--registry has no effect with --run"),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(complaint: Complaint, command: list[str], told: str) -> None:
+    assert complaint(*command).startswith(f"error: {told}")
+
+
+@pytest.mark.parametrize("student", ["layers", "scratch"])
+def test_a_vocabulary_that_cannot_be_pruned_takes_no_size(tmp_path: Path, student: str) -> None:
+    encoder = save_encoder(tmp_path / "encoder")
+    file = tmp_path / "encoder" / "tokenizer.json"
+    state = json.loads(file.read_text())
+    names = sorted(state["model"]["vocab"], key=state["model"]["vocab"].__getitem__)
+    state["model"] = {"type": "Unigram", "unk_id": 1, "vocab": [[name, -1.0] for name in names]}
+    file.write_text(json.dumps(state))
+    with pytest.raises(OptionError, match="--vocabulary has no effect with the encoder's Unigram tokenizer: leave"):
+        run(
+            Inputs(chats(30), tmp_path / "chats.csv", chats(9, seed=1)),
+            Recipe(encoder=encoder, student=student, vocabulary=99),
+            tmp_path,
+        )
 
 
 def test_the_default_share_beside_validation_rows_is_not_meant(tmp_path: Path) -> None:

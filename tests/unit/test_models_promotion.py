@@ -97,6 +97,15 @@ def test_force_promotes_what_is_worse_and_rollback_asks_nothing(registry: Regist
     assert [registry.rollback(), registry.rollback()] == [worse, good]
 
 
+def test_a_bundle_that_routes_nothing_is_not_the_first_either_unless_forced(registry: Registry, bundle: Bundle) -> None:
+    metrics = {"clear": {"n": 200, "data": "5ha", "accuracy": 0.99, "coverage": 0.0, "selective_accuracy": None}}
+    idle = variant(bundle, registry.folder, metrics=metrics, confidence_threshold=1.0).name
+    with pytest.raises(BundleError, match=f"{idle} is not promoted, 'production' stays unset: it routes nothing"):
+        registry.promote(idle)
+    assert registry.names() == {}
+    assert registry.promote(idle, force=True) == idle
+
+
 def test_figures_of_other_data_are_refused_and_each_name_is_compared_on_its_own(
     registry: Registry, made: Maker
 ) -> None:

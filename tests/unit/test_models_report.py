@@ -190,6 +190,19 @@ def test_calibration_rows_are_those_that_its_error_is_of(record: dict[str, Any],
     assert f"\n{told['rows']} calibration rows: ECE {told['ece_before']} before, " in page.read_text()
 
 
+@pytest.mark.parametrize("name", ["clear", "validation_clear", "holdout_clear", "ambiguous"])
+def test_sets_without_a_context_have_no_figure_of_it_whatever_was_stored(
+    record: dict[str, Any], tmp_path: Path, page: Path, name: str
+) -> None:
+    figures = record["served"]["clear"] | {"accuracy_context_only": 0.25}
+    store(tmp_path / "runs" / "tiny.json", "tiny", record | {"served": {name: figures}}, "cpu", timed("teacher"))
+    write_report(tmp_path / "runs", page)
+    (cells,) = (
+        line.split(" | ") for line in page.read_text().splitlines() if line.startswith(f"| {name.replace('_', ' ')} ")
+    )
+    assert cells[4] == ("0.250" if name == "ambiguous" else "-")
+
+
 def test_the_page_of_this_repository_survives_a_journey() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
     before, sections, after = divide(page)

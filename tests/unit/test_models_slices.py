@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import BPE, Unigram
+from tokenizers.pre_tokenizers import ByteLevel, Metaspace
+from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
+from features.preprocess import PreprocessConfig, Preprocessor
 from models.augment import typo
 from models.bundle import Bundle
 from models.classifier import TextClassifier
@@ -106,6 +111,40 @@ def test_out_of_vocabulary_is_what_the_tokenizer_does_not_know(bundle: Bundle) -
     assert "out_of_vocabulary" in names(bundle, "pay \u2603")
     assert "out_of_vocabulary" not in names(bundle, "pay me")
     assert "out_of_vocabulary" not in names(bundle, "recieve declinned")  # known pieces
+
+
+LEARNT = ["my credit card was declined again today", "the mortgage payment failed twice"] * 20
+
+
+def unigram() -> Tokenizer:
+    made = Tokenizer(Unigram())
+    made.pre_tokenizer = Metaspace()
+    special = ["<s>", "</s>", "<unk>"]
+    made.train_from_iterator(
+        LEARNT, UnigramTrainer(vocab_size=60, special_tokens=special, unk_token="<unk>", show_progress=False)
+    )
+    return made
+
+
+def byte_level() -> Tokenizer:
+    made = Tokenizer(BPE())
+    made.pre_tokenizer = ByteLevel(add_prefix_space=True)
+    alphabet = ByteLevel.alphabet()
+    made.train_from_iterator(LEARNT, BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False))
+    return made
+
+
+def test_unigram_has_an_unknown_token_of_its_own() -> None:
+    pre = Preprocessor(PreprocessConfig(), unigram())
+    found = list(memberships(pre, ["my card \u2603", "my card"]))
+    assert ["out_of_vocabulary" in names for names in found] == [True, False]
+
+
+def test_known_words_of_a_byte_level_tokenizer_carry_a_mark() -> None:
+    pre = Preprocessor(PreprocessConfig(), byte_level())
+    found = list(memberships(pre, ["my credit card was declined", "my credit crad was declined", "my card \u2603"]))
+    assert ["typos" in names for names in found] == [False, True, False]
+    assert not any("out_of_vocabulary" in names for names in found)
 
 
 @given(rows_of)

@@ -233,6 +233,21 @@ def test_stage_that_failed_is_made_anew(tmp_path: Path, make: Callable[[], Any])
     assert Stages(tmp_path, PARTS, RECIPE).run("teachers", fail) == 7
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"not a stage", lambda b: b"N."]
+)
+def test_a_damaged_stage_is_named_and_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
+) -> None:
+    stages = Stages(tmp_path, PARTS, RECIPE)
+    stages.run("teachers", lambda: [bert()])
+    path = stages.path("teachers")
+    path.write_bytes(damage(path.read_bytes()))
+    assert stages.run("teachers", lambda: 7) == 7
+    assert capsys.readouterr().err.startswith(f"warning: {path} is damaged (")
+    assert Stages(tmp_path, PARTS, RECIPE).run("teachers", fail) == 7
+
+
 def test_networks_survive_the_folder(tmp_path: Path) -> None:
     made = Stages(tmp_path, PARTS, RECIPE).run("teachers", lambda: [bert(0), bert(1)])
     loaded = Stages(tmp_path, PARTS, RECIPE).run("teachers", list[TextNet])

@@ -16,7 +16,7 @@ from models.evaluate import evaluate
 from models.inputs import Inputs
 from models.recipe import Recipe
 from models.testsets import test_sets as sets_of
-from models.train import partition
+from models.train import partition, provenance
 from models.train import run as train
 from tests.unit.tiny import PRODUCTS, chats, save_encoder, strange_chats, with_contexts
 from tests.unit.tiny_run import Trained, trained
@@ -72,6 +72,13 @@ def test_provenance_is_enough_to_train_again(run: Trained) -> None:
     assert told["libraries"]["torch"] == version("torch")
 
 
+def test_provenance_keeps_a_hub_id_whole_and_of_a_folder_its_name(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    recipe = Recipe(encoder="someone/an-encoder", student=f"{tmp_path}/own/")
+    told = provenance(Inputs(chats(3), Path("chats.csv")), recipe, 1.0, {})["recipe"]
+    assert (told["encoder"], told["student"]) == ("someone/an-encoder", "own")
+
+
 @pytest.fixture(scope="module")
 def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("csv")
@@ -84,7 +91,7 @@ def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(csv: Path, *more: str) -> list[str]:
     folder = csv.parent
     options = f"--encoder {folder}/encoder --out {folder}/bundles --work {folder}/work --student teacher"
-    recipe = "--teachers 1 --teacher-epochs 1 --quantization none --validation 0.3"
+    recipe = "--teacher-epochs 1 --quantization none --validation 0.3"
     return ["train", "--data", str(csv), *options.split(), *recipe.split(), *more]
 
 
@@ -94,6 +101,12 @@ def first(csv: Path) -> str:
     assert main(command(csv)) == 0
     (path,) = (csv.parent / "bundles").iterdir()
     return path.name
+
+
+def test_a_teacher_that_is_served_whole_is_the_only_one(csv: Path, first: str) -> None:
+    (path,) = (csv.parent / "work").glob("teachers-*.pt")
+    assert len(torch.load(path, weights_only=False)["made"]) == 1
+    assert Bundle(csv.parent / "bundles" / first).manifest.training["recipe"]["teachers"] == 1
 
 
 def test_command_trains_on_a_small_csv(csv: Path, first: str) -> None:
@@ -134,10 +147,22 @@ def test_manifest_names_every_file_of_the_run(csv: Path, first: str) -> None:
 def test_unlabelled_texts_are_labelled_for_the_student(csv: Path, first: str) -> None:
     more = csv.parent / "more.jsonl"
     more.write_text(json.dumps({"text": "a message that nobody labelled"}) + "\n")
-    student = "--student layers --student-layers 1 --student-epochs 1 --recovery-epochs 1 --noise 0 --mixtures 0"
+    student = (
+        "--teachers 1 --student layers --student-layers 1 --student-epochs 1 --recovery-epochs 1 --noise 0 --mixtures 0"
+    )
     assert main(command(csv, "--unlabelled", str(more), *student.split())) == 0
     (path,) = (csv.parent / "work").glob("transfer-*.pt")
     assert torch.load(path, weights_only=False)["made"].texts[-1] == "a message that nobody labelled"
+
+
+def test_a_bundle_that_would_route_nothing_is_warned_of(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    held = csv.parent / "held.csv"
+    held.write_text("".join(["text,category\n", *(f"about after again,{name}\n" for name in NAMES)]))
+    assert main(command(csv, "--validation", "0.06", "--validation-data", str(held))) == 0
+    told = capsys.readouterr()
+    assert "\nwarning: 0 of 3 calibration rows would be routed to a product, all others go" in told.err
+    answer = json.loads(told.out.splitlines()[-1])
+    assert Bundle(Path(answer["path"])).manifest.training["calibration"]["routed"] == 0
 
 
 def test_data_without_validation_rows_are_refused_at_once(csv: Path, tmp_path: Path) -> None:
