@@ -23,6 +23,10 @@ defaults take 8 points of a core more."""
 SAFER = {"RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60"}
 """Ray's HAProxy has 4,096 connections and leaves a silent client its own for an hour: as many of them would lock
 everybody else out for as long."""
+_NODE_IS_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray replaces a node's address 127.0.0.1 by one that other machines reach, except where this is 0: as on systems on
+which it has no clusters, the control store, the raylet and the workers, none of which asks who calls, then listen on the
+loopback device alone."""
 HELPERS = ("autoscaler/_private/monitor.py", "_private/log_monitor.py", "dashboard/dashboard.py")
 
 
@@ -55,6 +59,7 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
         ports["--dashboard-port"] = arguments.dashboard_port
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ[_NODE_IS_LOOPBACK] = "0"
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.edge:middlewares")
     for name, value in (CHEAPER | SAFER).items():

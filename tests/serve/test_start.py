@@ -147,3 +147,15 @@ def test_it_runs_without_the_helpers_of_ray_that_one_machine_does_not_need(servi
     running = {argument for child in children for argument in child.cmdline()}
     assert any("gcs_server" in argument for argument in running)
     assert not [argument for argument in running if argument.endswith(HELPERS)]
+
+
+def test_nothing_that_runs_code_for_its_callers_listens_to_other_machines(service: Service) -> None:
+    """Ray asks nobody who calls: its ports are those of a shell."""
+    heard = {
+        (child.name(), connection.laddr.ip.removeprefix("::ffff:"))
+        for child in psutil.Process(service.process.pid).children(recursive=True)
+        if child.name() in ("gcs_server", "raylet")
+        for connection in child.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert heard == {("gcs_server", "127.0.0.1"), ("raylet", "127.0.0.1")}
