@@ -25,8 +25,15 @@ SAFER = {"RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60"}
 everybody else out for as long."""
 _NODE_IS_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray replaces a node's address 127.0.0.1 by one that other machines reach, except where this is 0: as on systems on
-which it has no clusters, the control store, the raylet and the workers, none of which asks who calls, then listen on the
-loopback device alone."""
+which it has no clusters, the control store, the raylet and the workers, none of which asks who calls, then listen on
+the loopback device alone."""
+_PROXY_CHECKS = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+}
+"""A busy machine may answer late, so Ray is patient; it replaces an HAProxy that failed three checks in a row, and with
+its ten seconds from one to the next a dead one would be missing for half a minute."""
 HELPERS = ("autoscaler/_private/monitor.py", "_private/log_monitor.py", "dashboard/dashboard.py")
 
 
@@ -60,14 +67,14 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ[_NODE_IS_LOOPBACK] = "0"
+    _pass_by_proxies()
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.edge:middlewares")
-    for name, value in (CHEAPER | SAFER).items():
+    for name, value in (CHEAPER | SAFER | _PROXY_CHECKS).items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
-    for patience in ("READY_CHECK", "HEALTH_CHECK"):
-        os.environ.setdefault(f"RAY_SERVE_PROXY_{patience}_TIMEOUT_S", "60")
     if not fast:
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
         if arguments.proxy == "auto":
             say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
         return ports
@@ -86,6 +93,13 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     }
     os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(max(1, min(4, (os.cpu_count() or 1) // 2))))
     return ports
+
+
+def _pass_by_proxies() -> None:
+    """Have no call to this machine go through a proxy of the environment, as gRPC's between replicas would."""
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
 
 
 def _has_haproxy() -> bool:
