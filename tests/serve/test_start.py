@@ -8,7 +8,7 @@ import psutil
 import pytest
 from local_redis import LocalRedis
 from ports import free_port
-from ray_environment import HELPERS
+from ray_node import HELPERS
 from redis import Redis
 
 from tests.serve.conftest import Service, command
