@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leftovers import temp_folder
-from ports import free_port
+from ports import free_port, reserve
 
 CHEAPER = {
     "RAY_worker_niceness": "0",  # Ray's 15 would let whatever else runs on the machine go first, Redis' clients too
@@ -50,6 +50,7 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     ports = {"--port": arguments.port, "--metrics-port": arguments.metrics_port}
     if arguments.dashboard:
         ports["--dashboard-port"] = arguments.dashboard_port
+    reserve(*ports.values())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ[_NODE_IS_LOOPBACK] = "0"

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import options
-from configuration import ConfigurationError, address, deploy, read, settle_here
-from leftovers import end_haproxy, note_children, scratch_folder
+from configuration import ConfigurationError, address, deploy, port_of, read, redis_urls, settle_here, unknown_desks
+from leftovers import end_haproxy, end_noted, note_children, scratch_folder
 from local_redis import LocalRedis, RedisUnavailable
-from ports import is_free
+from ports import fault
 from ray_environment import StartError, configure_ray
 from ray_node import end_helpers, missing
 from readiness import wait_until_ready
@@ -31,6 +31,8 @@ from run_lock import AlreadyRunning, RunLock, StateUnusable
 from terminal import say
 
 _LOOK_AFTER_S = 3.0
+_LEAST_CPUS = 2
+"""What the configuration's shares of CPUs add up to, at the most. One CPU shared by all is slower, not too little."""
 _stop = threading.Event()
 
 
@@ -72,13 +74,17 @@ def _serve(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     scratch, begun = scratch_folder(arguments.state), False
     try:
+        arguments.port = arguments.port or port_of(arguments.config)
         ports = configure_ray(arguments, scratch, say)
         _require_free(ports)
         wanted = read(arguments.config)
         begun = True
+        for product in sorted(unknown_desks(wanted)):
+            say(f"notice: desks names {product}, which is no product of the model")
         with _redis(arguments.state) as redis_url:
             say(f"Redis    {shown(redis_url)}")
             asyncio.run(seed(redis_url, say))
+            _tell_of_others(redis_urls(wanted) - {redis_url})
             settle_here(wanted, arguments, redis_url)
             with _ray(arguments):
                 deploy(wanted)
@@ -86,6 +92,7 @@ def _serve(arguments: argparse.Namespace) -> None:
                 _announce(arguments, address(wanted), time.monotonic() - started)
                 _watch(arguments.state)
     finally:
+        end_noted(arguments.state)
         end_haproxy(scratch)
         shutil.rmtree(scratch, ignore_errors=True)
         if begun:
@@ -117,10 +124,18 @@ def _redis(state: Path) -> Iterator[str]:
         yield server.url
 
 
+def _tell_of_others(urls: set[str]) -> None:
+    """Say that a configuration's Redis is not used, unless somebody has named another."""
+    if urls and not os.environ.get("REDIS_URL"):
+        given = ", ".join(sorted(map(shown, urls)))
+        say(f"notice: the configuration's redis_url {given} is not used; set REDIS_URL to use a Redis of your own")
+
+
 @contextlib.contextmanager
 def _ray(arguments: argparse.Namespace) -> Iterator[None]:
     """A Ray cluster of this process's own; its processes end with it."""
     import ray
+    from ray._private.utils import get_num_cpus
 
     if os.environ.get("RAY_ADDRESS"):
         raise StartError("RAY_ADDRESS is set: unset it, or use `serve deploy serve_config.yaml` on that cluster")
@@ -129,6 +144,7 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
         try:
             ray.init(
                 address="local",
+                num_cpus=max(_LEAST_CPUS, get_num_cpus(override_docker_cpu_warning=True)),
                 include_dashboard=arguments.dashboard,
                 dashboard_port=arguments.dashboard_port,
                 object_store_memory=128 * 2**20,
@@ -164,14 +180,20 @@ def _end_serve() -> None:
 
 
 def _require_free(ports: dict[str, int]) -> None:
+    options_of: dict[int, str] = {}
     for option, port in ports.items():
-        if not is_free(port):
-            if option == "--dashboard-port" and _ray_runs():
-                raise StartError(
-                    "a Ray cluster already runs on this machine: end it with `ray stop`, deploy to it with "
-                    "`serve deploy serve_config.yaml`, or start beside it with another --dashboard-port"
-                )
-            raise StartError(f"port {port} is in use: end what listens there, or choose another with {option}")
+        if port in options_of:
+            raise StartError(f"{options_of[port]} and {option} are both {port}: choose another port for one of them")
+        options_of[port] = option
+        found = fault(port)
+        if found and option == "--dashboard-port" and _ray_runs():
+            raise StartError(
+                "a Ray cluster already runs on this machine: end it with `ray stop`, deploy to it with "
+                "`serve deploy serve_config.yaml`, or start beside it with another --dashboard-port"
+            )
+        if found:
+            end = "end what listens there, or " if found == "is in use" else ""
+            raise StartError(f"port {port} {found}: {end}choose another with {option}")
 
 
 def _ray_runs() -> bool:

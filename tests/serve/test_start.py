@@ -10,6 +10,7 @@ from local_redis import LocalRedis
 from ports import free_port
 from ray_node import HELPERS
 from redis import Redis
+from run_lock import RunLock
 
 from tests.serve.conftest import Service, command
 
@@ -92,8 +93,6 @@ def test_a_port_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_second_one_in_the_same_folder(tmp_path: Path, port: int) -> None:
-    from run_lock import RunLock
-
     with RunLock(tmp_path):
         done = run(command(tmp_path, port), "redis://127.0.0.1:1/0")
     assert done.returncode == 1
@@ -133,7 +132,8 @@ def test_a_wrong_configuration(
 
 def test_a_failed_start_leaves_no_process_and_no_lock(tmp_path: Path, port: int) -> None:
     run(command(tmp_path, port), f"redis://127.0.0.1:{free_port()}/0")
-    assert not (tmp_path / "lock").exists()
+    with RunLock(tmp_path):
+        pass
     assert not [
         process
         for process in psutil.process_iter(["cmdline"])
