@@ -144,7 +144,7 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
         try:
             ray.init(
                 address="local",
-                num_cpus=max(_LEAST_CPUS, get_num_cpus(override_docker_cpu_warning=True)),
+                num_cpus=max(_LEAST_CPUS, int(get_num_cpus(override_docker_cpu_warning=True))),
                 include_dashboard=arguments.dashboard,
                 dashboard_port=arguments.dashboard_port,
                 object_store_memory=128 * 2**20,

@@ -41,6 +41,14 @@ def test_a_busy_port(tmp_path: Path, redis_server: LocalRedis) -> None:
     ]
 
 
+def test_one_port_for_two(tmp_path: Path, port: int) -> None:
+    arguments = command(tmp_path, port)
+    arguments[arguments.index("--metrics-port") + 1] = str(port)
+    done = run(arguments, "redis://127.0.0.1:1/0")
+    assert done.returncode == 1
+    assert errors(done) == [f"error: --port and --metrics-port are both {port}: choose another port for one of them"]
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
