@@ -234,7 +234,7 @@ class Ingress:
 
     async def openapi(self, request: Request) -> Response:
         """`GET /openapi.json`"""
-        return JSONResponse(openapi.document())
+        return JSONResponse(openapi.document(request.scope.get("root_path", "")))
 
     async def docs(self, request: Request) -> Response:
         """`GET /docs`"""

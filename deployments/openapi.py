@@ -9,10 +9,11 @@ from deployments import inference_protocol as tensors
 from deployments import protocol as wire
 from deployments.inference_routes import MODEL, VERSION
 from deployments.inference_tensors import MAX_MESSAGES
+from deployments.status_schemas import LIVE, MODELS, READY
 
 _JSON = "application/json"
 _ERRORS = {
-    400: "The body is not JSON or not UTF-8.",
+    400: "The body is not JSON or not UTF-8, or did not arrive: `body_timeout` after ten seconds, or `disconnected`.",
     404: "No model of this name or version serves here.",
     413: "The body exceeds 64 KiB, or 2 MiB if it holds tensors.",
     415: "The content type is not application/json, or the body is compressed.",
@@ -21,6 +22,21 @@ _ERRORS = {
     503: "A part that the answer needs is not available.",
     504: "No answer within the deadline.",
 }
+_DESCRIPTION = "Errors have the format of `ErrorResponse`. A method that is not described here gets 405 and `Allow`."
+_IDENTIFIER = {
+    "X-Request-ID": {
+        "description": "The request's own header of this name, or a new one.",
+        "schema": {"type": "string"},
+    }
+}
+_TIMING = {
+    "Server-Timing": {
+        "description": "Where the time went, in milliseconds: in the queue, in each stage, in total.",
+        "schema": {"type": "string"},
+    }
+}
+_RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+_RETRIED = (429, 503)
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Switchboard API</title>
@@ -30,8 +46,8 @@ PAGE = """<!doctype html>
 """
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the HTTP interface."""
+def document(prefix: str = "") -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the HTTP interface below a path, which is empty or begins with /."""
     types = (
         wire.PredictRequest,
         wire.PredictResponse,
@@ -51,12 +67,18 @@ def document() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Switchboard", "version": version("switchboard"), "license": {"name": "Apache-2.0"}},
+        "info": {
+            "title": "Switchboard",
+            "version": version("switchboard"),
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0"},
+        },
+        "servers": [{"url": prefix or "/"}],
         "paths": {
             "/v1/predict": {
                 "post": _operation(
                     "Which product is this customer talking about, and which desk takes it?",
-                    "PredictRequest", 200, "PredictResponse", (400, 413, 415, 422, 429, 503, 504),
+                    "PredictRequest", 200, "PredictResponse", (400, 413, 415, 422, 429, 503, 504), _TIMING,
                 )
             },
             "/v1/events/screens": {
@@ -71,9 +93,9 @@ def document() -> dict[str, Any]:
                     "FeedbackRequest", 202, "FeedbackAccepted", (400, 413, 415, 422, 503),
                 )
             },
-            "/v1/models": {"get": _plain("The model that serves, and a candidate beside it, if there is one.")},
-            "/healthz/live": {"get": _plain("The process answers.")},
-            "/healthz/ready": {"get": _plain("Every stage has a warm model; 503 until then.", 503)},
+            "/v1/models": {"get": _plain("The model that serves, and a candidate beside it, if any.", answer=MODELS)},
+            "/healthz/live": {"get": _plain("The process answers.", answer=LIVE)},
+            "/healthz/ready": {"get": _plain("Every stage has a warm model; 503 until then.", 503, answer=READY)},
             **_open_inference(),
         },
         "components": {"schemas": components},
@@ -109,24 +131,44 @@ def _open_inference() -> dict[str, Any]:
     return paths
 
 
-def _operation(summary: str, body: str, status: int, answer: str, errors: tuple[int, ...]) -> dict[str, Any]:
+def _operation(
+    summary: str,
+    body: str,
+    status: int,
+    answer: str,
+    errors: tuple[int, ...],
+    headers: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     return {
         "summary": summary,
-        "requestBody": {"required": True, "content": _content(body)},
-        "responses": {
-            str(status): {"description": "Success.", "content": _content(answer)},
-            **{str(s): {"description": _ERRORS[s], "content": _content("ErrorResponse")} for s in errors},
-        },
+        "requestBody": {"required": True, "content": _content(_named(body))},
+        "responses": {str(status): _success(_named(answer), headers), **_failures(errors)},
     }
 
 
-def _plain(summary: str, *errors: int, answer: str | None = None) -> dict[str, Any]:
-    content = _content(answer) if answer else {_JSON: {}}
-    responses: dict[str, Any] = {"200": {"description": "Success.", "content": content}}
-    for status in errors:
-        responses[str(status)] = {"description": _ERRORS[status], "content": _content("ErrorResponse")}
-    return {"summary": summary, "responses": responses}
+def _plain(summary: str, *errors: int, answer: str | dict[str, Any]) -> dict[str, Any]:
+    schema = _named(answer) if isinstance(answer, str) else answer
+    return {"summary": summary, "responses": {"200": _success(schema), **_failures(errors)}}
 
 
-def _content(name: str) -> dict[str, Any]:
-    return {_JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+def _success(schema: dict[str, Any], headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"description": "Success.", "headers": {**_IDENTIFIER, **(headers or {})}, "content": _content(schema)}
+
+
+def _failures(errors: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        str(status): {
+            "description": _ERRORS[status],
+            "headers": {**_IDENTIFIER, **(_RETRY if status in _RETRIED else {})},
+            "content": _content(_named("ErrorResponse")),
+        }
+        for status in errors
+    }
+
+
+def _content(schema: dict[str, Any]) -> dict[str, Any]:
+    return {_JSON: {"schema": schema}}
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}

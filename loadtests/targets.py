@@ -111,7 +111,7 @@ def served(name: str, title: str, change: Callable[[Config], None], answers: boo
         return [
             *(PYTHON, str(ROOT / "scripts" / "supervise.py"), "--config", str(file)),
             *("--state", str(folder / "state"), "--port", str(port), "--served-log", "off"),
-            *("--dashboard-port", str(free_port()), "--metrics-port", str(free_port())),
+            *("--metrics-port", str(free_port())),
         ]
 
     return Target(name, title, command, ("ready after", 1), answers=answers, caches=answers)

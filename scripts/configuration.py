@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from yaml import YAMLError
 
 SWITCHBOARD = "switchboard"
+DEFAULT_PORT = 8000
+_BUILDERS = ("graph.build", "graph.build_screen_events")
 
 
 class ConfigurationError(RuntimeError):
@@ -49,10 +52,41 @@ def read(file: Path) -> "ServeDeploySchema":
     return schema
 
 
+def port_of(file: Path) -> int:
+    """The HTTP port of a Serve configuration, for what is needed before `read`, which says what is wrong with it."""
+    import yaml
+
+    try:
+        port = yaml.safe_load(file.read_text(encoding="utf-8"))["http_options"]["port"]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return DEFAULT_PORT
+    return port if type(port) is int and 1 <= port <= 65_535 else DEFAULT_PORT
+
+
+def redis_urls(schema: "ServeDeploySchema") -> set[str]:
+    """The addresses of Redis in this project's applications."""
+    return {a.args["redis_url"] for a in schema.applications if _is_ours(a) and "redis_url" in a.args}
+
+
+def unknown_desks(schema: "ServeDeploySchema") -> set[str]:
+    """Products that have a desk in the file and are none of the model's; a model that is not there is told later."""
+    from graph import AppArgs
+    from models.bundle import BundleError
+    from models.registry import Registry
+
+    unknown = set[str]()
+    for application in schema.applications:
+        if _path(application) == _BUILDERS[0]:
+            args = AppArgs.model_validate(application.args)
+            with suppress(BundleError):
+                unknown |= args.desks.keys() - set(Registry.at(args.registry).load(args.model).manifest.labels)
+    return unknown
+
+
 def settle_here(schema: "ServeDeploySchema", arguments: argparse.Namespace, redis_url: str) -> None:
     """Put this machine's port, Redis and folders into a configuration. Ray drops what was never assigned, so assign."""
     schema.http_options = schema.http_options.model_copy(update={"port": arguments.port})
-    for application in schema.applications:
+    for application in filter(_is_ours, schema.applications):
         args = {**application.args, "redis_url": redis_url}
         if application.name == SWITCHBOARD:
             served = args.get("served_log") or {}
@@ -70,17 +104,32 @@ def address(schema: "ServeDeploySchema") -> str | None:
 
 
 def deploy(schema: "ServeDeploySchema") -> None:
-    """As `serve deploy` does, without the dashboard that it needs."""
+    """As `serve deploy` does, without the dashboard that it needs.
+
+    Raises:
+        ConfigurationError: Ray Serve cannot start, as where another process has taken its port meanwhile.
+    """
     from ray.serve._private.api import serve_start
 
-    client = serve_start(
-        http_options=schema.http_options.model_dump(),
-        proxy_location=schema.proxy_location,
-        grpc_options=schema.grpc_options.model_dump(),
-        global_logging_config=schema.logging_config,
-        controller_options=schema.controller_options,
-    )
+    try:
+        client = serve_start(
+            http_options=schema.http_options.model_dump(),
+            proxy_location=schema.proxy_location,
+            grpc_options=schema.grpc_options.model_dump(),
+            global_logging_config=schema.logging_config,
+            controller_options=schema.controller_options,
+        )
+    except RuntimeError as error:
+        raise ConfigurationError(f"Ray Serve does not start: {' '.join(str(error).split())}") from None
     client.deploy_apps(schema)
+
+
+def _is_ours(application: "ServeApplicationSchema") -> bool:
+    return _path(application) in _BUILDERS
+
+
+def _path(application: "ServeApplicationSchema") -> str:
+    return application.import_path.replace(":", ".")
 
 
 def _settings(
@@ -91,12 +140,11 @@ def _settings(
     from deployments.ingress import IngressConfig
     from graph import AppArgs, ScreenEventsArgs
 
-    args: dict[str, type[BaseModel]] = {"graph.build": AppArgs, "graph.build_screen_events": ScreenEventsArgs}
+    args: dict[str, type[BaseModel]] = dict(zip(_BUILDERS, (AppArgs, ScreenEventsArgs), strict=True))
     user_configs: dict[str, type[BaseModel]] = {"Ingress": IngressConfig, "PredictionCache": CacheConfig}
-    path = application.import_path.replace(":", ".")
-    if path not in args:
+    if not _is_ours(application):
         return
-    yield ("args",), args[path], application.args
+    yield ("args",), args[_path(application)], application.args
     for i, deployment in enumerate(application.deployments):
         if deployment.name in user_configs and isinstance(deployment.user_config, dict):
             yield ("deployments", i, "user_config"), user_configs[deployment.name], deployment.user_config

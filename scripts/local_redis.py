@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from ports import free_port
+from ports import free_port, is_free
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -49,15 +49,26 @@ class LocalRedis:
         self._folder, self._say = folder, say
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_fixed = port is not None
         self.port = port or free_port(6380)
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def url(self) -> str:
+        """The server's address, once it runs."""
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> "LocalRedis":
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RedisUnavailable(f"the local Redis cannot use {self._folder}: {error.strerror}") from None
-        self._start()
+        try:
+            self._start()
+        except RedisUnavailable:
+            if self._is_fixed or is_free(self.port):
+                raise
+            self.port = free_port()  # another process was quicker
+            self._start()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
         return self
@@ -87,28 +98,27 @@ class LocalRedis:
             command, start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent
         )
         until = time.monotonic() + 20
-        while time.monotonic() < until:
+        while time.monotonic() < until and self._process.poll() is None:
             if self._answers():
                 return
-            if self._process.poll() is not None:
-                break
             time.sleep(0.05)
         self._process.kill()
         raise RedisUnavailable(f"the local Redis did not start; its log is {log}")
 
     def _answers(self) -> bool:
+        """Whether this very server answers, and not another one that took the port first."""
         try:
             with Redis(port=self.port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as redis:
-                return bool(redis.ping())
+                return bool(redis.info("server")["process_id"] == self.pid)
         except (RedisError, OSError):
             return False
 
     def _watch(self) -> None:
         while not self._stopping.wait(0.5):
-            if self._process is None or self._process.poll() is None or self._answers():
+            if self._process is None or self._process.poll() is None:
                 continue
             self._say(f"Redis ended (exit code {self._process.returncode}); restart in {RESTART_AFTER_S:.0f} s")
-            if self._stopping.wait(RESTART_AFTER_S) or self._answers():
+            if self._stopping.wait(RESTART_AFTER_S):
                 continue
             try:
                 self._start()

@@ -8,18 +8,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, with an absolute `state` and `served_log`: Redis and the replicas read paths in other folders."""
+    """The options, with absolute paths: Redis and the replicas read them in other folders. `port` may be None."""
     parser = argparse.ArgumentParser(prog="scripts/serve", description="Serve on 127.0.0.1. REDIS_URL: use that Redis.")
-    parser.add_argument("--port", type=port, default=8000, help="HTTP port (8000)")
+    parser.add_argument("--port", type=port, help="HTTP port (the configuration's)")
     parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard and `serve status`, for 0.3 GiB more")
-    parser.add_argument("--dashboard-port", type=port, default=8265, help="port of Ray's dashboard (8265)")
+    parser.add_argument("--dashboard-port", type=port, help="port of Ray's dashboard (8265)")
     parser.add_argument("--metrics-port", type=port, default=9090, help="port of the Prometheus metrics (9090)")
     parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder for Redis' data and locks")
     parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml", help="Serve configuration")
     parser.add_argument("--served-log", metavar="FOLDER", help="log of what was served, or off (STATE/served)")
     parser.add_argument("--proxy", choices=("auto", "fast", "standard"), default="auto", help="HTTP proxy (auto)")
     parsed = parser.parse_args(arguments)
-    parsed.state = parsed.state.absolute()
+    if parsed.dashboard_port and not parsed.dashboard:
+        parser.error("--dashboard-port has no effect without --dashboard")
+    parsed.dashboard_port = parsed.dashboard_port or 8265
+    parsed.state, parsed.config = parsed.state.absolute(), parsed.config.absolute()
     if parsed.served_log and parsed.served_log != "off":
         parsed.served_log = str(Path(parsed.served_log).absolute())
     return parsed

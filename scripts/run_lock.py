@@ -40,5 +40,4 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._path.unlink(missing_ok=True)
-        self._file.close()
+        self._file.close()  # the file stays: who has opened it already would lock one that nobody else finds

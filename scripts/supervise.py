@@ -19,14 +19,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import options
-from configuration import ConfigurationError, address, deploy, read, settle_here
+from configuration import ConfigurationError, address, deploy, port_of, read, redis_urls, settle_here, unknown_desks
+from leftovers import end_haproxy, end_noted, note_children, scratch_folder
 from local_redis import LocalRedis, RedisUnavailable
-from ports import is_free
-from ray_environment import StartError, configure_ray, end_haproxy, end_helpers, node_runs, scratch_folder
+from ports import fault
+from ray_environment import StartError, configure_ray
+from ray_node import end_helpers, missing
 from readiness import wait_until_ready
 from redis_url import ping, seed, shown
 from run_lock import AlreadyRunning, RunLock, StateUnusable
+from terminal import say
 
+_LOOK_AFTER_S = 3.0
+_LEAST_CPUS = 2
+"""What the configuration's shares of CPUs add up to, at the most. One CPU shared by all is slower, not too little."""
 _stop = threading.Event()
 
 
@@ -34,15 +40,20 @@ class Stopped(Exception):
     """Somebody asked to stop."""
 
 
+class NodeLost(RuntimeError):
+    """Which processes of Ray are gone, in one sentence."""
+
+
 def main() -> int:
     arguments = options.parse()
+    os.chdir(options.ROOT)  # a configuration's relative paths are the checkout's
     _catch_signals()
     try:
         with RunLock(arguments.state):
             _serve(arguments)
     except Stopped:
         return 0
-    except (StartError, ConfigurationError, RedisUnavailable, AlreadyRunning, StateUnusable) as error:
+    except (StartError, NodeLost, ConfigurationError, RedisUnavailable, AlreadyRunning, StateUnusable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -63,25 +74,42 @@ def _serve(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
     scratch, begun = scratch_folder(arguments.state), False
     try:
-        ports = configure_ray(arguments, scratch, _say)
+        arguments.port = arguments.port or port_of(arguments.config)
+        ports = configure_ray(arguments, scratch, say)
         _require_free(ports)
         wanted = read(arguments.config)
         begun = True
+        for product in sorted(unknown_desks(wanted)):
+            say(f"notice: desks names {product}, which is no product of the model")
         with _redis(arguments.state) as redis_url:
-            _say(f"Redis    {shown(redis_url)}")
-            asyncio.run(seed(redis_url, _say))
+            say(f"Redis    {shown(redis_url)}")
+            asyncio.run(seed(redis_url, say))
+            _tell_of_others(redis_urls(wanted) - {redis_url})
             settle_here(wanted, arguments, redis_url)
             with _ray(arguments):
                 deploy(wanted)
-                wait_until_ready(address(wanted), len(wanted.applications), _say, _pause)
+                wait_until_ready(address(wanted), len(wanted.applications), say, _pause)
                 _announce(arguments, address(wanted), time.monotonic() - started)
-                while True:
-                    _pause(3600)
+                _watch(arguments.state)
     finally:
+        end_noted(arguments.state)
         end_haproxy(scratch)
         shutil.rmtree(scratch, ignore_errors=True)
         if begun:
-            _say("stopped")
+            say("stopped")
+
+
+def _watch(state: Path) -> None:
+    """Look after Ray's node until somebody asks to stop.
+
+    Raises:
+        NodeLost: it ended.
+    """
+    while not (gone := missing()):
+        note_children(state)
+        _pause(_LOOK_AFTER_S)
+    _pause(1.0)  # a signal to the whole process group may reach this process last
+    raise NodeLost(f"Ray's node lost {' and '.join(gone)}, without which nothing heals: start the service again")
 
 
 @contextlib.contextmanager
@@ -91,41 +119,54 @@ def _redis(state: Path) -> Iterator[str]:
         asyncio.run(ping(given))
         yield given
         return
-    server = LocalRedis(state / "redis", _say)
+    server = LocalRedis(state / "redis", say)
     with server:
         yield server.url
+
+
+def _tell_of_others(urls: set[str]) -> None:
+    """Say that a configuration's Redis is not used, unless somebody has named another."""
+    if urls and not os.environ.get("REDIS_URL"):
+        given = ", ".join(sorted(map(shown, urls)))
+        say(f"notice: the configuration's redis_url {given} is not used; set REDIS_URL to use a Redis of your own")
 
 
 @contextlib.contextmanager
 def _ray(arguments: argparse.Namespace) -> Iterator[None]:
     """A Ray cluster of this process's own; its processes end with it."""
     import ray
+    from ray._private.utils import get_num_cpus
 
     if os.environ.get("RAY_ADDRESS"):
         raise StartError("RAY_ADDRESS is set: unset it, or use `serve deploy serve_config.yaml` on that cluster")
-    _say("Ray      starting…")
+    say("Ray      starting…")
     try:
-        ray.init(
-            address="local",
-            include_dashboard=arguments.dashboard,
-            dashboard_port=arguments.dashboard_port,
-            object_store_memory=128 * 2**20,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-            _metrics_export_port=arguments.metrics_port,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(_LEAST_CPUS, int(get_num_cpus(override_docker_cpu_warning=True))),
+                include_dashboard=arguments.dashboard,
+                dashboard_port=arguments.dashboard_port,
+                object_store_memory=128 * 2**20,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _node_ip_address="127.0.0.1",
+                _metrics_export_port=arguments.metrics_port,
+            )
+        except SystemExit:  # of the handler that Ray installs for SIGTERM
+            raise Stopped from None
         _catch_signals()
         if not arguments.dashboard:
             end_helpers()
+        note_children(arguments.state)
         _pause(0)
         yield
     finally:
-        _say("stopping…")
+        say("stopping…")
         with contextlib.redirect_stdout(io.StringIO()):  # Ray finds it worth a line that the controller ended itself
             ending = threading.Thread(target=_end_serve, daemon=True)
             ending.start()
-            while ending.is_alive() and node_runs():
+            while ending.is_alive() and not missing():
                 ending.join(0.2)
             ray.shutdown()
 
@@ -139,14 +180,20 @@ def _end_serve() -> None:
 
 
 def _require_free(ports: dict[str, int]) -> None:
+    options_of: dict[int, str] = {}
     for option, port in ports.items():
-        if not is_free(port):
-            if option == "--dashboard-port" and _ray_runs():
-                raise StartError(
-                    "a Ray cluster already runs on this machine: end it with `ray stop`, deploy to it with "
-                    "`serve deploy serve_config.yaml`, or start beside it with another --dashboard-port"
-                )
-            raise StartError(f"port {port} is in use: end what listens there, or choose another with {option}")
+        if port in options_of:
+            raise StartError(f"{options_of[port]} and {option} are both {port}: choose another port for one of them")
+        options_of[port] = option
+        found = fault(port)
+        if found and option == "--dashboard-port" and _ray_runs():
+            raise StartError(
+                "a Ray cluster already runs on this machine: end it with `ray stop`, deploy to it with "
+                "`serve deploy serve_config.yaml`, or start beside it with another --dashboard-port"
+            )
+        if found:
+            end = "end what listens there, or " if found == "is in use" else ""
+            raise StartError(f"port {port} {found}: {end}choose another with {option}")
 
 
 def _ray_runs() -> bool:
@@ -157,17 +204,13 @@ def _ray_runs() -> bool:
 
 def _announce(arguments: argparse.Namespace, address: str | None, seconds: float) -> None:
     dashboard = f"http://127.0.0.1:{arguments.dashboard_port}" if arguments.dashboard else "with --dashboard"
-    _say(f"metrics  http://127.0.0.1:{arguments.metrics_port}/metrics, Ray's dashboard {dashboard}")
+    say(f"metrics  http://127.0.0.1:{arguments.metrics_port}/metrics, Ray's dashboard {dashboard}")
     if address is None:
-        _say(f"ready after {seconds:.0f} s on http://127.0.0.1:{arguments.port}; Ctrl-C stops everything")
+        say(f"ready after {seconds:.0f} s on http://127.0.0.1:{arguments.port}; Ctrl-C stops everything")
         return
-    _say(f"ready after {seconds:.0f} s on {address}, docs on {address}/docs; Ctrl-C stops everything. Try:\n")
+    say(f"ready after {seconds:.0f} s on {address}, docs on {address}/docs; Ctrl-C stops everything. Try:\n")
     body = '{"user_id":"u1","text":"my card got eaten by the cash machine"}'
-    print(f"  curl -s {address}/v1/predict -H 'content-type: application/json' -d '{body}'\n", flush=True)
-
-
-def _say(text: str) -> None:
-    print(f"[switchboard] {text}", flush=True)
+    say(f"  curl -s {address}/v1/predict -H 'content-type: application/json' -d '{body}'\n", prefix="")
 
 
 if __name__ == "__main__":

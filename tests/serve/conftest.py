@@ -39,7 +39,7 @@ def command(state: Path, port: int, *options: str) -> list[str]:
         sys.executable,
         str(ROOT / "scripts" / "supervise.py"),
         *("--state", str(state), "--port", str(port)),
-        *("--dashboard-port", str(free_port()), "--metrics-port", str(free_port()), *options),
+        *("--metrics-port", str(free_port()), *options),
     ]
 
 

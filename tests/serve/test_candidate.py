@@ -52,7 +52,7 @@ def present() -> Bundle:
 def service(tmp_path: Path, config: dict[str, Any], redis_server: LocalRedis) -> Iterator[psutil.Process]:
     first, port = written(tmp_path / "first.yaml", config), config["http_options"]["port"]
     arguments = [*command(tmp_path, port, "--config", str(first), "--served-log", "off"), "--dashboard"]
-    arguments[arguments.index("--dashboard-port") + 1] = str(DASHBOARD)
+    arguments += ["--dashboard-port", str(DASHBOARD)]
     with running(arguments, redis_server.url) as process:
         yield psutil.Process(process.pid)
 

@@ -8,8 +8,9 @@ import psutil
 import pytest
 from local_redis import LocalRedis
 from ports import free_port
-from ray_environment import HELPERS
+from ray_node import HELPERS
 from redis import Redis
+from run_lock import RunLock
 
 from tests.serve.conftest import Service, command
 
@@ -38,6 +39,14 @@ def test_a_busy_port(tmp_path: Path, redis_server: LocalRedis) -> None:
     assert errors(done) == [
         f"error: port {redis_server.port} is in use: end what listens there, or choose another with --port"
     ]
+
+
+def test_one_port_for_two(tmp_path: Path, port: int) -> None:
+    arguments = command(tmp_path, port)
+    arguments[arguments.index("--metrics-port") + 1] = str(port)
+    done = run(arguments, "redis://127.0.0.1:1/0")
+    assert done.returncode == 1
+    assert errors(done) == [f"error: --port and --metrics-port are both {port}: choose another port for one of them"]
 
 
 @pytest.mark.parametrize(
@@ -92,8 +101,6 @@ def test_a_port_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_second_one_in_the_same_folder(tmp_path: Path, port: int) -> None:
-    from run_lock import RunLock
-
     with RunLock(tmp_path):
         done = run(command(tmp_path, port), "redis://127.0.0.1:1/0")
     assert done.returncode == 1
@@ -133,7 +140,8 @@ def test_a_wrong_configuration(
 
 def test_a_failed_start_leaves_no_process_and_no_lock(tmp_path: Path, port: int) -> None:
     run(command(tmp_path, port), f"redis://127.0.0.1:{free_port()}/0")
-    assert not (tmp_path / "lock").exists()
+    with RunLock(tmp_path):
+        pass
     assert not [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -147,3 +155,15 @@ def test_it_runs_without_the_helpers_of_ray_that_one_machine_does_not_need(servi
     running = {argument for child in children for argument in child.cmdline()}
     assert any("gcs_server" in argument for argument in running)
     assert not [argument for argument in running if argument.endswith(HELPERS)]
+
+
+def test_nothing_that_runs_code_for_its_callers_listens_to_other_machines(service: Service) -> None:
+    """Ray asks nobody who calls: its ports are those of a shell."""
+    heard = {
+        (child.name(), connection.laddr.ip.removeprefix("::ffff:"))
+        for child in psutil.Process(service.process.pid).children(recursive=True)
+        if child.name() in ("gcs_server", "raylet")
+        for connection in child.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert heard == {("gcs_server", "127.0.0.1"), ("raylet", "127.0.0.1")}

@@ -32,6 +32,27 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
     until(lambda: left_behind(traces), lambda left: not left)
 
 
+def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
+    """Without its raylet nothing is started again, and answers would stop one by one."""
+    with subprocess.Popen(
+        command(tmp_path, free_port()),
+        env=os.environ | {"REDIS_URL": ""},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        wait_until_ready(process)
+        traces = {str(tmp_path), (tmp_path / "scratch").read_text()}
+        (raylet,) = (child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
+        raylet.kill()
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in output
+    (error,) = (line for line in output.splitlines() if line.startswith("error: "))
+    assert "lost raylet" in error
+    until(lambda: left_behind(traces), lambda left: not left)
+
+
 def left_behind(traces: set[str]) -> list[str]:
     """The command lines of running processes that hold one of the traces."""
     lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))

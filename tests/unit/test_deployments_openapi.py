@@ -2,6 +2,7 @@ import inspect
 import json
 import re
 
+import httpx
 import msgspec
 import pytest
 from starlette.routing import Route
@@ -63,8 +64,35 @@ def test_every_error_has_the_format_of_errors() -> None:
     for path, item in DOCUMENT["paths"].items():
         for operation in item.values():
             for status, response in operation["responses"].items():
-                reference = response["content"]["application/json"].get("schema", {}).get("$ref", "")
+                reference = response["content"]["application/json"]["schema"].get("$ref", "")
                 assert (status >= "400") == reference.endswith("/ErrorResponse"), (path, status)
+
+
+def test_who_is_told_to_come_back_is_told_when() -> None:
+    for path, item in DOCUMENT["paths"].items():
+        for operation in item.values():
+            for status, response in operation["responses"].items():
+                assert ("Retry-After" in response["headers"]) == (status in ("429", "503")), (path, status)
+                assert "X-Request-ID" in response["headers"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/healthz/live", "/healthz/ready"])
+async def test_answers_without_a_type_have_the_fields_that_are_described(at: Service, path: str) -> None:
+    schema = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    if path == "/healthz/ready":
+        await at.ingress.warm_up()
+    answer = (await at.http.get(path)).json()
+    assert set(answer) == set(schema["properties"]) == set(schema["required"])
+    if path == "/v1/models":
+        present = schema["properties"]["models"]["items"]["oneOf"][0]
+        assert set(answer["models"][0]) == set(present["properties"])
+
+
+async def test_requests_are_tried_out_below_the_prefix(at: Service) -> None:
+    assert DOCUMENT["servers"] == [{"url": "/"}]
+    transport = httpx.ASGITransport(at.ingress.app(), root_path="/bank")
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/bank/openapi.json")).json()["servers"] == [{"url": "/bank"}]
 
 
 async def test_the_document_and_its_page_are_served_without_another_host(at: Service) -> None:

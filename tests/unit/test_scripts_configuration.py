@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from configuration import ConfigurationError, address, read, settle_here
+from configuration import ConfigurationError, address, port_of, read, redis_urls, settle_here, unknown_desks
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "serve_config.yaml"
@@ -59,12 +59,39 @@ def test_where_what_was_served_is_logged(
     assert args["redis_url"] == "redis://127.0.0.1:1/0"
 
 
-@pytest.mark.parametrize("served", [{}, {"served_log": None}])
-def test_an_application_of_another_builder_may_leave_the_log_empty(tmp_path: Path, served: dict[str, None]) -> None:
-    """Its arguments are its own and not checked."""
-    schema = read(write(tmp_path, import_path="other:build", args=served))
+@pytest.mark.parametrize("args", [{}, {"served_log": None}])
+def test_the_arguments_of_another_builder_are_its_own(tmp_path: Path, args: dict[str, None]) -> None:
+    schema = read(write(tmp_path, import_path="other:build", args=args))
     settle_here(schema, Namespace(port=1234, served_log=None, state=tmp_path), "redis://127.0.0.1:1/0")
-    assert schema.applications[0].args["served_log"] == {"folder": str(tmp_path / "served")}
+    assert schema.applications[0].args == args
+    assert redis_urls(schema) == set()
+
+
+def test_the_addresses_of_redis_in_a_file_are_known(tmp_path: Path) -> None:
+    assert redis_urls(read(write(tmp_path, args={"redis_url": SECRET}))) == {SECRET}
+    assert redis_urls(read(write(tmp_path))) == set()
+
+
+def test_a_desk_of_no_product_is_named(tmp_path: Path) -> None:
+    assert unknown_desks(read(write(tmp_path, args={"desks": {"loans": "lending", "lones": "lending"}}))) == {"lones"}
+    assert unknown_desks(read(write(tmp_path, args={"desks": {"lones": "lending"}, "model": "none"}))) == set()
+
+
+@pytest.mark.parametrize(
+    ("content", "port"),
+    [
+        ("http_options: {port: 8123}", 8123),
+        ("http_options: {port: many}", 8000),
+        ("http_options: {port: 70000}", 8000),
+        ("http_options:", 8000),
+        ("", 8000),
+        ("http_options: {", 8000),
+    ],
+)
+def test_the_port_of_a_file_is_known_before_ray(tmp_path: Path, content: str, port: int) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    assert port_of(tmp_path / "config.yaml") == port
+    assert port_of(tmp_path / "none.yaml") == 8000
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,21 @@ def test_the_slow_proxy_is_a_notice_unless_it_is_asked_for(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("environment")
+def test_the_standard_proxy_is_taken_where_the_fast_one_is_exported(tmp_path: Path) -> None:
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+    configure("standard", tmp_path)
+    assert os.environ["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+
+
+@pytest.mark.usefixtures("environment")
+def test_no_call_to_this_machine_goes_through_a_proxy(tmp_path: Path) -> None:
+    os.environ |= {"no_proxy": "inside.example", "NO_PROXY": ""}
+    configure("standard", tmp_path)
+    assert os.environ["no_proxy"] == "inside.example,127.0.0.1,localhost"
+    assert os.environ["NO_PROXY"] == "127.0.0.1,localhost"
+
+
+@pytest.mark.usefixtures("environment")
 def test_a_silent_client_does_not_keep_its_connection_for_an_hour(tmp_path: Path) -> None:
     """Ray reads the variable when it is imported."""
     os.environ.pop("RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", None)

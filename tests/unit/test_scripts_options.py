@@ -6,7 +6,8 @@ import options
 import pytest
 
 
-def test_a_relative_state_is_one_of_the_working_directory() -> None:
+def test_relative_paths_are_those_of_the_working_directory() -> None:
+    assert options.parse(["--config", "here.yaml"]).config == Path.cwd() / "here.yaml"
     assert options.parse(["--state", "here/state"]).state == Path.cwd() / "here" / "state"
 
 
@@ -32,3 +33,11 @@ def test_what_is_no_port_is_refused(option: str, value: str, capsys: pytest.Capt
 @pytest.mark.parametrize("value", ["1", "65535"])
 def test_the_first_and_the_last_port_are_taken(value: str) -> None:
     assert options.parse(["--port", value]).port == int(value)
+
+
+def test_a_port_for_no_dashboard_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options.parse(["--dashboard-port", "8266"])
+    assert capsys.readouterr().err.endswith("error: --dashboard-port has no effect without --dashboard\n")
+    assert options.parse(["--dashboard", "--dashboard-port", "8266"]).dashboard_port == 8266
+    assert options.parse(["--dashboard"]).dashboard_port == 8265

@@ -1,4 +1,6 @@
-from ports import free_port, is_free
+import socket
+
+from ports import fault, free_port, is_free, reserve
 
 
 def test_no_port_is_given_twice() -> None:
@@ -11,3 +13,17 @@ def test_the_preferred_one_is_given_again() -> None:
     port = free_port()
     assert is_free(port)
     assert [free_port(port), free_port(port)] == [port, port]
+
+
+def test_what_is_reserved_is_not_given() -> None:
+    """The service's own port is free until it listens there."""
+    port = free_port()
+    reserve(port)
+    assert is_free(port)
+    assert free_port(port) != port
+
+
+def test_a_port_that_is_in_use_is_told_as_that() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert fault(taken.getsockname()[1]) == "is in use"

@@ -81,6 +81,12 @@ def test_ready_is_who_says_so_under_the_prefix(prefixed: str) -> None:
     assert not is_ready(prefixed)
 
 
+def test_a_proxy_of_the_environment_is_passed_by(prefixed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert is_ready(f"{prefixed}/support")
+
+
 def test_nobody_is_asked_without_an_address() -> None:
     assert is_ready(None)
 

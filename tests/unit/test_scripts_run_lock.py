@@ -11,7 +11,13 @@ def test_the_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b" / "c"
     with RunLock(folder), pytest.raises(AlreadyRunning), RunLock(folder):
         pass
-    assert list(folder.iterdir()) == []
+
+
+def test_who_waits_at_the_end_of_another_locks_the_same_file(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        before = (tmp_path / "lock").stat().st_ino
+    with RunLock(tmp_path):
+        assert (tmp_path / "lock").stat().st_ino == before
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""What a killed service leaves behind: its folder for sockets, its HAProxy, and processes of its Ray."""
+
+import contextlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from psutil import Process
+
+LONGEST_TEMP = 8
+"""Characters of a folder for temporary files below which the names of HAProxy's sockets, which hold a node's id, still
+have the 97 that it takes."""
+_PATIENCE_S = 5.0
+_SAME_S = 1.0
+"""How far apart the system may tell the same process's start, after its clock was set."""
+
+
+def temp_folder() -> str:
+    """The folder for temporary files; /tmp where its path is too long for sockets."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= LONGEST_TEMP else "/tmp"
+
+
+def scratch_folder(state: Path) -> Path:
+    """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left, and waits for it."""
+    note = state / "scratch"
+    if note.is_file():
+        end_noted(state)
+        end_haproxy(Path(note.read_text()))
+        shutil.rmtree(note.read_text(), ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix="switchboard-", dir=temp_folder()))
+    note.write_text(str(scratch))
+    return scratch
+
+
+def note_children(state: Path) -> None:
+    """Write down which processes this one and its children have started, for the next start to end them."""
+    import psutil
+
+    noted = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            noted.append([process.pid, process.create_time()])
+    draft = state / "processes.draft"
+    draft.write_text(json.dumps(noted))
+    draft.replace(state / "processes")
+
+
+def end_noted(state: Path) -> None:
+    """End what was written down and still runs. An id that another process has by now is left alone."""
+    import psutil
+
+    try:
+        noted = json.loads((state / "processes").read_text())
+    except (OSError, ValueError):
+        return
+    found = []
+    for pid, started in noted:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if abs(process.create_time() - started) < _SAME_S:
+                found.append(process)
+    _end(found)
+
+
+def end_haproxy(scratch: Path) -> None:
+    """End HAProxy processes that run on a configuration of ours and outlived Ray."""
+    import psutil
+
+    if not scratch.name.startswith("switchboard-"):
+        return
+    _end(
+        [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(str(scratch) in argument for argument in process.info["cmdline"] or ())
+        ]
+    )
+
+
+def _end(processes: "list[Process]") -> None:
+    """Ask processes to end, and kill those that have not after some seconds."""
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(processes, timeout=_PATIENCE_S)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=_PATIENCE_S)

@@ -1,0 +1,79 @@
+"""What a killed service leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from leftovers import end_haproxy, end_noted, note_children, scratch_folder
+
+STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def child() -> Iterator["subprocess.Popen[str]"]:
+    """A process that is not ended by being asked to."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def noted(child: "subprocess.Popen[str]") -> list[float]:
+    return [child.pid, psutil.Process(child.pid).create_time()]
+
+
+def test_children_are_noted(tmp_path: Path, child: "subprocess.Popen[str]") -> None:
+    """Not ended here: the tests' Redis is a child of the same process."""
+    note_children(tmp_path)
+    assert noted(child) in json.loads((tmp_path / "processes").read_text())
+
+
+def test_the_next_start_ends_what_is_left_and_waits_for_it(tmp_path: Path, child: "subprocess.Popen[str]") -> None:
+    (tmp_path / "processes").write_text(json.dumps([noted(child)]))
+    (tmp_path / "scratch").write_text(str(tmp_path / "gone"))
+    scratch = scratch_folder(tmp_path)
+    assert not psutil.pid_exists(child.pid)
+    scratch.rmdir()
+
+
+def test_another_process_of_the_same_id_goes_on(tmp_path: Path, child: "subprocess.Popen[str]") -> None:
+    (tmp_path / "processes").write_text(json.dumps([[child.pid, noted(child)[1] - 5]]))
+    end_noted(tmp_path)
+    assert child.poll() is None
+
+
+@pytest.mark.parametrize("note", [None, "", "[[1"])
+def test_without_a_note_nothing_is_ended(tmp_path: Path, note: str | None) -> None:
+    if note is not None:
+        (tmp_path / "processes").write_text(note)
+    end_noted(tmp_path)
+
+
+def test_an_haproxy_that_is_left_has_ended_when_it_was_told_to(tmp_path: Path) -> None:
+    scratch = tmp_path / "switchboard-1"
+    with subprocess.Popen([sys.executable, "-c", "input()", str(scratch)], stdin=subprocess.PIPE) as process:
+        end_haproxy(scratch)
+        assert not psutil.pid_exists(process.pid)
+
+
+def test_sockets_have_a_short_path(tmp_path: Path) -> None:
+    """`tempfile` asks only once in a process."""
+    code = "from leftovers import temp_folder; print(temp_folder())"
+    for given, taken in (("/var/tmp", "/var/tmp"), (str(tmp_path), "/tmp")):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).resolve().parents[2] / "scripts",
+            env=os.environ | {"TMPDIR": given},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == taken

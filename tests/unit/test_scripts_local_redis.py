@@ -1,0 +1,27 @@
+"""The local Redis server beside another one."""
+
+from pathlib import Path
+
+import pytest
+from local_redis import LocalRedis, RedisUnavailable
+from ports import free_port
+from redis import Redis
+
+
+def test_the_server_of_another_process_is_not_taken_for_the_own_one(tmp_path: Path) -> None:
+    said: list[str] = []
+    port = free_port()
+    with LocalRedis(tmp_path / "a", said.append, port), pytest.raises(RedisUnavailable, match="did not start"):
+        LocalRedis(tmp_path / "b", said.append, port).__enter__()
+
+
+def test_two_that_found_the_same_port_free_have_a_server_each(tmp_path: Path) -> None:
+    said: list[str] = []
+    first, second = (LocalRedis(tmp_path / name, said.append) for name in ("a", "b"))
+    second.port = first.port
+    with first, second:
+        assert first.url != second.url
+        for server, name in ((first, "a"), (second, "b")):
+            with Redis(port=server.port) as client:
+                assert client.config_get("dir")["dir"] == str(tmp_path / name)
+    assert said == []
