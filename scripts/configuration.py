@@ -1,11 +1,14 @@
 """The Serve configuration as this machine runs it. Imports Ray only when called: its environment is set before."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from redis_url import shown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -41,6 +44,7 @@ def read(file: Path) -> "ServeDeploySchema":
             for below, model, values in _settings(application):
                 place = ("applications", i, *below)
                 model.model_validate(values)
+        _require_one_store(schema)
     except ValidationError as error:
         raise ConfigurationError(f"{file}: {_fault(error, place)}") from None
     except yaml.YAMLError as error:
@@ -84,7 +88,12 @@ def unknown_desks(schema: "ServeDeploySchema") -> set[str]:
 
 
 def settle_here(schema: "ServeDeploySchema", arguments: argparse.Namespace, redis_url: str) -> None:
-    """Put this machine's port, Redis and folders into a configuration. Ray drops what was never assigned, so assign."""
+    """Put this machine's port, Redis and folders into a configuration. Ray drops what was never assigned, so assign.
+
+    An address that must not be shown goes by its environment variable, since Ray logs the arguments of applications.
+    """
+    if shown(redis_url) != redis_url:
+        os.environ["REDIS_URL"], redis_url = redis_url, "$REDIS_URL"
     schema.http_options = schema.http_options.model_copy(update={"port": arguments.port})
     for application in filter(_is_ours, schema.applications):
         args = {**application.args, "redis_url": redis_url}
@@ -122,6 +131,18 @@ def deploy(schema: "ServeDeploySchema") -> None:
     except RuntimeError as error:
         raise ConfigurationError(f"Ray Serve does not start: {' '.join(str(error).split())}") from None
     client.deploy_apps(schema)
+
+
+def _require_one_store(schema: "ServeDeploySchema") -> None:
+    """Refuse limits that the ingester and the readers of the store have apart: what is served would be skewed."""
+    from features.store import StoreConfig
+
+    stores = {a.name: StoreConfig(**a.args.get("store", {})) for a in schema.applications if _is_ours(a)}
+    first = next(iter(stores), "")
+    for name, store in stores.items():
+        for limit, value in store:
+            if value != (other := getattr(stores[first], limit)):
+                raise ValueError(f"store.{limit} is {other} in {first} and {value} in {name}: give both the same")
 
 
 def _is_ours(application: "ServeApplicationSchema") -> bool:

@@ -1,5 +1,6 @@
 """Serve configurations: the two files, and how `scripts/serve` changes one for its machine."""
 
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,25 @@ def test_the_arguments_of_another_builder_are_its_own(tmp_path: Path, args: dict
     settle_here(schema, Namespace(port=1234, served_log=None, state=tmp_path), "redis://127.0.0.1:1/0")
     assert schema.applications[0].args == args
     assert redis_urls(schema) == set()
+
+
+def test_an_address_with_a_password_is_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray logs the arguments."""
+    monkeypatch.setenv("REDIS_URL", "")
+    schema = read(write(tmp_path))
+    settle_here(schema, Namespace(port=1234, served_log="off", state=tmp_path), SECRET)
+    assert [application.args["redis_url"] for application in schema.applications] == ["$REDIS_URL"]
+    assert os.environ["REDIS_URL"] == SECRET
+
+
+@pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
+def test_two_applications_with_different_limits_of_the_store_are_refused(tmp_path: Path) -> None:
+    config = yaml.safe_load(CONFIG.read_text())
+    switchboard(config)["args"]["store"]["max_screens"] = 7
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigurationError, match=r"store\.max_screens is 7 in switchboard and 5 in screen-events"):
+        read(file)
 
 
 def test_the_addresses_of_redis_in_a_file_are_known(tmp_path: Path) -> None:
