@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from types import FrameType
 
 from pydantic import ValidationError
 from redis.exceptions import RedisError, ResponseError
@@ -17,7 +18,7 @@ from features.stream import IngesterConfig, ScreenIngester
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; what stops it is one line on standard error and exit code 2, or 130 for Ctrl-C."""
+    """Run one command; what stops it is one line on standard error and exit code 2, or 130 for an interrupt."""
     arguments = _parser().parse_args(argv)
     try:
         running = arguments.run(arguments)
@@ -88,5 +89,12 @@ def _redis_url(command: argparse.ArgumentParser) -> None:
     command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """What Ctrl-C does just now, also where the shell has this process ignore it."""
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    (ctrl_c if callable(ctrl_c) else signal.default_int_handler)(number, frame)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
     raise SystemExit(main())
