@@ -10,6 +10,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+_GREATEST = 2**64 - 1
+"""Of either part of an id."""
 Entry = tuple[str, dict[str, str]]
 _FORGET = """
 for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
@@ -112,8 +114,7 @@ class ConsumerGroup:
     async def _first_needed(self, group: Mapping[str, Any]) -> str:
         """The smallest id that a group, a row of XINFO GROUPS, has not acknowledged or not been given."""
         pending = await self._redis.xpending(self.stream, group["name"])
-        milliseconds, number = _parts(group["last-delivered-id"])
-        return str(pending["min"] or f"{milliseconds}-{number + 1}")
+        return str(pending["min"] or _next(group["last-delivered-id"]))
 
 
 def _entries(answer: Any) -> list[Entry]:
@@ -121,6 +122,14 @@ def _entries(answer: Any) -> list[Entry]:
     if isinstance(answer, dict):
         return [entry for batches in answer.values() for batch in batches for entry in batch]
     return [entry for _, entries in answer or () for entry in entries]
+
+
+def _next(entry_id: str) -> str:
+    """The smallest id after this one; the greatest of all has none, and stays."""
+    milliseconds, number = _parts(entry_id)
+    if number < _GREATEST:
+        return f"{milliseconds}-{number + 1}"
+    return f"{milliseconds + 1}-0" if milliseconds < _GREATEST else entry_id
 
 
 def _parts(entry_id: str) -> tuple[int, int]:
