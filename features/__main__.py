@@ -9,7 +9,7 @@ import sys
 from types import FrameType
 
 from pydantic import ValidationError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from features import demo
 from features.batch_commands import MissingExtra, add_commands, positive, redis_url_of, store_of, store_options
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         running = arguments.run(arguments)
         if running is not None:
             asyncio.run(running)
-    except ResponseError as error:
+    except (ResponseError, AuthenticationError, AuthorizationError) as error:
         return _failed(f"Redis refused a command: {error}")
     except (RedisError, TimeoutError) as error:
         return _failed(f"Redis does not answer: {error}")
@@ -50,6 +50,11 @@ async def _ingest(arguments: argparse.Namespace) -> None:
     config = IngesterConfig(batch=arguments.batch)
     redis = connect(redis_url_of(arguments), config.block_ms / 1000 + 2)
     ingester = ScreenIngester(redis, FeatureStore(redis, store_of(arguments)), config)
+    try:
+        await ingester.prepare()
+    except BaseException:
+        await redis.aclose()
+        raise
     task = asyncio.ensure_future(ingester.run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
