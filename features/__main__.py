@@ -6,9 +6,10 @@ import json
 import os
 import signal
 import sys
+from types import FrameType
 
 from pydantic import ValidationError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from features import demo
 from features.batch_commands import MissingExtra, add_commands, positive, redis_url_of, store_of, store_options
@@ -17,13 +18,13 @@ from features.stream import IngesterConfig, ScreenIngester
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; what stops it is one line on standard error and exit code 2, or 130 for Ctrl-C."""
+    """Run one command; what stops it is one line on standard error and exit code 2, or 130 for an interrupt."""
     arguments = _parser().parse_args(argv)
     try:
         running = arguments.run(arguments)
         if running is not None:
             asyncio.run(running)
-    except ResponseError as error:
+    except (ResponseError, AuthenticationError, AuthorizationError) as error:
         return _failed(f"Redis refused a command: {error}")
     except (RedisError, TimeoutError) as error:
         return _failed(f"Redis does not answer: {error}")
@@ -49,6 +50,11 @@ async def _ingest(arguments: argparse.Namespace) -> None:
     config = IngesterConfig(batch=arguments.batch)
     redis = connect(redis_url_of(arguments), config.block_ms / 1000 + 2)
     ingester = ScreenIngester(redis, FeatureStore(redis, store_of(arguments)), config)
+    try:
+        await ingester.prepare()
+    except BaseException:
+        await redis.aclose()
+        raise
     task = asyncio.ensure_future(ingester.run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
@@ -88,5 +94,12 @@ def _redis_url(command: argparse.ArgumentParser) -> None:
     command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """What Ctrl-C does just now, also where the shell has this process ignore it."""
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    (ctrl_c if callable(ctrl_c) else signal.default_int_handler)(number, frame)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
     raise SystemExit(main())

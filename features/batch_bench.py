@@ -22,7 +22,6 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-from redis import Redis
 
 from features.batch import Window, aggregate_days, materialize
 from features.event_log import LogError, day_files
@@ -121,17 +120,13 @@ def watched_memory() -> Iterator[dict[str, int]]:
 
 
 @contextmanager
-def own_run(redis_url: str) -> Iterator[str]:
+def own_run(writer: UsageWriter) -> Iterator[str]:
     """A prefix for the name of a run, which no other has; what is written under it is deleted in the end."""
     prefix = f"bench-{uuid4().hex[:12]}-"
     try:
         yield prefix
     finally:
-        with Redis.from_url(redis_url) as redis:
-            for pattern in (f"usage:{prefix}*", f"usage-progress:{prefix}*"):
-                keys = list(redis.scan_iter(pattern, count=10_000))
-                for start in range(0, len(keys), 10_000):
-                    redis.unlink(*keys[start : start + 10_000])
+        writer.remove(prefix)
 
 
 def _resident() -> dict[str, int]:
@@ -177,7 +172,7 @@ def _run_twice(events: Path, window: Window, writer: UsageWriter, partials: Part
 
 
 def _run(events: Path, window: Window, writer: UsageWriter, partials: Partials) -> dict[str, Any]:
-    with own_run(writer.redis_url) as prefix:
+    with own_run(writer) as prefix:
         return materialize(events, window, writer, partials, publish=False, prefix=prefix, progress=False)
 
 

@@ -4,8 +4,9 @@ import asyncio
 import multiprocessing
 import os
 import platform
+import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 from uuid import uuid4
@@ -39,6 +40,8 @@ def process(
 ) -> Generator[tuple[int, "Connection[Any, Any]"]]:
     """Run a coroutine function in a new process, with a pipe to this one before its arguments; killed in the end.
 
+    Should this process be killed itself, the new one ends as well. It has nothing to read from its pipe.
+
     Yields the process id and this end of the pipe.
     """
     context = multiprocessing.get_context("spawn")
@@ -54,8 +57,24 @@ def process(
         here.close()
 
 
-def _run(run: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-    asyncio.run(run(*arguments))
+def _run(run: Callable[..., Coroutine[Any, Any, None]], pipe: "Connection[Any, Any]", *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the one that started this ends it
+    with suppress(asyncio.CancelledError):
+        asyncio.run(_while_somebody_listens(run, pipe, *arguments))
+
+
+async def _while_somebody_listens(
+    run: Callable[..., Coroutine[Any, Any, None]], pipe: "Connection[Any, Any]", *arguments: Any
+) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(run(pipe, *arguments))
+
+    def end() -> None:
+        loop.remove_reader(descriptor)
+        task.cancel()
+
+    descriptor = pipe.fileno()
+    loop.add_reader(descriptor, end)
+    await task
 
 
 async def answer(pipe: "Connection[Any, Any]", timeout_s: float) -> Any:

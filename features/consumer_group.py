@@ -1,15 +1,17 @@
-"""One member of a Redis stream's consumer group: reads, acknowledges, takes over, trims, and knows what is left.
+"""One member of a consumer group: reads, acknowledges, takes over, trims, and knows what is left.
 
-Whoever reads another log (Kafka, Kinesis) replaces this class; `ScreenIngester` needs no more of its source.
+`Group` is what `ScreenIngester` needs of its source, `ConsumerGroup` that of a Redis stream.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+_GREATEST = 2**64 - 1
+"""Of either part of an id."""
 Entry = tuple[str, dict[str, str]]
 _FORGET = """
 for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
@@ -32,8 +34,42 @@ class Backlog:
     """When the oldest of them was appended, in milliseconds since 1970; nothing if there is none."""
 
 
+class Group(Protocol):
+    """A consumer group as seen by one of its consumers; entries have ids that their group knows them by.
+
+    Any method may raise redis.RedisError, OSError or TimeoutError, and is then called again later.
+    """
+
+    async def create(self) -> None:
+        """Make the group, reading from the beginning, unless it is there."""
+
+    async def read_new(self, count: int, block_ms: int) -> list[Entry]:
+        """At most `count` entries that no consumer has been given yet, waited for `block_ms` milliseconds at most."""
+
+    async def read_unacknowledged(self, count: int) -> list[Entry]:
+        """The oldest entries that this consumer has been given and not acknowledged; lost ones have no fields."""
+
+    async def acknowledge(self, entry_ids: Iterable[str]) -> None:
+        """Say that entries need not be read again."""
+
+    async def take_over(self, idle_ms: int, count: int) -> bool:
+        """Make entries this consumer's that another has left for so long; False where somebody else sees to that."""
+
+    async def set_aside(self, poison: Sequence[tuple[Entry, str]], keep: int) -> None:
+        """Keep entries that are no events, with the reasons; about `keep` of them in all."""
+
+    async def trim(self) -> None:
+        """Remove what nobody needs any more; nothing where the log does so itself."""
+
+    async def backlog(self) -> Backlog:
+        """What the group has not acknowledged yet."""
+
+    async def forget_consumers(self, idle_ms: int) -> None:
+        """Forget consumers without entries that have been silent for so long; nothing where there are no names."""
+
+
 class ConsumerGroup:
-    """The group as seen by one of its consumers, whose name nobody else uses at the same time."""
+    """The group of a Redis stream as seen by one of its consumers, whose name nobody else uses at the same time."""
 
     def __init__(self, redis: Redis, stream: str, group: str, consumer: str) -> None:
         self.stream, self.group, self.consumer = stream, group, consumer
@@ -112,8 +148,7 @@ class ConsumerGroup:
     async def _first_needed(self, group: Mapping[str, Any]) -> str:
         """The smallest id that a group, a row of XINFO GROUPS, has not acknowledged or not been given."""
         pending = await self._redis.xpending(self.stream, group["name"])
-        milliseconds, number = _parts(group["last-delivered-id"])
-        return str(pending["min"] or f"{milliseconds}-{number + 1}")
+        return str(pending["min"] or _next(group["last-delivered-id"]))
 
 
 def _entries(answer: Any) -> list[Entry]:
@@ -121,6 +156,14 @@ def _entries(answer: Any) -> list[Entry]:
     if isinstance(answer, dict):
         return [entry for batches in answer.values() for batch in batches for entry in batch]
     return [entry for _, entries in answer or () for entry in entries]
+
+
+def _next(entry_id: str) -> str:
+    """The smallest id after this one; the greatest of all has none, and stays."""
+    milliseconds, number = _parts(entry_id)
+    if number < _GREATEST:
+        return f"{milliseconds}-{number + 1}"
+    return f"{milliseconds + 1}-0" if milliseconds < _GREATEST else entry_id
 
 
 def _parts(entry_id: str) -> tuple[int, int]:

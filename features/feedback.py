@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 from redis.asyncio import Redis
 
-from features.rows import read_structs
+from features.rows import DataError, read_structs
 from features.schema import FEEDBACK_STREAM, Identifier, rfc3339
 from features.served_log import served_files
 from features.training_rows import TrainingRow, write_rows
@@ -92,23 +92,25 @@ def feedback_set(feedback: Collected, log: Path, out: Path, chats: Path | None =
         requests, and without text.
 
     Raises:
-        LogError, DataError: what cannot be read, and why.
+        LogError, DataError: what cannot be read, and why; or that no row is left to write: `out` is then as it was.
     """
     texts = _texts(chats) if chats else {}
     served = _served(log, feedback.newest)
     labelled = [_row(row, feedback.newest[name], texts) for name, row in served.items()]
     rows = sorted((row for row in labelled if row is not None), key=lambda row: (row.at, row.request_id))
-    kept = {row.request_id for row in rows}
-    return {
-        "out": str(out),
-        "rows": write_rows(out, rows),
-        "degraded": sum(bool(row["degraded"]) for name, row in served.items() if name in kept),
+    counts = {
         "feedback": feedback.entries,
         "duplicates": feedback.entries - len(feedback.newest),
         "malformed": feedback.malformed,
         "unknown_requests": len(feedback.newest) - len(served),
         "without_text": len(served) - len(rows),
     }
+    if not rows:
+        told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+        raise DataError(f"{log}: no answer in it has both feedback and a text, so there is no row to write ({told})")
+    kept = {row.request_id for row in rows}
+    degraded = sum(bool(row["degraded"]) for name, row in served.items() if name in kept)
+    return {"out": str(out), "rows": write_rows(out, rows), "degraded": degraded, **counts}
 
 
 def _texts(chats: Path) -> dict[str, str]:

@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parent.parent
 _STREAM = Path("events:feedback")
+_ONLY_WITHOUT_FEEDBACK = (
+    "events",
+    "screens",
+    "partials",
+    "bundle",
+    "run_delay_hours",
+    "window_days",
+    "max_screens",
+    "screen_window_s",
+    "ray_address",
+    "cpus",
+)
 _LONGEST_DELAY_HOURS = 720
 _LONGEST_LAG_MS = 86_400_000
 
@@ -36,7 +48,7 @@ _LONGEST_LAG_MS = 86_400_000
 def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], None]) -> None:
     """Add the parsers."""
     training = commands.add_parser("training-set", help="labelled chats with the features of their moments")
-    training.set_defaults(run=_training_set)
+    training.set_defaults(run=_training_set, usual=training.get_default)
     training.add_argument("--out", type=path, required=True, help="rows for `models train`: .jsonl or .csv")
     training.add_argument("--chats", type=path, help="text, product, user_id, at; with --feedback: request_id, text")
     _logs(training, required=False)
@@ -92,6 +104,7 @@ def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
 
 
 def _training_set(arguments: argparse.Namespace) -> None:
+    _require_effect(arguments)
     require_extra()
     from features.rows import FORMATS
 
@@ -192,6 +205,15 @@ def _drift(arguments: argparse.Namespace) -> None:
         write_metrics(arguments.metrics_file, found, time.time())
     print("\n".join(drift_table(found)))
     show(found.summary())
+
+
+def _require_effect(arguments: argparse.Namespace) -> None:
+    """Refuse options that would not be used as they were given."""
+    idle = _ONLY_WITHOUT_FEEDBACK if arguments.feedback is not None else ("log",)
+    reason = "with --feedback, which takes what was served" if arguments.feedback is not None else "without --feedback"
+    for name in idle:
+        if getattr(arguments, name) != arguments.usual(name):
+            raise ValueError(f"training-set: --{name.replace('_', '-')} has no effect {reason}: leave it out")
 
 
 def _require(arguments: argparse.Namespace, *names: str) -> None:

@@ -46,9 +46,14 @@ def reading(index: float, chance: float) -> str:
 
 
 def edges(values: npt.ArrayLike, bins: int = 10) -> Numbers:
-    """Where bins of about equally many values end, ascending; ties may make them fewer."""
-    inner = np.linspace(0, 1, bins + 1)[1:-1]
-    return np.unique(np.quantile(np.asarray(values, np.float64), inner))
+    """Where bins of about equally many values end, ascending; ties may make them fewer.
+
+    Where the last edge is a value so frequent that its bin would hold too many, greater ones have a bin of their own.
+    """
+    inner, numbers = np.linspace(0, 1, bins + 1)[1:-1], np.asarray(values, np.float64)
+    ends = np.unique(np.quantile(numbers, inner))
+    crowded = np.count_nonzero(numbers >= ends[-1]) > numbers.size / bins + 1
+    return np.append(ends, np.nextafter(ends[-1], np.inf)) if crowded else ends
 
 
 def histogram(values: npt.ArrayLike, ends: Numbers) -> Numbers:

@@ -47,22 +47,27 @@ def screens_around(
             malformed[day] = events.rejected.height
             within = events.valid.filter(pl.col("at").is_between(first, last))
             frames.append(within.join(users, on="user_id", how="semi"))
-    return screen_events(pl.concat(frames, how="diagonal")), malformed
+    return screen_events(pl.concat(frames, how="diagonal"), slack), malformed
 
 
-def screen_events(events: pl.DataFrame) -> pl.DataFrame:
-    """Events of a screen log as the store takes them: user_id, member, screen, at_ms, arrived.
+def screen_events(events: pl.DataFrame, slack: timedelta = timedelta()) -> pl.DataFrame:
+    """Events of a screen log as the store takes them: user_id, member, screen, at_ms, arrived, ahead.
 
-    Those that the ingester refuses, since they lie in the future, are left out.
+    Those that the ingester refuses, since they lie in the future, are left out. Where it may be behind, it takes some
+    that it would have refused on arrival.
+
+    Args:
+        slack: how far it may be behind; events that it takes only then are `ahead`.
     """
     arrived = pl.coalesce("arrived_at", "at") if "arrived_at" in events.columns else pl.col("at")
     event_id = pl.col("event_id").str.replace_all(SEPARATOR, "", literal=True)
-    return events.filter(pl.col("at") <= arrived + MAX_AHEAD).select(
+    return events.filter(pl.col("at") <= arrived + MAX_AHEAD + slack).select(
         "user_id",
         pl.concat_str(event_id, pl.lit(SEPARATOR), "screen").alias("member"),
         "screen",
         pl.col("at").dt.epoch("ms").alias("at_ms"),
         arrived.alias("arrived"),
+        (pl.col("at") > arrived + MAX_AHEAD).alias("ahead"),
     )
 
 
@@ -73,7 +78,7 @@ def recent_screens(readings: pl.DataFrame, events: pl.DataFrame, config: StoreCo
         readings: row, user_id, moment.
         events: as `screen_events` gives them.
     """
-    ranked = events.with_columns(pl.col("member").rank("dense"))
+    ranked = events.filter(~pl.col("ahead")).with_columns(pl.col("member").rank("dense"))
     schema = {"row": readings.schema["row"], "recent_screens": pl.List(pl.String)}
     found = [pl.DataFrame(schema=schema)]
     for pairs in with_events(readings, ranked, config):

@@ -11,6 +11,8 @@ from features.point_in_time import by_day, map_frames
 from features.screen_history import Malformed, recent_screens, screens_around, with_events
 from features.store import StoreConfig
 
+_MOST_PATHS = 2_000
+"""Of choices that `explained` follows at once: more come from dozens of unsure events of one user."""
 Event = tuple[str, str, bool]
 """Member, screen, and whether the store must have held it."""
 
@@ -33,7 +35,7 @@ def differing_screens(
 
     def kernel(day: date, part: pl.DataFrame) -> tuple[pl.DataFrame, Malformed]:
         events, malformed = screens_around(part, files, limits, lag)
-        return _compare(part, events, lag, limits), malformed
+        return compared(part, events, lag, limits), malformed
 
     differing, malformed = dict[int, tuple[list[str], bool]](), Malformed()
     for frame, aside in map_frames(kernel, by_day(served), "days of screens", progress):
@@ -42,10 +44,15 @@ def differing_screens(
     return differing, sum(malformed.values())
 
 
-def _compare(served: pl.DataFrame, events: pl.DataFrame, lag: timedelta, config: StoreConfig) -> pl.DataFrame:
+def compared(served: pl.DataFrame, events: pl.DataFrame, lag: timedelta, config: StoreConfig) -> pl.DataFrame:
+    """The requests whose screens are not those of the log: row, expected, lagging; see `differing_screens`.
+
+    Args:
+        events: as `features.screen_history.screens_around` gives them.
+    """
     found = recent_screens(served, events, config).rename({"recent_screens": "expected"})
     both = served.join(found, on="row", how="left").with_columns(pl.col("expected").fill_null([]))
-    wrong = both.filter(pl.col("recent_screens") != pl.col("expected"))
+    wrong = both.filter(pl.col("recent_screens").ne_missing(pl.col("expected")))
     candidates = _candidates(wrong, events, lag, config)
     lagging = [
         explained(screens, candidates.get(row, []), config.max_screens)
@@ -59,7 +66,7 @@ def _candidates(
 ) -> Mapping[int, list[Event]]:
     """For each reading, the events that it may have found, newest first."""
     rows: dict[int, list[Event]] = {}
-    sure = pl.col("arrived") <= pl.col("moment") - lag
+    sure = (pl.col("arrived") <= pl.col("moment") - lag) & ~pl.col("ahead")
     for pairs in with_events(readings, events, config, lag):
         known = pairs.filter(pl.col("arrived") <= pl.col("moment") + lag)
         once = known.group_by("row", "member", "at_ms").agg(pl.col("screen").first(), sure.any().alias("sure"))
@@ -71,6 +78,8 @@ def _candidates(
 
 def explained(served: Sequence[str], events: Sequence[Event], limit: int) -> bool:
     """Whether a store that held all the sure events, and some of the others, would have answered so.
+
+    True, as what cannot be excluded, where more choices than `_MOST_PATHS` would have to be followed.
 
     Of the events of a member it holds one, the newest that it was given: where a newer one was, an older one is not
     there, sure as it is, and otherwise the newest of the sure ones must be.
@@ -95,5 +104,7 @@ def explained(served: Sequence[str], events: Sequence[Event], limit: int) -> boo
                 further.add((matched, held))
             if matched < len(served) and served[-1 - matched] == screen:
                 further.add((matched + 1, held if final else held | {member}))
+        if len(further) > _MOST_PATHS:
+            return True
         paths = further
     return any(matched == len(served) for matched, _ in paths)

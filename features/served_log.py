@@ -5,11 +5,15 @@ from datetime import date
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from features.event_log import LogError, day_files, readable
 from features.served_schema import SERVED
 
 _IDENTITY = ("request_id", "answered_at")
+_NULLABLE = ("features_at", "usage_run", "text")
 COLUMNS: dict[str, pl.DataType] = dict(pl.DataFrame(pl.from_arrow(SERVED.empty_table())).schema)
 
 
@@ -24,7 +28,8 @@ def served_rows(
         sample: only so many rows, those whose ids and times have the smallest hashes.
 
     Raises:
-        LogError: there is no log, it is empty, a file is damaged, or a column is missing or of another type.
+        LogError: there is no log, it is empty, a file is damaged, or a column is missing, of another type, or holds
+            nulls where the service writes none.
     """
     if sample is None:
         frames = [frame for _, frame in served_files(log, columns, last_days) if frame.height]
@@ -52,10 +57,26 @@ def served_files(
 
 
 def _read(file: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """The columns, read by Arrow: a damaged byte can end the process if polars reads it."""
     with readable(file):
-        schema = pl.read_parquet_schema(file)
-        for column in columns:
-            if schema.get(column) != COLUMNS[column]:
-                found = "is missing" if column not in schema else f"is {schema[column]}, expected {COLUMNS[column]}"
-                raise LogError(f"{file}: column {column!r} {found}")
-        return pl.read_parquet(file, columns=list(columns), hive_partitioning=False)
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+            missing = [column for column in columns if column not in parquet.schema_arrow.names]
+            if missing:
+                raise LogError(f"{file}: column {missing[0]!r} is missing")
+            table = parquet.read(columns=list(columns)).select(list(columns))
+        frame = pl.DataFrame(pl.from_arrow(table))
+    for column, kind in frame.schema.items():
+        if kind != COLUMNS[column]:
+            raise LogError(f"{file}: column {column!r} is {kind}, expected {COLUMNS[column]}")
+        if column not in _NULLABLE and _has_nulls(table[column]):
+            raise LogError(f"{file}: column {column!r} holds nulls, which the service never writes there")
+    return frame
+
+
+def _has_nulls(values: pa.ChunkedArray) -> bool:
+    """Whether values, or parts of them, are null."""
+    if values.null_count:
+        return True
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return _has_nulls(pc.list_flatten(values))
+    return pa.types.is_struct(values.type) and any(_has_nulls(part) for part in values.flatten())

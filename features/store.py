@@ -36,7 +36,7 @@ class StoreConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_screens: int = Field(default=5, ge=1, le=50)
-    screen_window_s: int = Field(default=1800, ge=1)
+    screen_window_s: int = Field(default=1800, ge=1, le=3650 * 86400)
     """Screens older than this are no longer recent; a user's set expires five minutes later."""
     usage_ttl_s: int = Field(default=3 * 86400, ge=60)
     """How long usage lives that is written through a `FeatureStore`; readers have no use for it, and `materialize`

@@ -15,9 +15,9 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
-from features.consumer_group import ConsumerGroup, Entry
+from features.consumer_group import ConsumerGroup, Entry, Group
 from features.schema import SCREEN_STREAM, ScreenEvent, screen_event
 from features.store import FeatureStore
 
@@ -39,11 +39,11 @@ class IngesterConfig(BaseModel):
     block_ms: int = Field(default=500, ge=1, le=60_000)
     linger_ms: float = Field(default=5.0, ge=0, le=1000)
     """How long to let entries gather after a batch that was not full: a few milliseconds save most of the work."""
-    claim_idle_ms: int = Field(default=5_000, ge=100)
+    claim_idle_ms: int = Field(default=5_000, ge=100, le=86_400_000)
     """Entries that another consumer has left unacknowledged for this long are taken over."""
     housekeeping_s: float = Field(default=2.0, gt=0)
     """How often entries are claimed, the stream is trimmed and the lag is measured."""
-    dead_letters: int = Field(default=10_000, ge=1)
+    dead_letters: int = Field(default=10_000, ge=1, le=1_000_000_000)
     """About how many entries the dead-letter stream keeps."""
 
 
@@ -69,6 +69,7 @@ class ScreenIngester:
         redis: a client whose time-out exceeds `block_ms`.
         store: where the screens go.
         consumer: unique name; defaults to host name and a random part.
+        group: where the events come from; default: the stream of `config` in `redis`.
     """
 
     def __init__(
@@ -78,13 +79,14 @@ class ScreenIngester:
         config: IngesterConfig | None = None,
         consumer: str | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        group: Group | None = None,
     ) -> None:
         self.config = config or IngesterConfig()
         self.consumer = consumer or f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self.stored = self.dead = self.failures = 0
         self.lag = self.backlog = 0
         self._store, self._clock = store, clock
-        self._group = ConsumerGroup(redis, self.config.stream, self.config.group, self.consumer)
+        self._group = group or ConsumerGroup(redis, self.config.stream, self.config.group, self.consumer)
         self._housekeeping_due = 0.0
         self._unfinished = True
 
@@ -98,6 +100,19 @@ class ScreenIngester:
     def levels(self) -> dict[str, float]:
         return {"screen_events_lag_milliseconds": self.lag, "screen_events_lag_entries": self.backlog}
 
+    async def prepare(self) -> None:
+        """Make the group, unless it is there or cannot be reached yet: `run` waits for that.
+
+        Raises:
+            redis.RedisError: refused for a reason that waiting does not mend: user, password, permission, database, or
+                a key of the stream's name that holds something else.
+        """
+        try:
+            await self._group.create()
+        except (RedisError, OSError, TimeoutError) as error:
+            if _lasting(error):
+                raise
+
     async def run(self) -> None:
         """Ingest until cancelled; a lost or restarted Redis is waited for."""
         pause, task = 0.1, asyncio.current_task()
@@ -109,7 +124,7 @@ class ScreenIngester:
                 pause = 0.1
             except (RedisError, OSError, TimeoutError) as error:
                 self.failures += 1
-                logger.warning("screen events: %s; next try in %.1f s", type(error).__name__, pause)
+                logger.warning("screen events: %s; next try in %.1f s", told(error), pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
         raise asyncio.CancelledError
@@ -167,3 +182,15 @@ class ScreenIngester:
         self.lag = 0 if backlog.oldest_ms is None else max(0, now_ms - backlog.oldest_ms)
         await self._group.forget_consumers(_FORGET_MS)
         return await self._group.take_over(self.config.claim_idle_ms, self.config.batch)
+
+
+def told(error: Exception) -> str:
+    """An error's type and reason, without the arguments of commands, which may name users."""
+    reason = str(error).rpartition("of pipeline caused error: ")[2].partition(", with args beginning with")[0]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
+def _lasting(error: Exception) -> bool:
+    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+        return True
+    return isinstance(error, ResponseError) and any(word in str(error) for word in ("WRONGTYPE", "DB index"))

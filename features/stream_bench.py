@@ -10,9 +10,10 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
+import numpy as np
 import psutil
 from redis.asyncio import Redis
 from tqdm import tqdm
@@ -214,5 +215,5 @@ async def _publish_steadily(
 
 
 def _percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
-    cuts = quantiles(milliseconds, n=100, method="inclusive")
-    return {"p50_ms": round(cuts[49], 2), "p99_ms": round(cuts[98], 2), "max_ms": round(max(milliseconds), 2)}
+    p50, p99 = np.percentile(milliseconds, (50, 99))
+    return {"p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2), "max_ms": round(max(milliseconds), 2)}

@@ -124,6 +124,17 @@ class UsageWriter:
             for bucket in range(BUCKETS):
                 redis.delete(self._mark(run, bucket))
 
+    def remove(self, prefix: str) -> None:
+        """Delete what was written of every run whose name begins so."""
+        with self._client() as redis:
+            for pattern in (f"usage:{prefix}*", f"usage-progress:{prefix}*"):
+                keys = list(redis.scan_iter(pattern, count=10_000))
+                for first in range(0, len(keys), 10_000):
+                    pipe = redis.pipeline(transaction=False)
+                    for key in keys[first : first + 10_000]:
+                        pipe.unlink(key)
+                    pipe.execute()
+
     def _insert(self, redis: Redis, run: str, uses: pl.DataFrame) -> int:
         commands = commands_of(run, uses, self.ttl_s)
         connection: Any = redis.connection_pool.get_connection()
@@ -164,7 +175,13 @@ class UsageWriter:
                 decode_responses=True,
             ) as redis,
         ):
-            yield redis
+            try:
+                yield redis
+            finally:
+                cluster: Any = redis if isinstance(redis, RedisCluster) else None
+                for node in cluster.get_nodes() if cluster is not None else ():
+                    if node.redis_connection is not None:
+                        node.redis_connection.connection_pool.disconnect()  # the cluster's own `close` does not
 
     @property
     def _mark_s(self) -> int:

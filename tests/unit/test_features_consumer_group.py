@@ -142,3 +142,17 @@ async def test_a_group_that_somebody_destroyed_has_no_backlog(redis: Redis) -> N
     await group.trim()
     assert await group.backlog() == Backlog(0, None)
     assert await redis.xlen(STREAM) == 3
+
+
+@pytest.mark.parametrize("milliseconds", [5, 2**64 - 1])
+async def test_an_entry_with_the_last_number_of_its_millisecond_is_like_others(redis: Redis, milliseconds: int) -> None:
+    group = member(redis)
+    await group.create()
+    await redis.xadd(STREAM, {"n": 1}, id=f"{milliseconds}-{2**64 - 1}")
+    await group.acknowledge([entry_id for entry_id, _ in await group.read_new(10, 1)])
+    await group.trim()
+    if milliseconds < 2**64 - 1:
+        assert await redis.xlen(STREAM) == 0
+        assert await group.backlog() == Backlog(0, None)
+        await append(redis, 1, first=milliseconds + 1)
+        assert await group.backlog() == Backlog(1, milliseconds + 1)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.psi import by_chance, edges, histogram, psi, reading
+from features.shifts import shift_of_numbers
 
 counts = st.lists(st.integers(0, 1000), min_size=1, max_size=12).filter(any)
 pairs = st.integers(1, 12).flatmap(
@@ -80,3 +81,17 @@ def test_bins_hold_equally_many_values(values: list[int]) -> None:
 
 def test_bins_end_below_their_edge() -> None:
     assert histogram([0, 4.9, 5, 5, 9, 10], np.array([5.0, 10.0])).tolist() == [2, 3, 1]
+
+
+@pytest.mark.parametrize("served", [[9] * 1000, [11] * 1000, [90] * 1000])
+def test_values_outside_those_of_training_are_a_large_shift(served: list[int]) -> None:
+    for training in ([10] * 1000, [10, 11, 12] * 300 + [90] * 300):
+        assert shift_of_numbers("tokens", training, served).reading == "large shift"
+    assert shift_of_numbers("tokens", served, served).reading == "stable"
+
+
+@given(numbers, st.integers(1, 1000))
+def test_values_above_those_of_training_share_no_bin_with_more_than_a_tenth_of_them(values: list[int], by: int) -> None:
+    ends = edges(values)
+    above = histogram([max(values) + by], ends).argmax()
+    assert histogram(values, ends)[above] <= len(values) / 10 + 1

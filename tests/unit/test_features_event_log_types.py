@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.event_log import read_day
+from features.schema import screen_event
 from tests.unit.event_logs import DAY, noon, table, write
 from tests.unit.test_features_event_log import MIDNIGHT, USES, one
+
+_NEARLY_RFC3339 = r"2026-(10-01|1-1)[Tt ](1[02]|9):(00|5):(0[0-9]|60|5)(\.[0-9]{1,9})? ?(Z|z|\+0[012]:?00|\+02)?"
 
 
 class TestTypes:
@@ -52,6 +55,17 @@ class TestTypes:
         expected = [moment for text in texts if (moment := datetime.fromisoformat(text)).astimezone(UTC).date() == DAY]
         assert day.valid["at"].to_list() == expected
         assert day.rejected.height == len(texts) - len(expected)
+
+    @given(st.from_regex(_NEARLY_RFC3339, fullmatch=True))
+    def test_text_means_what_the_stream_takes_it_for(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+        columns = table([("u", "a")], at=pa.array([text], pa.string()))
+        day = read_day([write(tmp_path_factory.mktemp("log"), DAY, columns)], DAY, "product")
+        fields = {"event_id": "e", "user_id": "u", "screen": "s", "at": text}
+        try:
+            expected = [screen_event(fields, datetime(2026, 10, 2, tzinfo=UTC)).at.astimezone(UTC)]
+        except ValueError:
+            expected = []
+        assert day.valid["at"].to_list() == expected
 
     @pytest.mark.parametrize(
         "kind",

@@ -45,19 +45,30 @@ class TestSet:
         log = write_log(tmp_path / "log", rows)
         summary = feedback_set(collect([said(3, "loans", 60)]), log, tmp_path / "set.jsonl")
         assert [row["text"] for row in written(tmp_path / "set.jsonl")] == ["mine"]
-        early = feedback_set(
-            collect([said(1, "loans")]),
-            write_log(tmp_path / "l2", [request(3) | {"request_id": "r1"}]),
-            tmp_path / "s2.jsonl",
-        )
-        assert (summary["unknown_requests"], early["unknown_requests"], early["rows"]) == (0, 1, 0)
+        assert summary["unknown_requests"] == 0
+        log = write_log(tmp_path / "l2", [request(3) | {"request_id": "r1"}])
+        with pytest.raises(DataError, match="unknown requests 1"):
+            feedback_set(collect([said(1, "loans")]), log, tmp_path / "s2.jsonl")
 
     @pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:30Z", "9999-12-31T23:59:30-23:59"])
     def test_feedback_of_any_time_is_on_an_answer_before_it_or_on_none(self, tmp_path: Path, at: str) -> None:
         (tmp_path / "feedback.jsonl").write_text(f'{{"request_id": "r1", "product": "loans", "at": "{at}"}}')
         log = write_log(tmp_path / "log", [request(1)])
-        summary = feedback_set(feedback_in_file(tmp_path / "feedback.jsonl"), log, tmp_path / "set.jsonl")
-        assert (summary["rows"], summary["unknown_requests"]) == ((1, 0) if at > "2" else (0, 1))
+        feedback = feedback_in_file(tmp_path / "feedback.jsonl")
+        if at > "2":
+            assert feedback_set(feedback, log, tmp_path / "set.jsonl")["rows"] == 1
+        else:
+            with pytest.raises(DataError, match="unknown requests 1"):
+                feedback_set(feedback, log, tmp_path / "set.jsonl")
+
+    def test_none_that_can_be_used_is_an_error_that_leaves_the_file_as_it_was(self, tmp_path: Path) -> None:
+        (tmp_path / "set.jsonl").write_text("earlier")
+        log = write_log(tmp_path / "log", [request(1, None), request(3)])
+        feedback = Collected({f"r{i}": said(i, "loans") for i in (1, 8)}, 4, 3)
+        counts = r"\(feedback 4, duplicates 2, malformed 3, unknown requests 1, without text 1\)"
+        with pytest.raises(DataError, match=counts):
+            feedback_set(feedback, log, tmp_path / "set.jsonl")
+        assert (tmp_path / "set.jsonl").read_text() == "earlier"
 
     def test_rows_are_as_served_with_the_newest_label(self, tmp_path: Path) -> None:
         log = write_log(tmp_path / "log", [request(20), request(3, "ho"), request(5)])

@@ -58,6 +58,20 @@ class TestTrainingSet:
         assert run("training-set", "--out", "out.jsonl", *arguments) == 2
         assert capsys.readouterr().err == f"error: training-set: {missing} is missing\n"
 
+    @pytest.mark.parametrize(
+        "option",
+        ["--events=e", "--screens=s", "--partials=p", "--bundle=b", "--run-delay-hours=4", "--window-days=3",
+         "--max-screens=4", "--screen-window-s=60", "--ray-address=auto", "--cpus=1"],
+    )  # fmt: skip
+    def test_options_without_effect_on_feedback_are_refused(self, option: str, capsys: Output) -> None:
+        assert run("training-set", "--out", "out.jsonl", "--feedback", "f.jsonl", "--log", "served", option) == 2
+        reason = f"{option.partition('=')[0]} has no effect with --feedback, which takes what was served: leave it out"
+        assert capsys.readouterr().err == f"error: training-set: {reason}\n"
+
+    def test_a_served_log_without_feedback_is_refused(self, capsys: Output) -> None:
+        assert run("training-set", "--out", "out.jsonl", "--log", "served", "--chats", "c.jsonl") == 2
+        assert capsys.readouterr().err == "error: training-set: --log has no effect without --feedback: leave it out\n"
+
     @pytest.mark.parametrize("out", ["rows.json", "rows", "rows.csv.gz"])
     def test_names_that_train_does_not_read_are_refused(self, out: str, capsys: Output) -> None:
         assert run("training-set", "--out", out, "--feedback") == 2

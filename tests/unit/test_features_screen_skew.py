@@ -1,13 +1,21 @@
 """Screens that a store with some of the newest events, not all, would have answered."""
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from itertools import combinations
+from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.screen_skew import Event, explained
+from features.point_in_time import MOMENT
+from features.schema import MAX_AHEAD
+from features.screen_history import screens_around
+from features.screen_skew import Event, compared, explained
+from features.store import StoreConfig
+from tests.unit.offline_world import NOON
 
 
 class TestExplained:
@@ -34,6 +42,33 @@ class TestExplained:
     ) -> None:
         events = [("e\x1fhome", "home", False), ("e\x1fhome", "home", True)]
         assert explained(shown, events, 5) == possible
+
+    def test_by_anything_where_there_are_too_many_choices_to_try(self) -> None:
+        events = [(f"e{number}\x1fhome", "home", False) for number in range(40)] * 2
+        assert explained(["other", *["home"] * 20], events, 50)
+
+
+class TestAheadOfTime:
+    """An event that the ingester refuses on arrival, and takes where it is behind."""
+
+    @pytest.mark.parametrize(("ahead_s", "lag_s"), [(30, 60), (-30, 1), (30, 1)])
+    @pytest.mark.parametrize("held", [True, False])
+    def test_may_have_been_stored_within_the_lag(self, tmp_path: Path, ahead_s: int, lag_s: int, held: bool) -> None:
+        at, lag = NOON + MAX_AHEAD + timedelta(seconds=ahead_s), timedelta(seconds=lag_s)
+        file, screens = tmp_path / "screens.parquet", ["home"] if held else []
+        columns = {"event_id": ["e"], "user_id": ["ana"], "screen": ["home"], "at": [at], "arrived_at": [NOON]}
+        pl.DataFrame(columns).write_parquet(file)
+        moment = NOON + timedelta(hours=1) - timedelta(minutes=30)
+        served = pl.DataFrame(
+            {"row": [0], "user_id": ["ana"], "recent_screens": [screens], "moment": [moment]},
+            schema_overrides={"moment": MOMENT, "recent_screens": pl.List(pl.String)},
+        )
+        events, _ = screens_around(served, {NOON.date(): [file]}, StoreConfig(), lag)
+        expected = ["home"] if ahead_s < 0 else []
+        lagging = 0 < ahead_s < lag_s
+        assert compared(served, events, lag, StoreConfig()).rows() == (
+            [] if screens == expected else [(0, expected, lagging)]
+        )
 
 
 def answers(events: Sequence[Event], limit: int) -> Iterator[list[str]]:

@@ -3,19 +3,21 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.event_log import LogError
 from features.preprocess import ContextInput
 from features.served_log import served_rows
 from features.served_schema import SERVED, context_hash, text_hash
+from tests.unit.offline_world import NOON
 
 ids = st.lists(st.sampled_from([0, 1, 256, 40_000]), max_size=3)
 contexts = st.builds(
@@ -62,7 +64,8 @@ class TestReader:
         pq.write_table(table, folder / name)
 
     def table(self, *requests: str) -> pa.Table:
-        return pa.Table.from_pylist([{"request_id": request, "tokens": 3} for request in requests], SERVED)
+        rows = [{"request_id": request, "answered_at": NOON, "tokens": 3} for request in requests]
+        return pa.Table.from_pylist(rows, SERVED)
 
     def test_takes_the_last_days_counted_from_the_newest(self, tmp_path: Path) -> None:
         for day in (1, 5, 6, 7):
@@ -95,6 +98,38 @@ class TestReader:
         self.write(tmp_path, 1, table)
         with pytest.raises(LogError, match=message):
             served_rows(tmp_path, ["tokens"])
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("tokens", None),
+            ("recent_screens", None),
+            ("recent_screens", ["home", None]),
+            ("product_usage_60d", [{"product": "loans", "uses": None}]),
+            ("product_usage_60d", [None]),
+            ("degraded", None),
+        ],
+    )
+    def test_names_a_column_that_holds_nulls(self, tmp_path: Path, column: str, value: object) -> None:
+        fitting = {"tokens": 3, "recent_screens": [], "product_usage_60d": [], "degraded": []}
+        self.write(tmp_path, 1, pa.Table.from_pylist([fitting, fitting | {column: value}], SERVED))
+        with pytest.raises(LogError, match=f"served-1.parquet: column '{column}' holds nulls"):
+            served_rows(tmp_path, [*fitting])
+
+    @settings(max_examples=200)
+    @given(st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=4))
+    def test_a_file_with_damaged_bytes_is_read_or_named(
+        self, tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[int, int]]
+    ) -> None:
+        log = tmp_path_factory.mktemp("log")
+        self.write(log, 1, self.table(*(f"r{number}" for number in range(20))))
+        file = log / "day=2026-03-01" / "served-1.parquet"
+        content = bytearray(file.read_bytes())
+        for place, byte in damage:
+            content[place % len(content)] = byte
+        file.write_bytes(content)
+        with suppress(LogError):
+            served_rows(log, ["request_id", "tokens", "text"])
 
     def test_names_a_damaged_file(self, tmp_path: Path) -> None:
         self.write(tmp_path, 1, self.table("r1"))

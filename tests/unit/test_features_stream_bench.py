@@ -50,6 +50,12 @@ async def test_freshness(url: str) -> None:
     assert report["p50_ms"] <= report["p99_ms"] <= report["max_ms"]
 
 
+async def test_freshness_of_a_single_event(url: str) -> None:
+    report = checked(await stream_bench.freshness(url, rate=1, seconds=1), "p50_ms")
+    assert report["watched"] == 1
+    assert report["p50_ms"] == report["p99_ms"] == report["max_ms"]
+
+
 async def test_reads(url: str) -> None:
     report = checked(await stream_bench.reads(url, users=5, rounds=20), "p50_ms", "p99_ms")
     assert report["round_trips"] == 1
