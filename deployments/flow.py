@@ -10,13 +10,13 @@ import numpy as np
 
 from deployments.protocol import (
     Action,
-    Candidate,
     DependencyError,
     Evidence,
     FeatureBatch,
     LogitBatch,
     PredictResponse,
     Query,
+    RankedProduct,
     ServedFeatures,
     TextBatch,
     TokenBatch,
@@ -139,7 +139,7 @@ class Flow:
                 responses.append(DependencyError(logits.failure or "classifier: no answer"))
                 continue
             columns, user = order[i][: query.top_k], features.users[i]
-            top = [Candidate(labels[c], chance[i][c]) for c in columns]
+            top = [RankedProduct(labels[c], chance[i][c]) for c in columns]
             responses.append(
                 PredictResponse(
                     request_id=query.request_id,

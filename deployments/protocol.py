@@ -77,7 +77,7 @@ class Action(msgspec.Struct, frozen=True):
     desk: str
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class RankedProduct(msgspec.Struct, frozen=True):
     product: str
     confidence: float
 
@@ -105,7 +105,7 @@ class PredictResponse(msgspec.Struct, frozen=True):
     product: str
     confidence: float
     action: Action
-    top: list[Candidate]
+    top: list[RankedProduct]
     evidence: Evidence
     features: ServedFeatures
     cached: bool

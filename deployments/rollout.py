@@ -144,14 +144,14 @@ class Rollout:
         if candidate is None or candidate.bundle is None:
             return await self._by_present(queries)
         share = candidate.config.share
-        theirs = {i for i, query in enumerate(queries) if _chosen(query, candidate.bundle.version, share)}
-        if not theirs or not self._breaker.allows():
-            theirs = set()
+        chosen = {i for i, query in enumerate(queries) if _chosen(query, candidate.bundle.version, share)}
+        if not chosen or not self._breaker.allows():
+            chosen = set()
             answers = await self._by_present(queries)
         else:
-            answers = await self._divided(queries, theirs, candidate.bundle)
+            answers = await self._divided(queries, chosen, candidate.bundle)
         if candidate.config.shadow:
-            self._begin_shadow([i for i in range(len(queries)) if i not in theirs], queries, answers, candidate.bundle)
+            self._begin_shadow([i for i in range(len(queries)) if i not in chosen], queries, answers, candidate.bundle)
         return answers
 
     def counts(self) -> dict[Metric, float]:
@@ -166,14 +166,15 @@ class Rollout:
     def levels(self) -> dict[Metric, float]:
         return {"candidate_ready": float(self.candidate is not None and self.candidate.state == "ready")}
 
-    async def _divided(self, queries: Sequence[Query], theirs: set[int], bundle: Bundle) -> Answers:
-        ours = [i for i in range(len(queries)) if i not in theirs]
-        apart = sorted(theirs)
-        mine, found = await asyncio.gather(self._some_by_present(queries, ours), self._tried_by(bundle, queries, apart))
-        answers = mine | found
-        again = [i for i in apart if i not in found]
-        self._failed += len(again)
-        answers |= await self._some_by_present(queries, again)
+    async def _divided(self, queries: Sequence[Query], chosen: set[int], bundle: Bundle) -> Answers:
+        """Answers of the candidate to the chosen queries, and of the present model to others and to what it failed."""
+        by_present, by_candidate = await asyncio.gather(
+            self._some_by_present(queries, [i for i in range(len(queries)) if i not in chosen]),
+            self._tried_by(bundle, queries, sorted(chosen)),
+        )
+        failed = sorted(chosen - by_candidate.keys())
+        self._failed += len(failed)
+        answers = by_present | by_candidate | await self._some_by_present(queries, failed)
         return [answers[i] for i in range(len(queries))]
 
     async def _by_present(self, queries: Sequence[Query]) -> Answers:

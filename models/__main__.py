@@ -75,7 +75,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    from models.bench import bench, candidates, machine, runs_on
+    from models.bench import bench, machine, open_networks, runs_on
 
     if arguments.save and not arguments.run_folder:
         raise OptionError("--save needs --run, the folder of a training run")
@@ -89,7 +89,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.run_folder:
         paths = runs_on(arguments.device, paths)
     try:
-        rivals = candidates(paths, arguments.device)
+        rivals = open_networks(paths, arguments.device)
     except RuntimeError as error:
         raise BundleError(str(error)) from None
     timed = bench(rivals, arguments.device, tokens=arguments.tokens, rounds=arguments.rounds)

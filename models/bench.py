@@ -28,24 +28,24 @@ TURN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class TimedNetwork:
     """A network to time, with its session open on a device."""
 
     name: str
     session: onnxruntime.InferenceSession
 
 
-def candidates(paths: Mapping[str, Path], device: Device) -> list[Candidate]:
+def open_networks(paths: Mapping[str, Path], device: Device) -> list[TimedNetwork]:
     """Open the networks.
 
     Raises:
         RuntimeError: the device cannot be had, see `open_session`.
     """
-    return [Candidate(name, open_session(path, device)) for name, path in paths.items()]
+    return [TimedNetwork(name, open_session(path, device)) for name, path in paths.items()]
 
 
 def bench(
-    rivals: Sequence[Candidate], device: Device, *, tokens: int = 16, rounds: int = 200, seed: int = 0
+    rivals: Sequence[TimedNetwork], device: Device, *, tokens: int = 16, rounds: int = 200, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
     """Time every network at every batch size, taking turns, so that a busy moment hits all of them alike.
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from models.__main__ import main
-from models.bench import BATCHES, bench, candidates, machine, read_run, round_trip, runs_on
+from models.bench import BATCHES, bench, machine, open_networks, read_run, round_trip, runs_on
 from models.bundle import Bundle
 from models.classifier import Device, open_session
 from tests.unit.tiny_run import Trained, trained
@@ -41,7 +41,7 @@ def sane(figures: dict[str, Any], device: Device = "cpu") -> bool:
 def test_every_network_of_a_run_is_timed_at_every_batch_size(run: Trained, rounds: int) -> None:
     """However few the rounds, and however few pieces the vocabulary has."""
     _, paths = read_run(run.run_folder)
-    timed = bench(candidates(paths, "cpu"), "cpu", tokens=8, rounds=rounds)
+    timed = bench(open_networks(paths, "cpu"), "cpu", tokens=8, rounds=rounds)
     assert list(timed) == list(paths)
     for figures in timed.values():
         assert set(figures) == KEYS
@@ -51,7 +51,7 @@ def test_every_network_of_a_run_is_timed_at_every_batch_size(run: Trained, round
 @pytest.mark.skipif(not CUDA, reason="no CUDA here")
 def test_batches_on_a_gpu_are_as_large_as_the_classifier_makes_them(run: Trained) -> None:
     paths = runs_on("cuda", read_run(run.run_folder)[1])
-    timed = bench(candidates(paths, "cuda"), "cuda", tokens=8, rounds=3)
+    timed = bench(open_networks(paths, "cuda"), "cuda", tokens=8, rounds=3)
     assert list(timed) == list(paths)
     for figures in timed.values():
         assert set(figures) == KEYS | {"batch_128"}
