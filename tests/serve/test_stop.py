@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -12,10 +14,11 @@ from tests.serve.conftest import command, wait_until_ready
 from tests.serve.polling import until
 
 
-def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
-    """As systemd and `timeout` send it: Ray's node ends at once, and Serve need not be waited for."""
+@contextmanager
+def started(state: Path) -> Iterator[tuple["subprocess.Popen[str]", set[str]]]:
+    """A service that is ready, in a process group of its own, and what its processes' command lines hold."""
     with subprocess.Popen(
-        command(tmp_path, free_port()),
+        command(state, free_port()),
         env=os.environ | {"REDIS_URL": ""},
         text=True,
         stdout=subprocess.PIPE,
@@ -23,7 +26,12 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
         start_new_session=True,
     ) as process:
         wait_until_ready(process)
-        traces = {str(tmp_path), (tmp_path / "scratch").read_text()}
+        yield process, {str(state), (state / "scratch").read_text()}
+
+
+def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
+    """As systemd and `timeout` send it: Ray's node ends at once, and Serve need not be waited for."""
+    with started(tmp_path) as (process, traces):
         os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
@@ -34,15 +42,7 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
 
 def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
     """Without its raylet nothing is started again, and answers would stop one by one."""
-    with subprocess.Popen(
-        command(tmp_path, free_port()),
-        env=os.environ | {"REDIS_URL": ""},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        wait_until_ready(process)
-        traces = {str(tmp_path), (tmp_path / "scratch").read_text()}
+    with started(tmp_path) as (process, traces):
         (raylet,) = (child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
         raylet.kill()
         output, _ = process.communicate(timeout=120)
