@@ -24,7 +24,7 @@ from features.cluster import ClusterClient
 from features.schema import ScreenEvent, UserFeatures
 from features.snapshot import snapshot
 from features.usage import RUN_KEY as RUN_KEY
-from features.usage import WRITE, arguments, usage_key
+from features.usage import TTL_S, WRITE, arguments, usage_key
 
 STALE_CONNECTIONS = 2
 """Lost connections that a read may meet before it fails: a pool doesn't see at once that a server closed idle ones."""
@@ -38,9 +38,6 @@ class StoreConfig(BaseModel):
     max_screens: int = Field(default=5, ge=1, le=50)
     screen_window_s: int = Field(default=1800, ge=1, le=3650 * 86400)
     """Screens older than this are no longer recent; a user's set expires five minutes later."""
-    usage_ttl_s: int = Field(default=3 * 86400, ge=60)
-    """How long usage lives that is written through a `FeatureStore`; readers have no use for it, and `materialize`
-    has `--ttl-days`."""
 
 
 def connect(url: str, timeout_s: float, **options: Any) -> Redis:
@@ -117,16 +114,16 @@ class FeatureStore:
         """
         return await screens.write(self._redis, events, self.config.max_screens, self.config.screen_window_s)
 
-    async def write_usage(self, run: str, usage: Mapping[str, Mapping[str, int]]) -> None:
-        """Write users' uses per product under a run; invisible until `publish_run`."""
+    async def write_usage(self, run: str, usage: Mapping[str, Mapping[str, int]], ttl_s: int = TTL_S) -> None:
+        """Write users' uses per product under a run, for some seconds; invisible until `publish_run`."""
         pipe = self._redis.pipeline(transaction=False)
         for user, uses in usage.items():
             key = usage_key(run, user)
             pipe.delete(key)
             if uses:
-                pipe.eval(WRITE, 1, *arguments(key, uses, self.config.usage_ttl_s))
+                pipe.eval(WRITE, 1, *arguments(key, uses, ttl_s))
         await pipe.execute()
 
-    async def publish_run(self, run: str) -> None:
-        """Make a run the one that readers see, atomically; it expires as values do that are written just now."""
-        await self._redis.set(RUN_KEY, run, ex=self.config.usage_ttl_s)
+    async def publish_run(self, run: str, ttl_s: int = TTL_S) -> None:
+        """Make a run the one that readers see, atomically, for as many seconds as its values live."""
+        await self._redis.set(RUN_KEY, run, ex=ttl_s)

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from features.bench_setup import answer, count_sends, machine, process, scratch
 from features.schema import ScreenEvent
-from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
+from features.store import RUN_KEY, FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester, publish_all
+from features.usage import TTL_S
 
 WARM_UP_EVENTS = 5_000
 WARM_UP_ROUNDS = 50
@@ -118,7 +119,7 @@ async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[st
 async def visible_run(redis: Redis, name: str) -> AsyncGenerator[str]:
     """The usage run that readers see; where they see none, one of that name, unless another comes, until the end."""
     try:
-        await redis.set(RUN_KEY, name, nx=True, ex=StoreConfig().usage_ttl_s)
+        await redis.set(RUN_KEY, name, nx=True, ex=TTL_S)
         yield str(await redis.get(RUN_KEY) or name)
     finally:
         await redis.eval(_DELETE_OWN, 1, RUN_KEY, name)

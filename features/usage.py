@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 RUN_KEY = "usage:run"
 """Holds the run that readers see."""
+TTL_S = 3 * 86400
+"""How long values live where nobody says otherwise, in seconds."""
 WRITE = """
 local at = 2
 for _, key in ipairs(KEYS) do

@@ -17,8 +17,7 @@ from redis.retry import Retry
 
 from features.cluster import as_connection_errors
 from features.partials import BUCKETS
-from features.store import StoreConfig
-from features.usage import RUN_KEY, WRITE, arguments, usage_key
+from features.usage import RUN_KEY, TTL_S, WRITE, arguments, usage_key
 
 TIMEOUT_S = 10.0
 Check = Callable[[str | None], None]
@@ -56,7 +55,7 @@ class UsageWriter:
     """
 
     redis_url: str
-    ttl_s: int = StoreConfig().usage_ttl_s
+    ttl_s: int = TTL_S
 
     def present(self) -> str | None:
         """The run that readers see."""

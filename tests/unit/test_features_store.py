@@ -140,10 +140,10 @@ async def test_screens_older_than_the_window_are_not_returned(redis: Redis) -> N
 
 
 async def test_what_nobody_renews_expires(redis: Redis) -> None:
-    store = FeatureStore(redis, StoreConfig(screen_window_s=600, usage_ttl_s=7200))
+    store = FeatureStore(redis, StoreConfig(screen_window_s=600))
     await store.write_screens(seen("ana", "home"))
-    await store.write_usage("r1", {"ana": {"loans": 1}})
-    await store.publish_run("r1")
+    await store.write_usage("r1", {"ana": {"loans": 1}}, 7200)
+    await store.publish_run("r1", 7200)
     lives: Sequence[int] = [await redis.ttl(key) for key in ("usage:run", "usage:r1:ana", "screens:ana")]
     assert 890 <= lives[2] <= 900
     assert 7190 <= lives[1] <= 7200

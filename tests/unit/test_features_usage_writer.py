@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from features.partials import BUCKETS
-from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
+from features.store import RUN_KEY, FeatureStore, connect
 from features.usage import WRITE
 from features.usage_writer import USERS_PER_CALL, ExpiredRun, UsageWriter, commands_of
 from tests.unit.event_logs import Uses
@@ -253,7 +253,3 @@ class TestCluster:
                     assert all(0 < client.ttl(key) <= 1000 for key in client.scan_iter("usage:2026*"))
             assert min(sizes) > 0
             assert sum(sizes) == len(uses) + 1
-
-
-def test_the_store_and_the_writer_agree_on_how_long_values_live() -> None:
-    assert UsageWriter("redis://127.0.0.1/0").ttl_s == StoreConfig().usage_ttl_s

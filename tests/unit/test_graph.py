@@ -31,9 +31,9 @@ def _unset(model: BaseModel, values: dict[str, Any], within: str = "") -> set[st
 
 
 def test_the_file_sets_every_argument() -> None:
-    """But the registry, which is the project's own, and what has no effect in an application."""
+    """But the registry, which is the project's own."""
     args, events = (APPLICATIONS[name]["args"] for name in ("switchboard", "screen-events"))
-    assert _unset(AppArgs(**args), args) == {"registry", "store.usage_ttl_s"}
+    assert _unset(AppArgs(**args), args) == {"registry"}
     assert _unset(ScreenEventsArgs(**events), events) == {"store"}
 
 
