@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import os
 import signal
 import sys
 from types import FrameType
@@ -11,8 +10,8 @@ from types import FrameType
 from pydantic import ValidationError
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
-from features import demo
-from features.batch_commands import MissingExtra, add_commands, positive, redis_url_of, store_of, store_options
+from features import batch_commands, bench_commands, demo, offline_commands
+from features.arguments import MissingExtra, positive, redis_url_of, redis_url_option, store_of, store_options
 from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 
@@ -83,15 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     seed = commands.add_parser("seed", help="made-up product usage for users u1, u2, …")
     seed.set_defaults(run=_seed)
     seed.add_argument("--users", type=positive, default=300, help="of them, from u1 on")
-    add_commands(commands, _redis_url)
     for command in (ingest, seed):
-        _redis_url(command)
+        redis_url_option(command)
+    for group in (batch_commands, offline_commands, bench_commands):
+        group.add_commands(commands)
     return parser
-
-
-def _redis_url(command: argparse.ArgumentParser) -> None:
-    url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6380/0")
-    command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,15 +2,12 @@
 
 import argparse
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
-from features.batch_commands import number, path, positive, redis_url_of, require_extra, show
-
-RedisUrl = Callable[[argparse.ArgumentParser], None]
+from features.arguments import number, path, positive, redis_url_of, redis_url_option, require_extra, show
 
 
-def add_commands(commands: Any, redis_url: RedisUrl) -> None:
+def add_commands(commands: Any) -> None:
     """Add the parser of `bench` and of each benchmark."""
     bench = commands.add_parser("bench", help="throughput, freshness, reads, or the batch pipeline, measured")
     names = bench.add_subparsers(required=True, metavar="benchmark")
@@ -28,7 +25,7 @@ def add_commands(commands: Any, redis_url: RedisUrl) -> None:
     batch.set_defaults(run=_materialize)
     batch.add_argument("--events", type=path, required=True, help="usage log, such as simulate makes")
     for command in (throughput, freshness, reads, batch):
-        redis_url(command)
+        redis_url_option(command)
 
 
 def _throughput(arguments: argparse.Namespace) -> None:

@@ -4,12 +4,11 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.batch_commands import (
+from features.arguments import (
     number,
     partials_of,
     partials_option,
@@ -17,6 +16,7 @@ from features.batch_commands import (
     positive,
     ray_options,
     redis_url_of,
+    redis_url_option,
     require_extra,
     show,
     store_of,
@@ -45,7 +45,7 @@ _LONGEST_DELAY_HOURS = 720
 _LONGEST_LAG_MS = 86_400_000
 
 
-def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], None]) -> None:
+def add_commands(commands: Any) -> None:
     """Add the parsers."""
     training = commands.add_parser("training-set", help="labelled chats with the features of their moments")
     training.set_defaults(run=_training_set, usual=training.get_default)
@@ -69,7 +69,7 @@ def add_commands(commands: Any, redis_url: Callable[[argparse.ArgumentParser], N
     )
     training.add_argument("--log", type=path, help="the served log, with --feedback")
     ray_options(training)
-    redis_url(training)
+    redis_url_option(training)
 
     skew = commands.add_parser("skew", help="compute what was served again from raw events, and compare")
     skew.set_defaults(run=_skew)

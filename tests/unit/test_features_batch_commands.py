@@ -1,6 +1,6 @@
 """`materialize` on the command line, as far as it goes without Ray."""
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from local_redis import LocalRedis
 from redis.asyncio import Redis
 
-from features.__main__ import main
-from features.batch_commands import add_commands, number
+from features.__main__ import _parser, main
+from features.arguments import number
 from features.partials import Partials
 from features.store import RUN_KEY
 from tests.unit.event_logs import DAY, write
@@ -56,9 +56,7 @@ class TestOptions:
 
 
 def parsed(command: str) -> Namespace:
-    parser = ArgumentParser()
-    add_commands(parser.add_subparsers(), lambda command: None)
-    return parser.parse_args(command.split())
+    return _parser().parse_args(command.split())
 
 
 async def test_an_older_run_is_refused_before_the_work(

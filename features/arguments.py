@@ -1,0 +1,127 @@
+"""Arguments that commands of `python -m features` share: their types, their options, and what becomes of them."""
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features.store import StoreConfig, connect
+
+if TYPE_CHECKING:
+    from features.partials import Partials
+
+Summary = dict[str, Any]
+_NEEDS = ("polars", "pandas", "pyarrow")
+
+
+class MissingExtra(RuntimeError):
+    """The requirements of the batch pipeline are not installed."""
+
+
+def redis_url_option(command: argparse.ArgumentParser) -> None:
+    """Where Redis is."""
+    url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6380/0")
+    command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
+
+
+def redis_url_of(arguments: argparse.Namespace) -> str:
+    """The Redis that was asked for; clients see only when they connect what is wrong with its options.
+
+    Raises:
+        ValueError, redis.RedisError: it is no URL, or has an option that clients do not take.
+    """
+    url = str(arguments.redis_url)
+    try:
+        client = connect(url, 1.0)
+        if pool := getattr(client, "connection_pool", None):
+            pool.make_connection()
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"--redis-url: an option that does not fit: {error}") from None
+    return url
+
+
+def positive(text: str) -> int:
+    """An argument that is a number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return value
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """The type of an argument that is a number from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected a number from {least} to {most}, got {text}")
+        return value
+
+    return parse
+
+
+def path(text: str) -> Path:
+    """An argument that is a path, as workers see it too, whose working directories are their own."""
+    return Path(text).absolute()
+
+
+def partials_option(command: argparse.ArgumentParser) -> None:
+    """Where the partials are."""
+    command.add_argument("--partials", type=path, help="daily aggregates are kept here (default: EVENTS.partials)")
+
+
+def partials_of(arguments: argparse.Namespace) -> "Partials | None":
+    """The partials that were asked for, if not the log's own."""
+    from features.partials import Partials
+
+    return Partials(arguments.partials) if arguments.partials else None
+
+
+def store_options(command: argparse.ArgumentParser) -> None:
+    """The store's limits for screens, which the service and the ingesters have too."""
+    for option, default in StoreConfig().model_dump(include={"max_screens", "screen_window_s"}).items():
+        name = option.replace("_", "-")
+        command.add_argument(f"--{name}", type=positive, default=default, help=f"`store.{option}` of the service")
+
+
+def store_of(arguments: argparse.Namespace) -> StoreConfig:
+    """The store's limits that were asked for."""
+    return StoreConfig(max_screens=arguments.max_screens, screen_window_s=arguments.screen_window_s)
+
+
+def ray_options(command: argparse.ArgumentParser) -> None:
+    """Where Ray runs."""
+    command.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
+    command.add_argument("--cpus", type=positive, help="CPUs of a local Ray (default: all)")
+
+
+def tell_missing(summary: Mapping[str, Any]) -> None:
+    """Say on standard error how many days of the wanted ones the usage log lacks, if any."""
+    if missing := summary["days_missing"]:
+        print(
+            f"notice: the log lacks {missing} of {missing + summary['days_read'] + summary['days_reused']} days",
+            file=sys.stderr,
+        )
+
+
+def require_extra() -> None:
+    """Refuse in one sentence where the extra is missing.
+
+    Raises:
+        MissingExtra: naming what is missing and how to get it.
+    """
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(f"{missing[0]} is not installed: run scripts/setup batch, or pip install switchboard[batch]")
+
+
+def show(summary: Summary) -> None:
+    print(json.dumps(summary))
