@@ -1,13 +1,11 @@
 """The HTTP interface: validation, deadlines, a bounded queue in front of the flow, and the small routes."""
 
 import asyncio
-import importlib.util
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,12 +14,11 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope
 
-from deployments import openapi
+from deployments import documentation
 from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
 from deployments.bodies import decode
 from deployments.errors import ApiError, on_api_error, on_http_exception, on_unexpected
@@ -151,9 +148,7 @@ class Ingress:
             Route("/healthz/live", self.live),
             Route("/healthz/ready", self.readiness),
             *self._inference.routes(),
-            Route("/openapi.json", self.openapi),
-            Route("/docs", self.docs),
-            Mount("/docs/assets", StaticFiles(directory=_swagger_assets())),
+            *documentation.routes(),
         ]
         handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
             ApiError: on_api_error,
@@ -232,14 +227,6 @@ class Ingress:
         self._require_ready()
         return JSONResponse({"status": "ready", "model_version": self._bundle.version})
 
-    async def openapi(self, request: Request) -> Response:
-        """`GET /openapi.json`"""
-        return JSONResponse(openapi.document(request.scope.get("root_path", "")))
-
-    async def docs(self, request: Request) -> Response:
-        """`GET /docs`"""
-        return HTMLResponse(openapi.PAGE)
-
     def _require_ready(self) -> None:
         if not self.ready:
             raise ApiError(503, "not_ready", "the stages are still loading their model", retry_after_s=1)
@@ -261,11 +248,3 @@ def _refusal(error: Exception) -> ApiError:
     if isinstance(error, QueueFull):
         return ApiError(429, "overloaded", str(error), retry_after_s=1)
     return ApiError(503, "unavailable", str(error), retry_after_s=1)
-
-
-def _swagger_assets() -> Path:
-    """The Swagger UI files that the package fastapi-offline carries; nothing is fetched from elsewhere."""
-    spec = importlib.util.find_spec("fastapi_offline")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("the package fastapi-offline is missing: install the serving requirements")
-    return Path(spec.origin).parent / "static"
