@@ -13,6 +13,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from deployments.deadline import DeadlinePassed, deadline
 from deployments.pace import Lag, Pace
 
 T = TypeVar("T")
@@ -25,10 +26,6 @@ LEFT = 0.25
 
 class QueueFull(RuntimeError):
     """More items wait than the queue holds, or than can be answered in time; becomes a 429."""
-
-
-class DeadlinePassed(TimeoutError):
-    """The item was not answered in time; becomes a 504."""
 
 
 @dataclass(slots=True)
@@ -154,14 +151,15 @@ class NaturalBatcher(Generic[T, R]):
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         results: Sequence[R | Exception] = [RuntimeError("the batch was cancelled")] * len(batch)
         try:
-            async with asyncio.timeout_at(max(waiting.deadline for waiting in batch)):
-                answered = await self._process([waiting.item for waiting in batch])
+            last = max(waiting.deadline for waiting in batch)
+            with deadline(last):
+                async with asyncio.timeout_at(last):
+                    answered = await self._process([waiting.item for waiting in batch])
             if len(answered) != len(batch):
                 raise RuntimeError(f"{len(batch)} messages got {len(answered)} answers")
             results = answered
         except TimeoutError:
-            results = [DeadlinePassed("no answer in time")] * len(batch)
-            self.expired += sum(not waiting.future.done() for waiting in batch)
+            results = [DeadlinePassed()] * len(batch)
         except Exception as error:
             results = [error] * len(batch)
         finally:
@@ -171,14 +169,15 @@ class NaturalBatcher(Generic[T, R]):
             self._dispatch()  # first: writing answers can wait, the stages should not
             if not self.in_flight:
                 self._pace.forget()
-            _settle(batch, results)
+            self._settle(batch, results)
 
-
-def _settle(batch: Sequence[_Waiting[T, R]], results: Sequence[R | Exception]) -> None:
-    for waiting, result in zip(batch, results, strict=True):
-        if waiting.future.done():
-            continue
-        if isinstance(result, Exception):
-            waiting.future.set_exception(result)
-        else:
-            waiting.future.set_result(result)
+    def _settle(self, batch: list[_Waiting[T, R]], results: Sequence[R | Exception]) -> None:
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting.future.done():
+                continue
+            if isinstance(result, DeadlinePassed):
+                self._expire(waiting.future, waiting.timeout_s)
+            elif isinstance(result, Exception):
+                waiting.future.set_exception(result)
+            else:
+                waiting.future.set_result(result)

@@ -14,19 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.deadline import TOO_SLOW
 from deployments.defects import log_defect
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
 
 Key = tuple[str, bytes]
-TOO_SLOW = "classifier: TimeoutError"
 _ENTRY_OVERHEAD = 400
 """About what Python spends on a key, an array and their places, in bytes."""
 PATIENCE_S = 4.0
 """After which an inference will never come: callers have given up long before, and the texts may be asked anew."""
-ANSWER_WITHIN_S = 1.7
-"""How long a batch waits for inferences. A little less than its caller waits for the cache (`past_cache.PATIENCE_S`): a
-classifier that hangs must not look like a cache that does, which the caller would then leave alone."""
 
 
 class CacheConfig(BaseModel):
@@ -56,12 +53,10 @@ class PredictionCache:
         config: CacheConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
         patience_s: float = PATIENCE_S,
-        answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self.config = config or CacheConfig()
         self.hits = self.misses = self.shared = self.evicted = self.bytes = 0
-        self._classify, self._clock = classify, clock
-        self._patience_s, self._answer_within_s = patience_s, answer_within_s
+        self._classify, self._clock, self._patience_s = classify, clock, patience_s
         self._entries: OrderedDict[Key, tuple[Floats, float]] = OrderedDict()
         self._in_flight: dict[Key, asyncio.Future[Floats]] = {}
 
@@ -71,8 +66,8 @@ class PredictionCache:
     async def __call__(self, batch: TokenBatch | Learned) -> LogitBatch:
         """(n) token vectors to (n, outputs) logits; none for what was learned elsewhere.
 
-        Messages whose inference failed or takes too long get rows of NaN; those found in memory are answered all the
-        same.
+        Messages whose inference failed or is not there after `within_s` of the batch get rows of NaN: a classifier that
+        hangs must not look like a cache that does. Those found in memory are answered all the same.
         """
         if isinstance(batch, Learned):
             return self._learn(batch)
@@ -86,7 +81,7 @@ class PredictionCache:
         milliseconds: dict[str, float] = {}
         failure = None
         try:
-            async with asyncio.timeout(self._answer_within_s):
+            async with asyncio.timeout(batch.within_s):
                 if fresh:
                     misses = TokenBatch.of(batch.version, [rows[i] for i in fresh.values()])
                     milliseconds = await asyncio.shield(self._begin_fill(list(fresh), misses))
@@ -154,7 +149,7 @@ class PredictionCache:
     async def _pass_on(self, batch: TokenBatch) -> LogitBatch:
         self.misses += len(batch.lengths)
         try:
-            async with asyncio.timeout(self._answer_within_s):
+            async with asyncio.timeout(batch.within_s):
                 return await self._classify(batch)
         except Exception as error:
             n = len(batch.lengths)
@@ -222,6 +217,8 @@ def as_dependency_error(error: Exception) -> DependencyError:
     """An error in words that a client may read: others' messages may name paths or hold a stack trace."""
     if type(error) is DependencyError:
         return error
+    if isinstance(error, TimeoutError):
+        return DependencyError(TOO_SLOW)
     log_defect("classifier", error)
     return DependencyError(f"classifier: {type(error).__name__}")
 

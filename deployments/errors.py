@@ -6,6 +6,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.defects import log_defect
 from deployments.protocol import ErrorBody, ErrorResponse
@@ -68,8 +69,28 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     return response
 
 
-async def on_unexpected(request: Request, error: Exception) -> Response:
-    return internal(error)
+class Defects:
+    """ASGI middleware: an error that nothing else caught is a 500, and goes no further, since servers log its words."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            answer = internal(error)
+            if not begun:
+                await answer(scope, receive, send)
 
 
 def internal(error: Exception) -> Response:

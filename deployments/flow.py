@@ -4,10 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deployments.deadline import TOO_SLOW, DeadlinePassed, within_s
 from deployments.protocol import (
     Action,
     DependencyError,
@@ -60,7 +61,7 @@ class Flow:
         """Answer a batch with one model; the features are gathered while the words are classified.
 
         Returns:
-            For each query, in order, an answer, or the `DependencyError` that prevented it.
+            For each query, in order, an answer, or the `DependencyError` or `DeadlinePassed` that prevented it.
         """
         started = time.perf_counter()
         gathering = asyncio.get_running_loop().create_task(self._features(queries))
@@ -71,7 +72,7 @@ class Flow:
             gathering.cancel()
         milliseconds = {"gather": gathered, **spent}
         if not logits.logits.size:
-            return [DependencyError(logits.failure or "classifier: no answer")] * len(queries)
+            return [_failure(logits)] * len(queries)
         fusing = time.perf_counter()
         normalise = bundle.preprocessor.context
         contexts = [normalise(user.recent_screens, user.product_usage_60d) for user in features.users]
@@ -105,7 +106,7 @@ class Flow:
         started = time.perf_counter()
         tokens = await self.preprocess(TextBatch(version, [query.text for query in queries]))
         tokenised = time.perf_counter()
-        logits = await self.classify(tokens)
+        logits = await self.classify(replace(tokens, within_s=within_s(tokens.within_s)))
         cache = (time.perf_counter() - tokenised) * 1000
         spent = {
             "preprocess": (tokenised - started) * 1000,
@@ -136,7 +137,7 @@ class Flow:
         responses: list[PredictResponse | Exception] = []
         for i, query in enumerate(queries):
             if failed[i]:
-                responses.append(DependencyError(logits.failure or "classifier: no answer"))
+                responses.append(_failure(logits))
                 continue
             columns, user = order[i][: query.top_k], features.users[i]
             top = [RankedProduct(labels[c], chance[i][c]) for c in columns]
@@ -169,3 +170,10 @@ def _rounded(values: Floats) -> list[list[float]]:
     """To four decimals, which is what a client sees; as doubles, since a rounded float32 shows more."""
     rounded: list[list[float]] = values.astype(np.float64).round(4).tolist()
     return rounded
+
+
+def _failure(logits: LogitBatch) -> DependencyError | DeadlinePassed:
+    """Why a message has no logits."""
+    if logits.failure == TOO_SLOW:
+        return DeadlinePassed(TOO_SLOW)
+    return DependencyError(logits.failure or "classifier: no answer")

@@ -13,15 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope
 
 from deployments import documentation
-from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
+from deployments.batching import NaturalBatcher, QueueFull
 from deployments.bodies import decode
-from deployments.errors import ApiError, on_api_error, on_http_exception, on_unexpected
+from deployments.deadline import DeadlinePassed
+from deployments.errors import ApiError, Defects, on_api_error, on_http_exception
 from deployments.flow import Answer, Flow
 from deployments.hot_route import HotRoute
 from deployments.identifiers import new_identifier
@@ -153,9 +155,10 @@ class Ingress:
         handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
             ApiError: on_api_error,
             HTTPException: on_http_exception,
-            Exception: on_unexpected,
         }
-        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        return Starlette(
+            routes=routes, middleware=[Middleware(Defects)], exception_handlers=handlers, lifespan=self._lifespan
+        )
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

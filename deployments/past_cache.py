@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import replace
 
-from deployments.breaker import ENOUGH, BreakerConfig, CircuitBreaker
+from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.cache import Learned, as_dependency_error
 from deployments.generations import Generations
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
@@ -21,8 +21,10 @@ logger = logging.getLogger(__name__)
 BYPASS_TOKENS = 128
 """Half a dozen short messages: for more, a hop more hardly counts."""
 ENTRIES = 65_536
-PATIENCE_S = 1.8
-"""How long the cache may take, the inference of a full batch included: about as long as clients wait."""
+GRACE = 1.06
+"""How much longer than it was told to the cache may take."""
+LEAST_S = 0.45
+"""How long a batch must have waited for the cache to say that it hangs; one that came late cannot know."""
 CACHE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a cache that hangs, since it then holds up one of the batches in flight."""
 LEARN_AFTER_S = 0.05
@@ -50,11 +52,10 @@ class PastCache:
         few_tokens: int = BYPASS_TOKENS,
         entries: int = ENTRIES,
         learn_after_s: float = LEARN_AFTER_S,
-        patience_s: float = PATIENCE_S,
     ) -> None:
         self.cache, self.classify = cache, classify
         self._few_tokens, self._learn_after_s = few_tokens, learn_after_s
-        self._patience_s, self._breaker = patience_s, CircuitBreaker(CACHE_BREAKER)
+        self._breaker = CircuitBreaker(CACHE_BREAKER)
         self._recent: Generations[int, bool] = Generations(entries)
         self._learned: list[tuple[TokenBatch, Floats]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -89,11 +90,12 @@ class PastCache:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(batch.within_s * GRACE):
                 answer = await self.cache(batch)
         except (Exception, asyncio.CancelledError) as error:
-            given_up = isinstance(error, asyncio.CancelledError)  # at the deadline of those who wait, say
-            if (not given_up or loop.time() - began >= self._patience_s * ENOUGH) and self._breaker.failed():
+            unanswered = isinstance(error, asyncio.CancelledError | TimeoutError)
+            blamed = not unanswered or loop.time() - began >= max(batch.within_s, LEAST_S)
+            if blamed and self._breaker.failed():
                 logger.warning("the cache: %s; done without", type(error).__name__)
             raise
         finally:

@@ -19,6 +19,8 @@ from models.context import Floats
 
 MAX_TEXT = 4_000
 MAX_TOP_K = 100
+WITHIN_S = 1.7
+"""How long the cache may wait for inferences where a batch has no deadline."""
 SOURCES = ("recent_screens", "product_usage_60d")
 """What `degraded` may name."""
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT, description="What the customer wrote.")]
@@ -188,6 +190,8 @@ class TokenBatch:
     """(sum of lengths,) int32"""
     lengths: Ids
     """(n,) int32"""
+    within_s: float = WITHIN_S
+    """How long the cache may wait for inferences, in seconds."""
 
     @classmethod
     def of(cls, version: str, rows: Sequence[Ids]) -> "TokenBatch":
@@ -202,11 +206,11 @@ class TokenBatch:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as bytes, at a quarter of what arrays take."""
-        return _token_batch, (self.version, self.ids.tobytes(), self.lengths.tobytes())
+        return _token_batch, (self.version, self.ids.tobytes(), self.lengths.tobytes(), self.within_s)
 
 
-def _token_batch(version: str, ids: bytes, lengths: bytes) -> TokenBatch:
-    return TokenBatch(version, np.frombuffer(ids, np.int32), np.frombuffer(lengths, np.int32))
+def _token_batch(version: str, ids: bytes, lengths: bytes, within_s: float) -> TokenBatch:
+    return TokenBatch(version, np.frombuffer(ids, np.int32), np.frombuffer(lengths, np.int32), within_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from zlib import crc32
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.breaker import ENOUGH, BreakerConfig, CircuitBreaker
+from deployments.deadline import deadline
 from deployments.defects import log_defect
 from deployments.flow import Answer, Flow
 from deployments.protocol import Query
@@ -216,8 +217,9 @@ class Rollout:
     async def _patiently(self, flow: Flow, queries: Sequence[Query], bundle: Bundle) -> Answers:
         """The answers of a flow, all of them errors where it fails or takes too long."""
         try:
-            async with asyncio.timeout(self.patience_s):
-                return await flow.answer(queries, bundle)
+            with deadline(asyncio.get_running_loop().time() + self.patience_s):
+                async with asyncio.timeout(self.patience_s):
+                    return await flow.answer(queries, bundle)
         except Exception as error:
             log_defect(f"candidate {bundle.version}", error)
             return [error] * len(queries)

@@ -118,11 +118,11 @@ class Stage:
                 raise
 
     async def check_health(self) -> None:
-        """Ray asks before the first call: start what needs the running loop."""
+        """Ray asks before the first call, and then every few seconds: start what needs the running loop."""
+        log_with_serve()
         if self._loop is not None:
             return
         self._loop = asyncio.get_running_loop()
-        log_with_serve()
         Exporter(self._stage).start()
         if self._linked:
             replica = serve.get_replica_context()
@@ -213,6 +213,10 @@ class IngressDeployment:
         with refusing(serves=self._ingress.ready):
             self._ingress.configure(IngressConfig(**user_config))
 
+    async def check_health(self) -> None:
+        """Ray asks every few seconds."""
+        log_with_serve()
+
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         log_with_serve()
         ingress = self._ingress
@@ -234,8 +238,8 @@ class ScreenEventsDeployment:
 
     async def check_health(self) -> None:
         """Start the task on the first call; fail when it has ended."""
+        log_with_serve()
         if self._task is None:
-            log_with_serve()
             Exporter(self._ingester).start()
             self._task = asyncio.get_running_loop().create_task(self._ingester.run())
         elif self._task.done():

@@ -3,7 +3,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from deployments.batching import DeadlinePassed, NaturalBatcher
+from deployments.batching import NaturalBatcher
+from deployments.deadline import DeadlinePassed
 from tests.unit.gate import Gate
 
 Process = Gate[Sequence[int], Sequence[str | Exception]]

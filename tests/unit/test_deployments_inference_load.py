@@ -124,7 +124,7 @@ async def test_a_defect_is_not_hidden(
         raise ZeroDivisionError("secret")
 
     stages = replace(flow(bundle, classify_stage(bundle, classifier), redis), record=defective)
-    transport = httpx.ASGITransport(Ingress(stages, bundle, redis).app(), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(Ingress(stages, bundle, redis).app())
     async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as client:
         response = await client.post(INFER, json={"inputs": messages("one", "two")})
     assert refused(response, 500).code == "internal"

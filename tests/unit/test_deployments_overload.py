@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from deployments.batching import DeadlinePassed, NaturalBatcher, QueueFull
+from deployments.batching import NaturalBatcher, QueueFull
+from deployments.deadline import DeadlinePassed
 from deployments.pace import Lag
 from tests.unit.virtual_time import VirtualTimeLoop, run
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.cache import CacheConfig, Learned, PredictionCache
-from deployments.past_cache import MOST_TELLING, PastCache
+from deployments.deadline import SHARE
+from deployments.past_cache import LEAST_S, MOST_TELLING, PastCache
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from tests.unit.gate import Gate
 from tests.unit.tokens import Classifier, answer, logits, tokens
@@ -134,9 +136,10 @@ async def test_a_cache_that_has_gone_is_done_without() -> None:
 async def test_a_cache_that_hangs_holds_up_one_batch_and_no_more() -> None:
     gate: Gate[TokenBatch | Learned, LogitBatch] = Gate()
     straight = Classifier()
-    past = PastCache(gate, straight, few_tokens=1, patience_s=0.01, learn_after_s=3600)
+    past = PastCache(gate, straight, few_tokens=1, learn_after_s=3600)
     for rows in ([[1, 2]], [[1, 2]], [[3]], [[3]]):
-        assert np.array_equal((await past(tokens("v", *rows))).logits, logits("v", *rows))
+        batch = replace(tokens("v", *rows), within_s=LEAST_S)
+        assert np.array_equal((await past(batch)).logits, logits("v", *rows))
     assert (await gate.next()).answer.cancelled()
     assert gate.empty
     assert straight.batches == [[[1, 2]], [[1, 2]], [[3]], [[3]]]
@@ -222,22 +225,23 @@ def test_a_cache_that_batches_give_up_on_is_left_alone_unless_they_had_no_time(g
 
     async def hangs(batch: TokenBatch | Learned) -> LogitBatch:
         nonlocal calls
-        calls += 1
+        calls += isinstance(batch, TokenBatch)
         await asyncio.sleep(3600)
         raise AssertionError
 
     async def three() -> None:
-        past = PastCache(hangs, Classifier(), few_tokens=0, patience_s=1.8)
+        past = PastCache(hangs, Classifier(), few_tokens=0)
         for _ in range(3):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(given_s):
-                    await past(tokens("v", [1]))
+                    await past(replace(tokens("v", [1]), within_s=given_s * SHARE))
 
     run(three())
     assert calls == asked
 
 
-def test_a_classifier_that_hangs_is_not_laid_at_the_cache_s_door() -> None:
+@pytest.mark.parametrize("deadline_s", [0.5, 1.0, 1.6, 2.0, 10.0])
+def test_a_classifier_that_hangs_is_not_laid_at_the_cache_s_door(deadline_s: float) -> None:
     async def hangs(batch: TokenBatch) -> LogitBatch:
         await asyncio.sleep(3600)
         raise AssertionError
@@ -245,8 +249,8 @@ def test_a_classifier_that_hangs_is_not_laid_at_the_cache_s_door() -> None:
     async def known_and_new() -> list[LogitBatch]:
         cache = PredictionCache(hangs)
         await cache(Learned([(tokens("v", [1]), logits("v", [1]))]))
-        past = PastCache(cache, hangs, few_tokens=0)
-        return [await past(tokens("v", row)) for row in ([1], [2], [1], [3], [1])]
+        past, within_s = PastCache(cache, hangs, few_tokens=0), deadline_s * SHARE
+        return [await past(replace(tokens("v", row), within_s=within_s)) for row in ([1], [2], [1], [3], [1])]
 
     answers = run(known_and_new())
     assert [batch.failure is None for batch in answers] == [True, False, True, False, True]
