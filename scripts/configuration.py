@@ -82,7 +82,7 @@ def unknown_desks(schema: "ServeDeploySchema") -> set[str]:
     for application in schema.applications:
         if _path(application) == _BUILDERS[0]:
             args = AppArgs.model_validate(application.args)
-            with suppress(BundleError):
+            with suppress(BundleError, OSError):
                 unknown |= args.desks.keys() - set(Registry.at(args.registry).load(args.model).manifest.labels)
     return unknown
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from psutil import Process
 
 LONGEST_TEMP = 8
-"""Characters of a folder for temporary files below which the names of HAProxy's sockets, which hold a node's id, still
+"""Characters of a folder for temporary files up to which the names of HAProxy's sockets, which hold a node's id, still
 have the 97 that it takes."""
 _PATIENCE_S = 5.0
 _SAME_S = 1.0
@@ -37,16 +37,22 @@ def scratch_folder(state: Path) -> Path:
 
 
 def note_children(state: Path) -> None:
-    """Write down which processes this one and its children have started, for the next start to end them."""
+    """Write down which processes this one and its children have started, for the next start to end them.
+
+    Where that cannot be written, as on a full disk, the next start has only what was written before.
+    """
     import psutil
 
     noted = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             noted.append([process.pid, process.create_time()])
-    draft = state / "processes.draft"
-    draft.write_text(json.dumps(noted))
-    draft.replace(state / "processes")
+    note, draft = state / "processes", state / "processes.draft"
+    text = json.dumps(noted)
+    with contextlib.suppress(OSError):
+        if not note.is_file() or note.read_text() != text:
+            draft.write_text(text)
+            draft.replace(note)
 
 
 def end_noted(state: Path) -> None:

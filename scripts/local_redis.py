@@ -106,10 +106,10 @@ class LocalRedis:
         raise RedisUnavailable(f"the local Redis did not start; its log is {log}")
 
     def _answers(self) -> bool:
-        """Whether this very server answers, and not another one that took the port first."""
+        """Whether this very server answers, and not another one that took the port first, and has loaded its data."""
         try:
             with Redis(port=self.port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as redis:
-                return bool(redis.info("server")["process_id"] == self.pid)
+                return bool(redis.info("server")["process_id"] == self.pid and redis.ping())
         except (RedisError, OSError):
             return False
 

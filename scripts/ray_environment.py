@@ -85,9 +85,10 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
 
 def _pass_by_proxies() -> None:
     """Have no call to this machine go through a proxy of the environment, as gRPC's between replicas would."""
-    for name in ("no_proxy", "NO_PROXY"):
-        hosts = [host for host in os.environ.get(name, "").split(",") if host]
-        os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
+    names = ("no_proxy", "NO_PROXY")
+    hosts = [host.strip() for name in names for host in os.environ.get(name, "").split(",") if host.strip()]
+    passed_by = "*" if "*" in hosts else ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost"]))
+    os.environ |= dict.fromkeys(names, passed_by)
 
 
 def _has_haproxy() -> bool:

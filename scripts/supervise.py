@@ -127,7 +127,7 @@ def _redis(state: Path) -> Iterator[str]:
 def _tell_of_others(urls: set[str]) -> None:
     """Say that a configuration's Redis is not used, unless somebody has named another."""
     if urls and not os.environ.get("REDIS_URL"):
-        given = ", ".join(sorted(map(shown, urls)))
+        given = ", ".join(sorted(url if url.startswith("$") else shown(url) for url in urls))
         say(f"notice: the configuration's redis_url {given} is not used; set REDIS_URL to use a Redis of your own")
 
 
@@ -173,8 +173,11 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
 
 def _end_serve() -> None:
     """Let requests that are on their way be answered. Without a node Serve would wait for half a minute or more."""
+    import ray
     from ray import serve
 
+    if not ray.is_initialized():  # Serve would start one
+        return
     with contextlib.suppress(Exception):
         serve.shutdown()  # type: ignore[no-untyped-call]
 

@@ -57,11 +57,19 @@ def test_the_standard_proxy_is_taken_where_the_fast_one_is_exported(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("environment")
-def test_no_call_to_this_machine_goes_through_a_proxy(tmp_path: Path) -> None:
-    os.environ |= {"no_proxy": "inside.example", "NO_PROXY": ""}
+@pytest.mark.parametrize(
+    ("lower", "upper", "passed_by"),
+    [
+        ("inside.example", "", "inside.example,127.0.0.1,localhost"),
+        ("", "inside.example", "inside.example,127.0.0.1,localhost"),
+        ("a.example, localhost", "b.example", "a.example,localhost,b.example,127.0.0.1"),
+        ("*", "", "*"),
+    ],
+)
+def test_no_call_to_this_machine_goes_through_a_proxy(tmp_path: Path, lower: str, upper: str, passed_by: str) -> None:
+    os.environ |= {"no_proxy": lower, "NO_PROXY": upper}
     configure("standard", tmp_path)
-    assert os.environ["no_proxy"] == "inside.example,127.0.0.1,localhost"
-    assert os.environ["NO_PROXY"] == "127.0.0.1,localhost"
+    assert [os.environ[name] for name in ("no_proxy", "NO_PROXY")] == [passed_by, passed_by]
 
 
 @pytest.mark.usefixtures("environment")

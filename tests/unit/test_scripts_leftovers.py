@@ -36,6 +36,11 @@ def test_children_are_noted(tmp_path: Path, child: "subprocess.Popen[str]") -> N
     assert noted(child) in json.loads((tmp_path / "processes").read_text())
 
 
+def test_a_note_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    note_children(tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+
+
 def test_the_next_start_ends_what_is_left_and_waits_for_it(tmp_path: Path, child: "subprocess.Popen[str]") -> None:
     (tmp_path / "processes").write_text(json.dumps([noted(child)]))
     (tmp_path / "scratch").write_text(str(tmp_path / "gone"))
