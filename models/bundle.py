@@ -230,7 +230,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _rounded(threshold: float, direction: str) -> float:
-    return float(Context(prec=DIGITS, rounding=direction).create_decimal(repr(threshold)))
+    return float(Context(prec=DIGITS, rounding=direction).create_decimal(repr(float(threshold))))
 
 
 def _sha256(path: Path) -> str:

@@ -123,7 +123,7 @@ def _stored(name: str, path: Path) -> dict[str, Any] | None:
     try:
         loaded = torch.load(path, weights_only=False)
         stored = {key: loaded[key] for key in ("made", "seconds")}
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, ImportError):
         raise
     except Exception as error:  # reading damaged bytes as pickled objects fails in any way
         problem = f"{path} is damaged ({type(error).__name__})"
