@@ -151,10 +151,8 @@ class NaturalBatcher(Generic[T, R]):
     async def _run(self, batch: list[_Waiting[T, R]]) -> None:
         results: Sequence[R | Exception] = [RuntimeError("the batch was cancelled")] * len(batch)
         try:
-            last = max(waiting.deadline for waiting in batch)
-            with deadline(last):
-                async with asyncio.timeout_at(last):
-                    answered = await self._process([waiting.item for waiting in batch])
+            async with deadline(max(waiting.deadline for waiting in batch)):
+                answered = await self._process([waiting.item for waiting in batch])
             if len(answered) != len(batch):
                 raise RuntimeError(f"{len(batch)} messages got {len(answered)} answers")
             results = answered

@@ -5,9 +5,6 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ENOUGH = 0.25
-"""Share of the caller's patience after which a call that is given up, at a deadline say, counts as a failure."""
-
 
 class BreakerConfig(BaseModel):
     """When to stop asking a dependency that does not answer. Unknown keys are refused."""

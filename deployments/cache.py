@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -78,21 +79,23 @@ class PredictionCache:
         found = [self._get(key) for key in keys]
         cached = np.array([logits is not None for logits in found], dtype=np.bool_)
         waits, fresh = self._claim(keys, found)
-        milliseconds: dict[str, float] = {}
+        left: set[asyncio.Future[Any]] = {future for i, future in waits.items() if keys[i] not in fresh}
+        fill = None
+        if fresh:
+            misses = TokenBatch.of(batch.version, [rows[i] for i in fresh.values()])
+            fill = self._begin_fill(list(fresh), misses)
+            left.add(fill)
+        if left:
+            await asyncio.wait(left, timeout=batch.within_s)
         failure = None
-        try:
-            async with asyncio.timeout(batch.within_s):
-                if fresh:
-                    misses = TokenBatch.of(batch.version, [rows[i] for i in fresh.values()])
-                    milliseconds = await asyncio.shield(self._begin_fill(list(fresh), misses))
-                for i, future in waits.items():
-                    try:
-                        found[i] = await asyncio.shield(future)
-                    except DependencyError as error:
-                        failure = str(error)
-        except TimeoutError:
-            failure = TOO_SLOW
-            found = [waits[i].result() if i in waits and _answered(waits[i]) else found[i] for i in range(len(rows))]
+        for i, future in waits.items():
+            if not future.done():
+                failure = TOO_SLOW
+            elif error := future.exception():
+                failure = failure or str(error)
+            else:
+                found[i] = future.result()
+        milliseconds = fill.result() if fill is not None and fill.done() else {}
         return LogitBatch(batch.version, _stack(found), cached, milliseconds, failure)
 
     def counts(self) -> dict[str, float]:
@@ -221,10 +224,6 @@ def as_dependency_error(error: Exception) -> DependencyError:
         return DependencyError(TOO_SLOW)
     log_defect("classifier", error)
     return DependencyError(f"classifier: {type(error).__name__}")
-
-
-def _answered(future: asyncio.Future[Floats]) -> bool:
-    return future.done() and future.exception() is None
 
 
 def _stack(found: Sequence[Floats | None]) -> Floats:

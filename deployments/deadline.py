@@ -1,8 +1,8 @@
 """How much time a batch has left, for stages that must answer before whoever waits for the batch gives up."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 SHARE = 0.85
@@ -16,12 +16,17 @@ class DeadlinePassed(TimeoutError):
     """A message was not answered in time; becomes a 504."""
 
 
-@contextmanager
-def deadline(at: float) -> Iterator[None]:
-    """Note the moment, in the running loop's time, when a batch is given up; an earlier one that was noted stays."""
+@asynccontextmanager
+async def deadline(at: float) -> AsyncIterator[None]:
+    """Give a batch up at a moment, in the running loop's time, and have its stages know; an earlier one stays known.
+
+    Raises:
+        TimeoutError: it has come.
+    """
     token = _deadline.set(min(at, _deadline.get(at)))
     try:
-        yield
+        async with asyncio.timeout_at(at):
+            yield
     finally:
         _deadline.reset(token)
 

@@ -17,7 +17,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.breaker import ENOUGH, BreakerConfig, CircuitBreaker
+from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.deadline import deadline
 from deployments.defects import log_defect
 from deployments.flow import Answer, Flow
@@ -30,6 +30,8 @@ RETRY_S = 5.0
 """Between attempts to prepare a candidate."""
 PATIENCE_S = 1.0
 """Half of the default deadline."""
+ENOUGH = 0.25
+"""Share of the patience after which an answer that is given up, at a deadline say, counts as a failure."""
 CANDIDATE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the patience."""
 LOOK_EVERY_S = 0.5
@@ -217,9 +219,8 @@ class Rollout:
     async def _patiently(self, flow: Flow, queries: Sequence[Query], bundle: Bundle) -> Answers:
         """The answers of a flow, all of them errors where it fails or takes too long."""
         try:
-            with deadline(asyncio.get_running_loop().time() + self.patience_s):
-                async with asyncio.timeout(self.patience_s):
-                    return await flow.answer(queries, bundle)
+            async with deadline(asyncio.get_running_loop().time() + self.patience_s):
+                return await flow.answer(queries, bundle)
         except Exception as error:
             log_defect(f"candidate {bundle.version}", error)
             return [error] * len(queries)

@@ -6,7 +6,7 @@ import pytest
 
 from deployments.batching import NaturalBatcher
 from deployments.deadline import SHARE, DeadlinePassed, deadline, within_s
-from tests.unit.virtual_time import run
+from tests.unit.virtual_time import VirtualTimeLoop, run
 
 
 def test_without_a_deadline_there_is_another_limit() -> None:
@@ -18,10 +18,14 @@ def test_without_a_deadline_there_is_another_limit() -> None:
 
 def test_the_earliest_deadline_counts_and_ends_with_its_block() -> None:
     async def asked() -> list[float]:
-        with deadline(10.0):
-            with deadline(2.0), deadline(5.0):
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        async with deadline(10.0):
+            async with deadline(2.0), deadline(5.0):
                 inner = within_s(1.7)
-            return [inner, within_s(1.7), *[within_s(1.7) for _ in range(await asyncio.sleep(12, 1))]]
+            outer = within_s(1.7)
+            loop.spend(12)
+            return [inner, outer, within_s(1.7)]
 
     assert run(asked()) == pytest.approx([2.0 * SHARE, 10.0 * SHARE, 0.0])
 
