@@ -11,6 +11,12 @@ ABANDONED_S = 86_400
 """Age of a draft whose writer must have been killed."""
 
 
+def require_replaceable(target: Path) -> None:
+    """Raise OSError if the target is there and no file, such as a pipe."""
+    if target.exists() and not target.is_file():
+        raise OSError(f"{target}: is there already, and no regular file")
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A draft beside the target that takes its place when it is complete; drafts of killed writers go.
@@ -18,8 +24,7 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the target is there and no file, such as a pipe, or a link that leads to itself.
     """
-    if target.exists() and not target.is_file():
-        raise OSError(f"{target}: is there already, and no regular file")
+    require_replaceable(target)
     try:
         target = target.resolve()
     except RuntimeError as error:

@@ -196,17 +196,24 @@ def _read_file(file: Path, value: Value) -> pl.DataFrame:
     return parsed
 
 
-def _columns(file: Path, value: Value) -> pl.DataFrame:
-    """The columns that matter, read by Arrow: a damaged byte can end the process if polars reads it."""
+def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+    """Columns of a Parquet file, read by Arrow: a damaged byte can end the process if polars reads it.
+
+    Raises:
+        LogError: one that is needed is missing.
+    """
     with pq.ParquetFile(file, pre_buffer=False) as parquet:
-        schema = parquet.schema_arrow
-        columns = ["event_id", "user_id", value, "at"]
-        missing = [column for column in columns if column not in schema.names]
+        names = parquet.schema_arrow.names
+        missing = [column for column in needed if column not in names]
         if missing:
-            raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema.names)}")
-        if value == "screen" and "arrived_at" in schema.names:
-            columns.append("arrived_at")
-        table = parquet.read(columns=columns, use_threads=False)
+            raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(names)}")
+        columns = [*needed, *(column for column in optional if column in names)]
+        return parquet.read(columns=columns, use_threads=False)
+
+
+def _columns(file: Path, value: Value) -> pl.DataFrame:
+    """The columns that matter."""
+    table = read_columns(file, ["event_id", "user_id", value, "at"], ["arrived_at"] if value == "screen" else ())
     kinds = [pa.timestamp(kind.unit, "UTC") if _zone(kind) else kind for kind in table.schema.types]
     utc = table.cast(pa.schema(zip(table.column_names, kinds, strict=True)))  # not all zones are known to polars
     return pl.DataFrame(pl.from_arrow(utc))

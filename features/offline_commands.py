@@ -106,12 +106,7 @@ def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
 def _training_set(arguments: argparse.Namespace) -> None:
     _require_effect(arguments)
     require_extra()
-    from features.rows import FORMATS
-
-    if arguments.out.suffix.lower() not in FORMATS:
-        raise ValueError(f"--out: {arguments.out}: expected a file that ends in {', '.join(FORMATS)}")
-    if arguments.out.exists() and not arguments.out.is_file():
-        raise ValueError(f"--out: {arguments.out}: is there already, and no regular file")
+    _require_out(arguments.out)
     if arguments.feedback is not None:
         _feedback_set(arguments)
         return
@@ -214,6 +209,18 @@ def _require_effect(arguments: argparse.Namespace) -> None:
     for name in idle:
         if getattr(arguments, name) != arguments.usual(name):
             raise ValueError(f"training-set: --{name.replace('_', '-')} has no effect {reason}: leave it out")
+
+
+def _require_out(out: Path) -> None:
+    """Refuse, before the work, a file that could not be written, or that `models train` would not read."""
+    from features.drafts import require_replaceable
+    from features.rows import reader_of
+
+    try:
+        reader_of(out)
+        require_replaceable(out)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--out: {error}") from None
 
 
 def _require(arguments: argparse.Namespace, *names: str) -> None:

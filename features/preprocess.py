@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 Ids = npt.NDArray[np.int32]
 
@@ -174,3 +175,8 @@ class Preprocessor:
         context = self.context([" Home ", "", "CARD_LIMIT"] * 4, {"b": 10**9, "a": 1, "c": 0})
         digest.update(json.dumps([context.recent_screens, dict(context.product_usage_60d)]).encode())
         return digest.hexdigest()[:16]
+
+
+def wordless() -> Preprocessor:
+    """A preprocessor as configured by default, whose tokenizer knows no word: for what does not hang on one."""
+    return Preprocessor(PreprocessConfig(), Tokenizer(WordLevel({"?": 0}, unk_token="?")))

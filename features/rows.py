@@ -95,6 +95,18 @@ FORMATS: Mapping[str, Callable[[Path], Rows]] = {".csv": _csv_rows, ".jsonl": _j
 """How a file is read, by the end of its name."""
 
 
+def reader_of(path: Path, formats: Mapping[str, Callable[[Path], Rows]] = FORMATS) -> Callable[[Path], Rows]:
+    """What reads a file of that name.
+
+    Raises:
+        DataError: its name ends otherwise than any format.
+    """
+    read = formats.get(path.suffix.lower())
+    if read is None:
+        raise DataError(f"{path}: expected a file that ends in {', '.join(formats)}")
+    return read
+
+
 def read_rows(path: Path, formats: Mapping[str, Callable[[Path], Rows]] = FORMATS) -> Rows:
     """The rows of a file: of CSV with a header, or of JSON lines without the blank ones.
 
@@ -103,11 +115,8 @@ def read_rows(path: Path, formats: Mapping[str, Callable[[Path], Rows]] = FORMAT
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    read = formats.get(path.suffix.lower())
-    if read is None:
-        raise DataError(f"{path}: expected a file that ends in {', '.join(formats)}")
     empty = True
-    for row in read(path):
+    for row in reader_of(path, formats)(path):
         empty = False
         yield row
     if empty:

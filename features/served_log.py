@@ -7,9 +7,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from features.event_log import LogError, day_files, readable
+from features.event_log import LogError, day_files, read_columns, readable
 from features.served_schema import SERVED
 
 _IDENTITY = ("request_id", "answered_at")
@@ -57,13 +56,8 @@ def served_files(
 
 
 def _read(file: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """The columns, read by Arrow: a damaged byte can end the process if polars reads it."""
     with readable(file):
-        with pq.ParquetFile(file, pre_buffer=False) as parquet:
-            missing = [column for column in columns if column not in parquet.schema_arrow.names]
-            if missing:
-                raise LogError(f"{file}: column {missing[0]!r} is missing")
-            table = parquet.read(columns=list(columns)).select(list(columns))
+        table = read_columns(file, columns).select(list(columns))
         frame = pl.DataFrame(pl.from_arrow(table))
     for column, kind in frame.schema.items():
         if kind != COLUMNS[column]:

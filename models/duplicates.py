@@ -12,13 +12,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-
-from features.preprocess import PreprocessConfig, Preprocessor
+from features.preprocess import wordless
 
 _WORD = re.compile(r"\w+")
-_NORMAL = Preprocessor(PreprocessConfig(), Tokenizer(WordLevel({"?": 0}, unk_token="?"))).normalise
 THRESHOLD = 0.6
 
 
@@ -59,8 +55,9 @@ def clusters(texts: Sequence[str], threshold: float = THRESHOLD) -> list[int]:
     for i, j in similar_pairs([texts[i] for i in distinct], threshold):
         low, high = sorted((root(distinct[i]), root(distinct[j])))
         parent[high] = low
+    normalise = wordless().normalise
     same: dict[str, int] = {}
     for text, i in dict(zip(texts, alike, strict=True)).items():
-        low, high = sorted((root(i), root(same.setdefault(_NORMAL(text), i))))
+        low, high = sorted((root(i), root(same.setdefault(normalise(text), i))))
         parent[high] = low
     return [root(i) for i in alike]

@@ -25,11 +25,11 @@ def against(
 
     Compares the figures in the manifests, or, given examples, measures both bundles on them.
     """
+    if present is None:
+        return alone(candidate, examples)
     try:
-        manifest = intact_manifest(present) if present else None
+        manifest = intact_manifest(present)
     except (BundleError, OSError):
-        manifest = None
-    if manifest is None or present is None:
         return alone(candidate, examples)
     if examples is None:
         return compare(candidate.manifest, manifest, tolerance)

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from tqdm import tqdm
 
 from features.drafts import replacing
-from features.preprocess import PreprocessConfig, Preprocessor
+from features.preprocess import wordless
 from models.data import Example, Split, digest
 from models.networks import encoder_folder
 from models.recipe import Recipe
@@ -135,7 +133,7 @@ def _stored(name: str, path: Path) -> dict[str, Any] | None:
 
 def _preprocessing() -> str:
     """The fingerprint of the preprocessing function around a tokenizer that is always the same."""
-    return Preprocessor(PreprocessConfig(), Tokenizer(WordLevel({"?": 0}, unk_token="?"))).fingerprint
+    return wordless().fingerprint
 
 
 def _content(encoder: str) -> str:

@@ -6,13 +6,11 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 
-from features.preprocess import PreprocessConfig, Preprocessor
+from features.preprocess import wordless
 from models.duplicates import clusters, similar_pairs, word_set
 
-NORMALISE = Preprocessor(PreprocessConfig(), Tokenizer(WordLevel({"?": 0}, unk_token="?"))).normalise
+NORMALISE = wordless().normalise
 
 texts = st.lists(st.text("abcdef   ", max_size=16), max_size=25)
 thresholds = st.sampled_from([0.3, 0.5, 0.6, 2 / 3, 0.8, 1.0])
