@@ -14,37 +14,31 @@ from redis.exceptions import ResponseError
 
 from features import screens
 from features.schema import UserFeatures
-from features.usage import RUN_KEY, usage_key
+from features.usage import RUN_KEY, decode, usage_key
 
 Screens = list[str]
-DIGITS = 9
-"""Of a use that counts: one a second for sixty days has seven. What serves and keeps it need not hold more."""
 Snapshot = tuple[str | None, list[UserFeatures]]
 """The usage run, and the features of each user."""
 _READ = f"""
-local function known(reply)
-  if reply.err then return {{}} end
-  return reply
-end
 local run = redis.call('GET', KEYS[1])
 local users = {{}}
 for i = 2, #KEYS do
-  local uses = {{}}
+  local seen = redis.pcall('ZREVRANGEBYSCORE', KEYS[i], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2])
   local user = string.sub(KEYS[i], {len(screens.key("")) + 1})
-  if run then uses = known(redis.pcall('HGETALL', 'usage:' .. run .. ':' .. user)) end
-  users[i - 1] = {{known(redis.pcall('ZREVRANGEBYSCORE', KEYS[i], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2])), uses}}
+  local uses = run and redis.pcall('GET', 'usage:' .. run .. ':' .. user)
+  users[i - 1] = {{seen.err and {{}} or seen, type(uses) == 'string' and uses or ''}}
 end
 return cmsgpack.pack({{run, users}})
 """
-_Reply = tuple[str | bool | None, list[tuple[Screens, list[str]]]]
+_Reply = tuple[str | bool | None, list[tuple[Screens, str]]]
 _decoder = msgspec.msgpack.Decoder(_Reply)
 
 
 async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int, run: str | None) -> Snapshot:
     """The newest screens since a moment, at most `most`, oldest first, and the uses of the present run.
 
-    A user whose key holds something else has no screens or no uses, and a use that is no number, or has more than nine
-    digits, does not count, so that one broken value costs nobody else their features.
+    A user whose key holds something else has no screens or no uses, and of a broken value counts what `decode` finds,
+    so that it costs nobody else their features.
 
     Args:
         run: the run that is expected; a Cluster needs a second round trip when it is another.
@@ -61,8 +55,7 @@ async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int,
         except (msgspec.ValidationError, UnicodeDecodeError):  # the client replaces what is not UTF-8
             pass
         else:
-            features = [_features(seen, dict(zip(uses[::2], uses[1::2], strict=True))) for seen, uses in answers]
-            return current or None, features
+            return current or None, [_features(seen, uses) for seen, uses in answers]
     found, features = await by_pipeline(redis, users, since_ms, most, run)
     if found != run:
         _, features = await by_pipeline(redis, users, since_ms, most, found)
@@ -77,13 +70,13 @@ async def by_pipeline(redis: Redis, users: Sequence[str], since_ms: int, most: i
         pipe.zrevrangebyscore(screens.key(user), "+inf", since_ms, start=0, num=most)
     if run is not None:
         for user in users:
-            pipe.hgetall(usage_key(run, user))
+            pipe.get(usage_key(run, user))
     current, *answers = await pipe.execute(raise_on_error=False)
     if isinstance(current, Exception):
         raise current
-    seen, uses = answers[: len(users)], answers[len(users) :] or [{}] * len(users)
+    seen, uses = answers[: len(users)], answers[len(users) :] or [None] * len(users)
     pairs = zip(seen, uses, strict=True)
-    return current, [_features(_known(newest, []), _known(counts, {})) for newest, counts in pairs]
+    return current, [_features(_known(newest, []), _known(value, None)) for newest, value in pairs]
 
 
 def _known(reply: Any, nothing: Any) -> Any:
@@ -95,6 +88,6 @@ def _known(reply: Any, nothing: Any) -> Any:
     raise reply
 
 
-def _features(newest_first: Screens, uses: dict[str, Any]) -> UserFeatures:
+def _features(newest_first: Screens, uses: str | None) -> UserFeatures:
     seen = tuple(member.partition(screens.SEPARATOR)[2] for member in reversed(newest_first))
-    return UserFeatures(seen, {product: int(n) for product, n in uses.items() if n.isdecimal() and len(n) <= DIGITS})
+    return UserFeatures(seen, decode(uses))

@@ -3,7 +3,7 @@
 Keys:
     screens:<user>        sorted set, member `<event id>\\x1f<screen>`, score event time in milliseconds
     usage:run             the run that readers see
-    usage:<run>:<user>    hash, product to uses in the last 60 days
+    usage:<run>:<user>    JSON object, product to uses in the last 60 days
 
 Writing a screen twice, late or out of order leaves the same set, so ingestion may repeat itself safely.
 """
@@ -24,7 +24,7 @@ from features.cluster import ClusterClient
 from features.schema import ScreenEvent, UserFeatures
 from features.snapshot import snapshot
 from features.usage import RUN_KEY as RUN_KEY
-from features.usage import TTL_S, WRITE, arguments, usage_key
+from features.usage import TTL_S, encode, usage_key
 
 STALE_CONNECTIONS = 2
 """Lost connections that a read may meet before it fails: a pool doesn't see at once that a server closed idle ones."""
@@ -119,9 +119,7 @@ class FeatureStore:
         pipe = self._redis.pipeline(transaction=False)
         for user, uses in usage.items():
             key = usage_key(run, user)
-            pipe.delete(key)
-            if uses:
-                pipe.eval(WRITE, 1, *arguments(key, uses, ttl_s))
+            pipe.set(key, encode(uses), ex=ttl_s) if uses else pipe.delete(key)
         await pipe.execute()
 
     async def publish_run(self, run: str, ttl_s: int = TTL_S) -> None:

@@ -1,38 +1,45 @@
-"""Product usage in Redis: a hash for each user under a run, product to uses in the last 60 days.
+"""Product usage in Redis: a JSON object for each user under a run, product to uses in the last 60 days.
 
-A value and its time to live are written by one script. Were they two commands, a writer or a server that dies between
-them would leave a value that never expires, under a run that perhaps nobody writes again.
+A value and its time to live are one `SET`, so a writer that dies leaves none that never expires, and reading one parses
+one reply, however many products it has.
 """
 
 from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
 
 RUN_KEY = "usage:run"
 """Holds the run that readers see."""
 TTL_S = 3 * 86400
 """How long values live where nobody says otherwise, in seconds."""
-WRITE = """
-local at = 2
-for _, key in ipairs(KEYS) do
-  local last = at + ARGV[at]
-  for first = at + 1, last, 1000 do
-    redis.call('HSET', key, unpack(ARGV, first, math.min(first + 999, last)))
-  end
-  redis.call('EXPIRE', key, ARGV[1])
-  at = last + 1
-end
-"""
-"""KEYS: users' hashes. ARGV: seconds to live; then for each key how many arguments follow, and product, uses, …
-
-Lua's `unpack` takes some thousands at once.
-"""
+MOST = 10**9 - 1
+"""The largest use that counts: one a second for sixty days has seven digits. What serves and keeps it holds no more."""
+_decoder = msgspec.json.Decoder(dict[str, Annotated[int, msgspec.Meta(ge=0, le=MOST)]])
 
 
 def usage_key(run: str, user: str) -> str:
-    """The hash of a user's uses by product under a run."""
+    """Where a user's uses by product are under a run."""
     return f"usage:{run}:{user}"
 
 
-def arguments(key: str, uses: Mapping[str, int], ttl_s: int) -> list[str | int]:
-    """What `WRITE` takes for one user: the key and ARGV. There must be uses."""
-    pairs = [value for pair in uses.items() for value in pair]
-    return [key, ttl_s, len(pairs), *pairs]
+def encode(uses: Mapping[str, int]) -> bytes:
+    """Uses by product as a value in Redis."""
+    return msgspec.json.encode(uses)
+
+
+def decode(value: str | None) -> dict[str, int]:
+    """What counts of a value in Redis: nothing if there is none or it is no object; of an object, uses up to `MOST`."""
+    if not value:
+        return {}
+    try:
+        return _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeError):
+        return {product: n for product, n in _object(value).items() if type(n) is int and 0 <= n <= MOST}
+
+
+def _object(value: str) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(value, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return {}

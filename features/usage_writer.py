@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import polars as pl
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
@@ -17,14 +18,13 @@ from redis.retry import Retry
 
 from features.cluster import as_connection_errors
 from features.partials import BUCKETS
-from features.usage import RUN_KEY, TTL_S, WRITE, arguments, usage_key
+from features.usage import RUN_KEY, TTL_S, encode, usage_key
 
 TIMEOUT_S = 10.0
 Check = Callable[[str | None], None]
 """Takes the run that readers see, and raises if another must not replace it."""
-USERS_PER_CALL = 50
-"""Enough that an answer's own cost hardly counts, few enough that Redis serves others within 0.3 ms."""
-_CALLS_AT_ONCE = 100
+USERS_AT_ONCE = 5_000
+"""Whose commands are sent before their answers are read."""
 
 
 class ExpiredRun(ValueError):
@@ -138,8 +138,8 @@ class UsageWriter:
         commands = commands_of(run, uses, self.ttl_s)
         connection: Any = redis.connection_pool.get_connection()
         try:
-            for first in range(0, len(commands), _CALLS_AT_ONCE):
-                part = commands.slice(first, _CALLS_AT_ONCE)
+            for first in range(0, len(commands), USERS_AT_ONCE):
+                part = commands.slice(first, USERS_AT_ONCE)
                 connection.send_packed_command([part.str.join("").item().encode()])
                 for _ in range(len(part)):
                     connection.read_response(disable_decoding=True)
@@ -148,15 +148,14 @@ class UsageWriter:
             raise
         finally:
             redis.connection_pool.release(connection)
-        return uses["user_id"].n_unique()
+        return len(commands)
 
     def _pipeline(self, redis: Any, run: str, uses: pl.DataFrame) -> int:
         users = uses.group_by("user_id").agg(pl.col("product").cast(pl.String), "uses")
-        for part in users.iter_slices(USERS_PER_CALL * _CALLS_AT_ONCE):
+        for part in users.iter_slices(USERS_AT_ONCE):
             pipe = redis.pipeline()
             for user, products, counts in part.iter_rows():
-                value = arguments(usage_key(run, user), dict(zip(products, counts, strict=True)), self.ttl_s)
-                pipe.execute_command("EVAL", WRITE, 1, *value)  # its `eval` refuses, whatever the keys
+                pipe.set(usage_key(run, user), encode(dict(zip(products, counts, strict=True))), ex=self.ttl_s)
             pipe.execute()
         return users.height
 
@@ -193,26 +192,21 @@ class UsageWriter:
 
 
 def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
-    """EVAL of `features.usage.WRITE` for `USERS_PER_CALL` users each, as Redis reads it from the wire (RESP arrays).
+    """`SET` of each user's value, as Redis reads it from the wire (RESP arrays).
 
     Args:
         uses: user_id, product, uses; a row for each pair.
     """
-    pairs = uses.select("product", "uses").unique()  # few: many users have used a product as often
-    fields = uses.join(pairs.with_columns((_bulk("product") + _bulk("uses")).alias("fields")), on=["product", "uses"])
-    users = fields.group_by("user_id").agg((2 * pl.len()).alias("n"), pl.col("fields").str.join(""))
-    key = _bulk(pl.lit(usage_key(run, "")) + pl.col("user_id"))
-    calls = (
-        users.select("n", key.alias("key"), (_bulk("n") + pl.col("fields")).alias("arguments"))
-        .group_by(pl.int_range(pl.len()) // USERS_PER_CALL)
-        .agg(pl.len().alias("keys"), pl.col("n").sum(), pl.col("key").str.join(""), pl.col("arguments").str.join(""))
-    )
-    length = 4 + 2 * pl.col("keys") + pl.col("n")  # EVAL, the script, the number of keys, seconds
-    script = pl.lit(f"$4\r\nEVAL\r\n${len(WRITE)}\r\n{WRITE}\r\n")
-    call = pl.format("*{}\r\n{}{}{}{}{}", length, script, _bulk("keys"), "key", _bulk(pl.lit(ttl_s)), "arguments")
-    return calls.select(call.alias("commands")).to_series()
+    products = uses["product"].unique()
+    names = pl.Series("name", [msgspec.json.encode(product).decode() for product in products.to_list()], pl.String)
+    pairs = uses.select("product", "uses").unique().join(pl.DataFrame([products, names]), on="product")
+    pairs = pairs.select("product", "uses", pl.format("{}:{}", "name", "uses").alias("pair"))  # few, many share them
+    users = uses.join(pairs, on=["product", "uses"]).group_by("user_id").agg(pl.col("pair").str.join(","))
+    key, value = pl.lit(usage_key(run, "")) + pl.col("user_id"), pl.lit("{") + pl.col("pair") + pl.lit("}")
+    command = pl.format("*5\r\n$3\r\nSET\r\n{}{}$2\r\nEX\r\n{}", _bulk(key), _bulk(value), _bulk(pl.lit(ttl_s)))
+    return users.select(command.alias("commands")).to_series()
 
 
-def _bulk(value: str | pl.Expr) -> pl.Expr:
-    text = (pl.col(value) if isinstance(value, str) else value).cast(pl.String)
+def _bulk(value: pl.Expr) -> pl.Expr:
+    text = value.cast(pl.String)
     return pl.format("${}\r\n{}\r\n", text.str.len_bytes(), text)

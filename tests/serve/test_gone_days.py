@@ -57,7 +57,7 @@ def test_a_run_a_training_set_and_skew_agree(world: Path, server: RedisProcess) 
     writer = UsageWriter(f"redis://127.0.0.1:{server.port}/0")
     run = materialize(world / "usage", Window(TODAY), writer, progress=False)["run"]
     with server.client as client:
-        assert client.hgetall(f"usage:{run}:ana") == {"loans": "2"}
+        assert client.get(f"usage:{run}:ana") == '{"loans":2}'
     build(world, PREPROCESSOR)
     assert trained(world) == {"loans": 2}
     row = served_row("r1", "ana", UserFeatures(("home",), {"loans": 2}), "hi", PREPROCESSOR) | {"usage_run": run}

@@ -1,5 +1,6 @@
 """The batch pipeline without Ray: windows, versions of runs, and any log from files to Redis."""
 
+import json
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -168,8 +169,7 @@ class TestPipeline:
             client.flushall()
             users = sum(writer.write("run", number, window_sums(partials, number, window)) for number in range(BUCKETS))
             stored = {
-                key.removeprefix("usage:run:"): {product: int(uses) for product, uses in client.hgetall(key).items()}
-                for key in client.scan_iter("usage:run:*")
+                key.removeprefix("usage:run:"): json.loads(client.get(key)) for key in client.scan_iter("usage:run:*")
             }
         assert stored == counted(days)
         assert users == len(stored)

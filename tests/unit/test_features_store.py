@@ -163,10 +163,10 @@ async def test_a_key_that_holds_something_else_costs_nobody_else_their_features(
 ) -> None:
     store = FeatureStore(redis)
     await store.write_screens([*seen("ana", "home"), *seen("bo", "card")])
-    await store.write_usage("r1", {"ana": {"loans": 1}, "bo": {"loans": 2}})
+    await store.write_usage("r1", {"ana": {"loans": 1}})
     await store.publish_run("r1")
     await redis.set("screens:ana", "another program's")
-    await redis.set("usage:r1:bo", "another program's")
+    await redis.rpush("usage:r1:bo", "another program's")
     run, features = await way(redis, ["ana", "bo"], 0, 5, "r1")
     assert run == "r1"
     assert features == [UserFeatures((), {"loans": 1}), UserFeatures(("card",), {})]
@@ -181,8 +181,8 @@ async def test_bytes_that_are_not_utf8_and_uses_that_are_no_numbers_cost_nobody_
     await store.publish_run("r1")
     now_ms = datetime.now(UTC).timestamp() * 1000
     await redis.zadd("screens:ana", {b"e1\x1fho\xffme": now_ms})
-    await redis.hset("usage:r1:ana", mapping={b"lo\xffans": 2, "cards": "3.0", "mortgages": 1})
-    await redis.hset("usage:r1:ana", mapping={"security": "9" * 24, "loans": "9" * 5000})
+    broken = b'{"lo\xffans":2,"cards":3.5,"mortgages":1,"security":' + b"9" * 24 + b',"loans":[2],"fees":-1}'
+    await redis.set("usage:r1:ana", broken)
     run, features = await way(redis, ["ana", "bo"], 0, 5, "r1")
     assert run == "r1"
     assert features == [UserFeatures(("ho\ufffdme",), {"lo\ufffdans": 2, "mortgages": 1}), UserFeatures(("card",), {})]

@@ -1,16 +1,18 @@
-"""Usage in Redis lives for a time, whoever dies while it is written."""
+"""Usage in Redis lives for a time, whoever dies while it is written; what is not usage counts for nothing."""
 
+import json
 import socket
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from local_redis import LocalRedis
 from redis.asyncio import Connection, Redis
-from redis.exceptions import ResponseError
 
 from features.store import FeatureStore
-from features.usage import WRITE, arguments, usage_key
+from features.usage import MOST, decode, encode, usage_key
 from features.usage_writer import UsageWriter, commands_of
 
 USES = {"ana": {"loans": 3, "credit_card": 20}, "bo": {"loans": 1}, "çi": {"loans": 2}}
@@ -70,10 +72,37 @@ async def test_any_number_of_products_is_written(redis: Redis, redis_server: Loc
     UsageWriter(redis_server.url).write("r1", 0, frame.cast({"product": pl.Categorical}))
     await FeatureStore(redis).write_usage("r2", {"ana": MANY})
     for run in ("r1", "r2"):
-        assert {name: int(uses) for name, uses in (await redis.hgetall(usage_key(run, "ana"))).items()} == MANY
+        assert json.loads(await redis.get(usage_key(run, "ana")) or "") == MANY
 
 
-async def test_what_holds_something_else_is_refused(redis: Redis) -> None:
-    await redis.set(usage_key("r1", "ana"), "no hash")
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await redis.eval(WRITE, 1, *arguments(usage_key("r1", "ana"), {"loans": 1}, 60))
+async def test_a_user_who_uses_nothing_any_more_has_no_value(redis: Redis) -> None:
+    store = FeatureStore(redis)
+    await store.write_usage("r1", {"ana": {"loans": 1}})
+    await store.write_usage("r1", {"ana": {}})
+    assert await redis.keys() == []
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.integers(0, MOST)))
+def test_a_value_is_read_as_it_was_written(uses: dict[str, int]) -> None:
+    assert decode(encode(uses).decode()) == uses
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_of_an_object_its_whole_numbers_count(value: dict[str, object]) -> None:
+    counted = {name: n for name, n in value.items() if type(n) is int and 0 <= n <= MOST}
+    assert decode(json.dumps(value)) == counted
+
+
+@given(st.text() | JSON.filter(lambda value: not isinstance(value, dict)).map(json.dumps))
+@example("[" * 100_000)
+@example('{"loans":' + "[" * 100_000 + "]" * 100_000 + "}")
+@example('{"loans":1')
+@example("\ud800")
+def test_what_is_no_object_counts_for_nothing(value: str) -> None:
+    assert decode(value) == {}

@@ -1,6 +1,7 @@
 """Usage into a real Redis: any text survives, nothing shows before it is published, a resumed run is complete."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,7 @@ from redis.exceptions import ResponseError
 
 from features.partials import BUCKETS
 from features.store import RUN_KEY, FeatureStore, connect
-from features.usage import WRITE
-from features.usage_writer import USERS_PER_CALL, ExpiredRun, UsageWriter, commands_of
+from features.usage_writer import USERS_AT_ONCE, ExpiredRun, UsageWriter, commands_of
 from tests.unit.event_logs import Uses
 from tests.unit.redis_process import RedisProcess, cluster_port, join
 
@@ -72,26 +72,22 @@ class TestCommands:
             client.flushall()
             assert UsageWriter(redis_server.url).write(RUN, 0, frame(uses)) == len(uses)
             stored = {
-                key.removeprefix(f"usage:{RUN}:"): {product: int(n) for product, n in client.hgetall(key).items()}
+                key.removeprefix(f"usage:{RUN}:"): json.loads(client.get(key))
                 for key in client.scan_iter(f"usage:{RUN}:*")
             }
         assert stored == uses
 
-    def test_one_command_for_some_users(self) -> None:
-        (command,) = commands_of("run", frame({"ü": {"a": 12}}), 60)
-        assert command == (
-            f"*8\r\n$4\r\nEVAL\r\n${len(WRITE)}\r\n{WRITE}\r\n$1\r\n1\r\n$12\r\nusage:run:ü\r\n"
-            "$2\r\n60\r\n$1\r\n2\r\n$1\r\na\r\n$2\r\n12\r\n"
-        )
-        uses = {f"u{number}": {"a": number} for number in range(2 * USERS_PER_CALL + 1)}
-        commands = commands_of("run", frame(uses), 60)
-        assert sorted(command.count("usage:run:") for command in commands) == [1, USERS_PER_CALL, USERS_PER_CALL]
+    def test_one_command_for_each_user(self) -> None:
+        (command,) = commands_of("run", frame({"ü": {"ä": 12}}), 60)
+        value = '$9\r\n{"ä":12}\r\n'
+        assert command == f"*5\r\n$3\r\nSET\r\n$12\r\nusage:run:ü\r\n{value}$2\r\nEX\r\n$2\r\n60\r\n"
+        assert len(commands_of("run", frame({f"u{number}": {"a": number} for number in range(3)}), 60)) == 3
         assert len(commands_of("run", frame({}), 60)) == 0
 
 
 class TestWrite:
     def test_more_users_than_are_sent_at_once(self, writer: UsageWriter, server: Redis) -> None:
-        uses = {f"u{number}": {"a": number + 1, "b": 1} for number in range(12_001)}
+        uses = {f"u{number}": {"a": number + 1, "b": 1} for number in range(2 * USERS_AT_ONCE + 2_001)}
         assert writer.write(RUN, 3, frame(uses)) == len(uses)
         writer.publish(RUN)
         users = ["u0", "u4999", "u5000", "u12000", "none"]
@@ -114,9 +110,16 @@ class TestWrite:
     def test_a_value_that_redis_refuses_is_an_error_and_the_bucket_is_not_done(
         self, writer: UsageWriter, server: Redis
     ) -> None:
-        server.set(f"usage:{RUN}:u2", "no hash")
-        with pytest.raises(ResponseError, match="WRONGTYPE"):
-            writer.write(RUN, 0, frame({f"u{number}": {"a": 1} for number in range(9)}))
+        server.acl_setuser(
+            "half",
+            enabled=True,
+            nopass=True,
+            keys=["usage-progress:*", "usage:run", f"usage:{RUN}:u1*"],
+            commands=["+@all"],
+        )
+        half = UsageWriter(writer.redis_url.replace("://", "://half:x@"), writer.ttl_s)
+        with pytest.raises(ResponseError, match="permission"):
+            half.write(RUN, 0, frame({f"u{number}": {"a": 1} for number in range(9)}))
         assert writer.begin(RUN).users == {}
 
     def test_a_full_redis_is_an_error(self, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A small usage log, and what its runs leave in Redis."""
 
 import asyncio
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,9 @@ def stored(client: Redis, run: str) -> Uses:
     keys = list(client.scan_iter(f"{prefix}*", count=10_000))
     pipe = client.pipeline(transaction=False)
     for key in keys:
-        pipe.hgetall(key)
+        pipe.get(key)
     values = pipe.execute()
-    return {
-        key.removeprefix(prefix): {product: int(uses) for product, uses in value.items()}
-        for key, value in zip(keys, values, strict=True)
-    }
+    return {key.removeprefix(prefix): json.loads(value) for key, value in zip(keys, values, strict=True)}
 
 
 def seen(url: str, *users: str) -> list[dict[str, int]]:
