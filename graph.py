@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
+from deployments.access import digests
 from deployments.breaker import BreakerConfig
 from deployments.cache import CacheConfig
 from deployments.near import NearConfig
@@ -42,6 +43,8 @@ class AppArgs(BaseModel):
     """How long features may take; after it the answer goes without them."""
     gather_timeout_ms: float = Field(default=250, gt=0)
     """How long the gather stage as a whole may take, its hop and a restart of its replica included."""
+    api_keys: str | None = Field(default=None, pattern=r"^\$[A-Za-z_][A-Za-z0-9_]*$")
+    """`$NAME`: an environment variable that holds keys, separated by commas; requests then need one as bearer token."""
     publish_timeout_ms: float = Field(default=1000, gt=0)
     """How long publishing a screen event may take."""
     registry: str = str(DEFAULT)
@@ -92,14 +95,24 @@ def _require_gpu(args: AppArgs) -> None:
         )
 
 
-def _from_environment(redis_url: str) -> str:
-    """The address itself, or what the environment variable `$NAME` holds where the application is built."""
-    name = redis_url.removeprefix("$")
-    if name == redis_url:
-        return redis_url
+def _from_environment(setting: str, value: str) -> str:
+    """The value itself, or what the environment variable `$NAME` holds where the application is built."""
+    name = value.removeprefix("$")
+    if name == value:
+        return value
     if not os.environ.get(name):
-        raise RuntimeError(f"redis_url: the environment variable {name} is not set where Ray builds the application")
+        raise RuntimeError(f"{setting}: the environment variable {name} is not set where Ray builds the application")
     return os.environ[name]
+
+
+def _keys(args: AppArgs) -> frozenset[bytes]:
+    """The digests of the API keys, none if everybody may ask."""
+    if args.api_keys is None:
+        return frozenset()
+    try:
+        return digests(_from_environment("api_keys", args.api_keys))
+    except ValueError as error:
+        raise RuntimeError(f"api_keys: {args.api_keys}, {error}") from None
 
 
 def build(args: AppArgs) -> Application:
@@ -108,14 +121,14 @@ def build(args: AppArgs) -> Application:
     Raises:
         BundleError: the bundle must not be served.
         RuntimeError: `device: cuda` without a GPU, without its provider, or with a network for CPUs; an environment
-            variable that `redis_url` names is not set.
+            variable that `redis_url` or `api_keys` names is not set, or holds no keys.
     """
     require_device(args.device)
     if args.device == "cuda":
         _require_gpu(args)
     bundle = Registry.at(args.registry).load(args.model)
     require_device(args.device, bundle.path / "text.onnx")
-    version, redis_url = bundle.version, _from_environment(args.redis_url)
+    version, redis_url = bundle.version, _from_environment("redis_url", args.redis_url)
     gather = partial(gatherer, redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)
@@ -140,6 +153,7 @@ def build(args: AppArgs) -> Application:
         sparing=args.near,
         here=here,
         uncached=classifiers if args.near.past_cache and args.cache == "deployment" else None,
+        keys=_keys(args),
     )
 
 
@@ -150,4 +164,4 @@ def build_screen_events(args: ScreenEventsArgs) -> Application:
         RuntimeError: `redis_url` names an environment variable that is not set.
     """
     ingester = serve.deployment(name="ScreenEvents", health_check_period_s=1.0)(ScreenEventsDeployment)
-    return ingester.bind(_from_environment(args.redis_url), args.store, args.ingester)
+    return ingester.bind(_from_environment("redis_url", args.redis_url), args.store, args.ingester)

@@ -21,6 +21,7 @@ class ApiError(Exception):
 
     Args:
         hang_up: whether the connection is closed, since the rest of the request is of no interest.
+        challenge: what a client must send to be let in, as `WWW-Authenticate` has it.
     """
 
     def __init__(
@@ -31,15 +32,18 @@ class ApiError(Exception):
         field: str | None = None,
         retry_after_s: int | None = None,
         hang_up: bool = False,
+        challenge: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.retry_after_s, self.hang_up = status, retry_after_s, hang_up
+        self.status, self.retry_after_s, self.hang_up, self.challenge = status, retry_after_s, hang_up, challenge
         self.body = ErrorBody(code, message, field)
 
     def response(self) -> Response:
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
         if self.hang_up:
             headers["Connection"] = "close"
+        if self.challenge is not None:
+            headers["WWW-Authenticate"] = self.challenge
         body = msgspec.json.encode(ErrorResponse(self.body))
         return Response(body, self.status, headers, media_type="application/json")
 

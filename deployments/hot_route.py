@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.access import path_below
 from deployments.errors import ApiError, internal
 from deployments.request_meter import RequestMeter
 
@@ -37,7 +38,7 @@ class HotRoute:
         self._meter, self._found = meter or RequestMeter(), found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _path(scope) != self._path:
+        if scope["type"] != "http" or path_below(scope) != self._path:
             await self._others(scope, receive, send)
             return
         if self._found is not None:
@@ -74,12 +75,6 @@ class HotRoute:
 async def _respond(response: Response, scope: Scope, receive: Receive, send: Send) -> int:
     await response(scope, receive, send)
     return response.status_code
-
-
-def _path(scope: Scope) -> str:
-    """The path below the prefix at which the application is mounted."""
-    path, root = str(scope["path"]), scope.get("root_path")
-    return path.removeprefix(root) if root else path
 
 
 def _not_allowed(method: str, path: str) -> Response:

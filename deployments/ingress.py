@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope
 
 from deployments import documentation
+from deployments.access import Access, Guard
 from deployments.batching import NaturalBatcher, QueueFull
 from deployments.bodies import decode
 from deployments.deadline import DeadlinePassed
@@ -37,7 +38,6 @@ from models.registry import Registry
 
 logger = logging.getLogger(__name__)
 PREDICT = "/v1/predict"
-WARM_UP = Query("warm-up", "warm-up", "hello, is this thing on", 1)
 
 
 class BatchingConfig(BaseModel):
@@ -61,6 +61,9 @@ class IngressConfig(BatchingConfig):
 class Ingress:
     """Answers HTTP requests with a flow.
 
+    It is ready when every stage has answered, and no longer when a message had no answer for lack of one, until all do
+    again. It goes on serving meanwhile: what the cache knows needs no classifier.
+
     Args:
         flow: the stages.
         bundle: the model that answers.
@@ -70,6 +73,7 @@ class Ingress:
         publish_timeout_s: for a screen event or a feedback to be written.
         load: name or version of a candidate to its bundle; by default from the project's own registry.
         warm: further stages to warm; those that an answer needs must have answered before the ingress is ready.
+        access: who may ask; by default everybody.
     """
 
     def __init__(
@@ -83,9 +87,11 @@ class Ingress:
         model: str = "production",
         publish_timeout_s: float = 1.0,
         load: Callable[[str], Bundle] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.batching = batching or BatchingConfig()
-        self.ready = False
+        self.ready = self.serves = False
+        """Whether every stage answers; whether they did once."""
         self.abstained = self.degraded = 0
         self.requests = RequestMeter()
         self._bundle, self._on_stop, self._model = bundle, on_stop, model
@@ -101,6 +107,7 @@ class Ingress:
         )
         self._predict = msgspec.json.Decoder(PredictRequest)
         self._inference = InferenceRoutes(model, bundle.version, self.answer_all, self._require_ready)
+        self._access = access or Access()
         self._publisher = Publisher(redis, bundle.manifest.labels, publish_timeout_s)
 
     def configure(self, batching: BatchingConfig) -> None:
@@ -114,12 +121,15 @@ class Ingress:
         self.batcher.max_queue = batching.max_queue
 
     async def warm_until_ready(self, pause_s: float = 0.5) -> None:
-        """Warm up, again and again while a stage does not answer yet."""
+        """Warm up, again and again while a stage does not answer."""
+        told = ""
         while not self.ready:
             try:
                 await self.warm_up()
             except Exception as error:
-                logger.warning("warm-up: %r; next try in %.1f s", error, pause_s)
+                if told != repr(error):
+                    told = repr(error)
+                    logger.warning("warm-up: %s; tried again every %.1f s", told, pause_s)
                 await asyncio.sleep(pause_s)
 
     async def warm_up(self) -> None:
@@ -129,11 +139,12 @@ class Ingress:
             DependencyError: the classifier did not answer.
         """
         await self._warm_with(self._bundle)
-        self.ready = True
+        self.ready = self.serves = True
 
     async def _warm_with(self, bundle: Bundle) -> None:
+        new = f"is this thing on {new_identifier()}"  # which no cache knows
         for flow in self._warm:
-            for answer in await flow.answer([WARM_UP] * 2, bundle):
+            for answer in await flow.answer([Query("warm-up", "warm-up", new, 1)] * 2, bundle):
                 if isinstance(answer, Exception):
                     raise answer
 
@@ -156,9 +167,8 @@ class Ingress:
             ApiError: on_api_error,
             HTTPException: on_http_exception,
         }
-        return Starlette(
-            routes=routes, middleware=[Middleware(Defects)], exception_handlers=handlers, lifespan=self._lifespan
-        )
+        guards = [Middleware(Defects), Middleware(Guard, access=self._access)]
+        return Starlette(routes=routes, middleware=guards, exception_handlers=handlers, lifespan=self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -166,12 +176,21 @@ class Ingress:
         if self._on_stop is not None:
             await asyncio.to_thread(self._on_stop)
 
+    def _doubt(self) -> None:
+        if self.ready:
+            self.ready = False
+            self._recovery = asyncio.get_running_loop().create_task(self.warm_until_ready())
+
     def counts(self) -> dict[str, float]:
         return {"abstained_total": self.abstained, "degraded_total": self.degraded}
+
+    def levels(self) -> dict[str, float]:
+        return {"ready": float(self.ready)}
 
     async def predict(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
         """`POST /v1/predict`: the body of the answer, and where its time went."""
         arrived = time.perf_counter()
+        self._access.require(scope)
         body = await decode(scope, receive, self._predict)
         if not visible(body.text):
             raise ApiError(422, "invalid_field", "the text has no visible character", "text")
@@ -190,7 +209,10 @@ class Ingress:
         """
         try:
             answer = await self.batcher.submit(query, self.batching.deadline_ms / 1000)
-        except (QueueFull, DeadlinePassed, DependencyError) as error:
+        except (QueueFull, DeadlinePassed) as error:
+            raise _refusal(error) from None
+        except DependencyError as error:
+            self._doubt()
             raise _refusal(error) from None
         self.abstained += answer.response.action.type == "general_queue"
         self.degraded += bool(answer.response.degraded)
@@ -232,7 +254,7 @@ class Ingress:
 
     def _require_ready(self) -> None:
         if not self.ready:
-            raise ApiError(503, "not_ready", "the stages are still loading their model", retry_after_s=1)
+            raise ApiError(503, "not_ready", "a stage does not answer, or not yet", retry_after_s=1)
 
 
 def _patience_s(batching: BatchingConfig) -> float:

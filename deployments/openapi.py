@@ -14,6 +14,7 @@ from deployments.status_schemas import LIVE, MODELS, READY
 _JSON = "application/json"
 _ERRORS = {
     400: "The body is not JSON or not UTF-8, or did not arrive: `body_timeout` after ten seconds, or `disconnected`.",
+    401: "Keys are needed here, and the request has none that is known.",
     404: "No model of this name or version serves here.",
     413: "The body exceeds 64 KiB, or 2 MiB if it holds tensors.",
     415: "The content type is not application/json, or the body is compressed.",
@@ -36,7 +37,9 @@ _TIMING = {
     }
 }
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
-_RETRIED = (429, 503)
+_CHALLENGE = {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}}
+_ALSO = {401: _CHALLENGE, 429: _RETRY, 503: _RETRY}
+_KEY = {"type": "http", "scheme": "bearer", "description": "Where the operator has set API keys, one of them."}
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Switchboard API</title>
@@ -74,6 +77,7 @@ def document(prefix: str = "") -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "servers": [{"url": prefix or "/"}],
+        "security": [{}, {"key": []}],
         "paths": {
             "/v1/predict": {
                 "post": _operation(
@@ -94,11 +98,11 @@ def document(prefix: str = "") -> dict[str, Any]:
                 )
             },
             "/v1/models": {"get": _plain("The model that serves, and a candidate beside it, if any.", answer=MODELS)},
-            "/healthz/live": {"get": _plain("The process answers.", answer=LIVE)},
-            "/healthz/ready": {"get": _plain("Every stage has a warm model; 503 until then.", 503, answer=READY)},
+            "/healthz/live": {"get": _probe("The process answers.", answer=LIVE)},
+            "/healthz/ready": {"get": _probe("Every stage answers.", 503, answer=READY)},
             **_open_inference(),
         },
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {"key": _KEY}},
     }  # fmt: skip
 
 
@@ -108,10 +112,8 @@ def _open_inference() -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/v2": {"get": server},
         "/v2/": {"get": server},
-        "/v2/health/live": {"get": _plain("Open Inference Protocol: the process answers.", answer="ServerLive")},
-        "/v2/health/ready": {
-            "get": _plain("Open Inference Protocol: every stage has a warm model.", 503, answer="ServerReady")
-        },
+        "/v2/health/live": {"get": _probe("Open Inference Protocol: the process answers.", answer="ServerLive")},
+        "/v2/health/ready": {"get": _probe("Open Inference Protocol: every stage answers.", 503, answer="ServerReady")},
     }
     for path in (MODEL, VERSION):
         names = ("name", "version") if path == VERSION else ("name",)
@@ -142,13 +144,20 @@ def _operation(
     return {
         "summary": summary,
         "requestBody": {"required": True, "content": _content(_named(body))},
-        "responses": {str(status): _success(_named(answer), headers), **_failures(errors)},
+        "responses": {str(status): _success(_named(answer), headers), **_failures((401, *errors))},
     }
 
 
-def _plain(summary: str, *errors: int, answer: str | dict[str, Any]) -> dict[str, Any]:
+def _probe(summary: str, *errors: int, answer: str | dict[str, Any]) -> dict[str, Any]:
+    """What is asked for without a key."""
     schema = _named(answer) if isinstance(answer, str) else answer
-    return {"summary": summary, "responses": {"200": _success(schema), **_failures(errors)}}
+    return {"summary": summary, "security": [], "responses": {"200": _success(schema), **_failures(errors)}}
+
+
+def _plain(summary: str, *errors: int, answer: str | dict[str, Any]) -> dict[str, Any]:
+    operation = _probe(summary, 401, *errors, answer=answer)
+    del operation["security"]
+    return operation
 
 
 def _success(schema: dict[str, Any], headers: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -159,7 +168,7 @@ def _failures(errors: tuple[int, ...]) -> dict[str, Any]:
     return {
         str(status): {
             "description": _ERRORS[status],
-            "headers": {**_IDENTIFIER, **(_RETRY if status in _RETRIED else {})},
+            "headers": {**_IDENTIFIER, **_ALSO.get(status, {})},
             "content": _content(_named("ErrorResponse")),
         }
         for status in errors

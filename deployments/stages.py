@@ -17,6 +17,7 @@ from ray import serve
 from starlette.types import ASGIApp
 
 from deployments import edge
+from deployments.access import Access
 from deployments.autoscaling import Concurrency
 from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.cache import CacheConfig, PredictionCache
@@ -173,6 +174,7 @@ class IngressDeployment:
         sparing: NearConfig,
         here: Mapping[str, Callable[[], Call]],
         uncached: Placed | None,
+        keys: frozenset[bytes],
     ) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
         cached = as_call(classify, linked, when_down="wait" if uncached is None else "fail")
@@ -205,12 +207,13 @@ class IngressDeployment:
             model=model,
             publish_timeout_s=publish_timeout_ms / 1000,
             load=bundles.load,
+            access=Access(keys),
         )
         self._tasks: set[asyncio.Task[None]] = set()
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply new batching limits, and take note of the wanted candidate."""
-        with refusing(serves=self._ingress.ready):
+        with refusing(serves=self._ingress.serves):
             self._ingress.configure(IngressConfig(**user_config))
 
     async def check_health(self) -> None:

@@ -1,5 +1,6 @@
 """Locust users: they browse some screens, write, read the answer, and at times write again."""
 
+import os
 import random
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ class Customer(HttpUser):
 
     def on_start(self) -> None:
         self.user_id = f"u{_rng.randint(1, 300)}"
+        if key := os.environ.get("SWITCHBOARD_API_KEY"):
+            self.client.headers["Authorization"] = f"Bearer {key}"
 
     @task(5)
     def browse_then_write(self) -> None:

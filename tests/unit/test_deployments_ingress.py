@@ -162,6 +162,49 @@ async def test_the_warm_up_is_tried_until_every_stage_answers(
     assert next(tries) == 4
 
 
+async def test_readiness_is_taken_back_while_a_stage_does_not_answer(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    stage, gone, back = classify_stage(bundle, classifier), asyncio.Event(), asyncio.Event()
+
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        if gone.is_set() and not back.is_set():
+            raise DependencyError("Classifier: its replica has died")
+        return await stage(batch)
+
+    at = service(bundle, classify, redis)
+    await at.ingress.warm_up()
+    known = answered(await at.predict(user_id="ann", text=TEXT))
+    gone.set()
+    refused(await at.predict(user_id="ann", text=f"{TEXT} again"), 503)
+    assert refused(await at.http.get("/healthz/ready"), 503).code == "not_ready"
+    assert at.ingress.levels() == {"ready": 0.0}
+    again = answered(await at.predict(user_id="ann", text=TEXT))
+    assert (again.cached, again.product) == (True, known.product), "what is known is answered meanwhile"
+    assert at.ingress.serves, "settings are still refused without an end of the replica"
+    back.set()
+    await at.ingress.warm_until_ready(pause_s=0)
+    assert (await at.http.get("/healthz/ready")).status_code == 200
+
+
+async def test_it_becomes_ready_again_by_itself(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> None:
+    stage, gone, asked = classify_stage(bundle, classifier), False, 0
+
+    async def classify(batch: TokenBatch) -> LogitBatch:
+        nonlocal asked
+        asked += 1
+        if gone and asked == 3:  # what the message needs
+            raise DependencyError("Classifier: its replica has died")
+        return await stage(batch)
+
+    at = service(bundle, classify, redis)
+    await at.ingress.warm_up()
+    gone, asked = True, 2
+    refused(await at.predict(user_id="ann", text=TEXT), 503)
+    await asyncio.gather(*asyncio.all_tasks() - {cast(asyncio.Task[None], asyncio.current_task())})
+    assert (at.ingress.ready, asked) == (True, 4)
+
+
 async def test_stages_that_stand_in_for_others_do_not_make_it_ready(
     bundle: Bundle, classifier: TextClassifier, redis: Redis
 ) -> None:
