@@ -172,7 +172,7 @@ class TestQuarantine:
         assert (partial.rows, partial.malformed) == (1, 2)
         assert all_buckets(partials, partial) == {"u1": {"a": 1}}
         rows = pl.read_parquet(partials.quarantine(DAY), hive_partitioning=False)
-        reason = "user_id: missing, or not 1 to 128 characters"
+        reason = "user_id: missing, or not 1 to 128 characters of UTF-8"
         assert rows.rows() == [
             ("e1", None, "b", "2026-10-01 12:00:00.000000+00:00", reason),
             ("e2", "", "a", "2026-10-01 12:00:00.000000+00:00", reason),
