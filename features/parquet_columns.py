@@ -54,7 +54,7 @@ def as_utf8(table: pa.Table) -> pa.Table:
 
 def _is_text(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _decoded(column: pa.ChunkedArray) -> pa.Array:

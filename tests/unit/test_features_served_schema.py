@@ -119,7 +119,7 @@ class TestReader:
 
     def test_names_a_file_whose_texts_are_not_utf8(self, tmp_path: Path) -> None:
         self.write(tmp_path, 1, pa.table({"request_id": not_utf8(["r", "\u00e9"])}))
-        with pytest.raises(LogError, match="served-1.parquet: not a readable Parquet file: .*UTF8"):
+        with pytest.raises(LogError, match=r"served-1\.parquet: not a readable Parquet file: .*UTF8"):
             served_rows(tmp_path, ["request_id"])
 
     @settings(max_examples=200)
