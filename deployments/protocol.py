@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.preprocess import Ids
-from features.schema import Identifier, UserFeatures
+from features.schema import Identifier, Product, UserFeatures
 from models.context import Floats
 
 MAX_TEXT = 4_000
@@ -60,7 +60,7 @@ class FeedbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The product that a conversation turned out to be about: the desk that finally helped."""
 
     request_id: Identifier
-    product: Identifier
+    product: Product
 
 
 class FeedbackAccepted(msgspec.Struct, frozen=True):

@@ -4,8 +4,7 @@ A log of product uses and one of screens differ in one column only: `product` or
 do not fit is an error; a row whose values do not fit is set aside with a reason, and its neighbours count.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Literal
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from features.parquet_columns import LogError as LogError
+from features.parquet_columns import as_utf8, read_columns, readable
 
 Value = Literal["product", "screen"]
 MAX_LENGTH = 128
@@ -25,11 +26,6 @@ _FIRST, _LAST = -62_135_596_800, 253_402_300_799
 _RFC3339 = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:[0-5]\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:?\d\d)$"
 """What the stream takes, too; polars alone takes more: 60 seconds, single digits, spaces."""
 _SIDE_FILES = (".crc",)
-_UNREADABLE = (OSError, UnicodeError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-
-
-class LogError(ValueError):
-    """A log that cannot be read; the message names the file and the column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     start = datetime.combine(day, time(), UTC)
     today = pl.col("at").is_between(start, start + timedelta(days=1), closed="left")
     reasons = [
-        pl.when(~_fits(column)).then(pl.lit(f"{column}: missing, or not 1 to {MAX_LENGTH} characters"))
+        pl.when(~_fits(column)).then(pl.lit(f"{column}: missing, or not 1 to {MAX_LENGTH} characters of UTF-8"))
         for column in ("event_id", "user_id", value)
     ]
     reasons.append(pl.when(pl.col("at").is_null()).then(pl.lit("at: missing, or not RFC 3339")))
@@ -111,15 +107,6 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
         rejected.select("event_id", "user_id", value, as_text.alias("at"), "reason"),
         valid.height - once.height,
     )
-
-
-@contextmanager
-def readable(file: Path) -> Iterator[None]:
-    """Whatever the readers of Parquet raise for a damaged file, as a `LogError` that names it."""
-    try:
-        yield
-    except _UNREADABLE as error:
-        raise LogError(f"{file}: not a readable Parquet file: {[*str(error).splitlines(), ''][0]}") from None
 
 
 def _day_of(folder: Path) -> date:
@@ -196,27 +183,12 @@ def _read_file(file: Path, value: Value) -> pl.DataFrame:
     return parsed
 
 
-def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
-    """Columns of a Parquet file, read by Arrow: a damaged byte can end the process if polars reads it.
-
-    Raises:
-        LogError: one that is needed is missing.
-    """
-    with pq.ParquetFile(file, pre_buffer=False) as parquet:
-        names = parquet.schema_arrow.names
-        missing = [column for column in needed if column not in names]
-        if missing:
-            raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(names)}")
-        columns = [*needed, *(column for column in optional if column in names)]
-        return parquet.read(columns=columns, use_threads=False)
-
-
 def _columns(file: Path, value: Value) -> pl.DataFrame:
     """The columns that matter."""
     table = read_columns(file, ["event_id", "user_id", value, "at"], ["arrived_at"] if value == "screen" else ())
     kinds = [pa.timestamp(kind.unit, "UTC") if _zone(kind) else kind for kind in table.schema.types]
     utc = table.cast(pa.schema(zip(table.column_names, kinds, strict=True)))  # not all zones are known to polars
-    return pl.DataFrame(pl.from_arrow(utc))
+    return pl.DataFrame(pl.from_arrow(as_utf8(utc)))
 
 
 def _zone(kind: pa.DataType) -> str | None:

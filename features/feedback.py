@@ -14,7 +14,7 @@ import polars as pl
 from redis.asyncio import Redis
 
 from features.rows import DataError, read_structs
-from features.schema import FEEDBACK_STREAM, Identifier, rfc3339
+from features.schema import FEEDBACK_STREAM, Identifier, Product, rfc3339
 from features.served_log import served_files
 from features.training_rows import TrainingRow, write_rows
 
@@ -27,7 +27,7 @@ class Feedback(msgspec.Struct, frozen=True):
     """What a request was about in the end, and when somebody said so."""
 
     request_id: Identifier
-    product: Identifier
+    product: Product
     at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 

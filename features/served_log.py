@@ -8,7 +8,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.event_log import LogError, day_files, read_columns, readable
+from features.event_log import LogError, day_files
+from features.parquet_columns import read_columns, readable
 from features.served_schema import SERVED
 
 _IDENTITY = ("request_id", "answered_at")
@@ -58,6 +59,7 @@ def served_files(
 def _read(file: Path, columns: Sequence[str]) -> pl.DataFrame:
     with readable(file):
         table = read_columns(file, columns).select(list(columns))
+        table.validate(full=True)  # polars takes texts for UTF-8
         frame = pl.DataFrame(pl.from_arrow(table))
     for column, kind in frame.schema.items():
         if kind != COLUMNS[column]:

@@ -41,6 +41,12 @@ def write(log: Path, day: date, content: pa.Table | Sequence[Use], name: str = "
     return file
 
 
+def not_utf8(texts: list[str]) -> pa.Array:
+    """Texts as a writer leaves them that takes Latin-1 for UTF-8."""
+    encoded = pa.array([text.encode("latin-1") for text in texts], pa.binary())
+    return pa.StringArray.from_buffers(len(texts), *encoded.buffers()[1:])
+
+
 def build(log: Path, partials: Partials) -> list[Partial]:
     """Make the partials of all days of a log."""
     return [partials.build(day, files) for day, files in day_files(log).items()]

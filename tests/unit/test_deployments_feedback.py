@@ -35,6 +35,7 @@ async def test_a_new_product_is_welcome_and_named_as_new(at: Service, redis: Red
         ({"request_id": ""}, "request_id"),
         ({"product": 7}, "product"),
         ({"product": "x" * 129}, "product"),
+        ({"product": " "}, "product"),
         ({"note": "x"}, "note"),
     ],
 )

@@ -67,7 +67,7 @@ class TestRows:
         day = read_day(one(tmp_path, **{column: pa.array(["x", value, "€" * 128], pa.string())}), DAY, "product")
         assert day.valid[column].to_list() == ["x", "€" * 128]
         (row,) = day.rejected.to_dicts()
-        assert row["reason"] == f"{column}: missing, or not 1 to 128 characters"
+        assert row["reason"] == f"{column}: missing, or not 1 to 128 characters of UTF-8"
         assert row[column] == value
 
     @pytest.mark.parametrize("at", [MIDNIGHT - TICK, MIDNIGHT + timedelta(days=1), None, datetime(1, 1, 1, tzinfo=UTC)])
@@ -102,7 +102,7 @@ class TestRows:
     def test_the_first_reason_of_several_is_told(self, tmp_path: Path) -> None:
         nothing = pa.nulls(3, pa.string())
         day = read_day(one(tmp_path, user_id=nothing, product=nothing, at=nothing), DAY, "product")
-        assert day.rejected["reason"].unique().to_list() == ["user_id: missing, or not 1 to 128 characters"]
+        assert day.rejected["reason"].unique().to_list() == ["user_id: missing, or not 1 to 128 characters of UTF-8"]
 
     def test_an_event_counts_once_wherever_it_is_repeated(self, tmp_path: Path) -> None:
         files = [

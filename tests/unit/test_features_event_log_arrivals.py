@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.event_log import DayOfEvents, read_day
-from tests.unit.event_logs import DAY, noon, table, write
+from tests.unit.event_logs import DAY, noon, not_utf8, table, write
 from tests.unit.test_features_event_log import USES
 
 
@@ -45,6 +45,11 @@ class TestArrival:
         day = read(screens(tmp_path, pa.array(["2026-10-01T12:00:05Z", text, None])))
         assert day.valid.select("event_id", "arrived_at").rows() == [("e0", noon(seconds=5)), ("e2", None)]
         assert day.rejected.select("event_id", "reason").rows() == [("e1", "arrived_at: not RFC 3339")]
+
+    def test_that_is_no_text_sets_the_row_aside(self, tmp_path: Path) -> None:
+        day = read(screens(tmp_path, not_utf8(["2026-10-01T12:00:05Z", "\u00e9"])))
+        assert day.valid["event_id"].to_list() == ["e0"]
+        assert day.rejected["reason"].to_list() == ["arrived_at: not RFC 3339"]
 
     @pytest.mark.parametrize("arrived", [pa.nulls(2), pa.nulls(2, pa.string()), moments(None, None)])
     def test_that_is_null_is_unknown(self, tmp_path: Path, arrived: pa.Array) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from features.event_log import read_day
 from features.schema import screen_event
-from tests.unit.event_logs import DAY, noon, table, write
+from tests.unit.event_logs import DAY, noon, not_utf8, table, write
 from tests.unit.test_features_event_log import MIDNIGHT, USES, one
 
 _NEARLY_RFC3339 = r"2026-(10-01|1-1)[Tt ](1[02]|9):(00|5):(0[0-9]|60|5)(\.[0-9]{1,9})? ?(Z|z|\+0[012]:?00|\+02)?"
@@ -86,6 +86,16 @@ class TestTypes:
         file = tmp_path / "a.parquet"
         pl.DataFrame(pl.from_arrow(table(USES))).with_columns(pl.col("product").cast(kind)).write_parquet(file)
         assert read_day([file], DAY, "product").valid["product"].to_list() == ["a", "b", "a"]
+
+    @pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+    @pytest.mark.parametrize("column", ["event_id", "user_id", "product", "at"])
+    def test_bytes_that_are_no_text_set_the_row_aside(self, tmp_path: Path, column: str, kind: pa.DataType) -> None:
+        latin = not_utf8(["2026-10-01T12:00:00Z", "Jos\u00e9", "2026-10-01T12:00:01Z"])
+        latin = latin.dictionary_encode() if pa.types.is_dictionary(kind) else latin.cast(kind)
+        day = read_day(one(tmp_path, **{column: latin}), DAY, "product")
+        assert (day.valid.height, day.rejected.height) == (2, 1)
+        assert day.rejected["reason"][0].startswith(f"{column}: ")
+        assert str(day.valid) + str(day.rejected)  # polars ends the process if it shows what is no UTF-8
 
     @pytest.mark.parametrize("column", ["event_id", "user_id", "product", "at"])
     def test_a_column_of_nothing_sets_every_row_aside(self, tmp_path: Path, column: str) -> None:

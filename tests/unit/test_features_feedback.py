@@ -121,11 +121,12 @@ class TestSources:
             pipe.xadd(FEEDBACK_STREAM, {"request_id": f"r{number}", "product": f"p{i}", "at": at})
         pipe.xadd(FEEDBACK_STREAM, {"request_id": "r1"})
         pipe.xadd(FEEDBACK_STREAM, {"request_id": "r1", "product": "loans", "at": "noon"})
+        pipe.xadd(FEEDBACK_STREAM, {"request_id": "r1", "product": " \n", "at": "2027-01-01T00:00:00Z"})
         await pipe.execute()
         last = {f"r{number}": f"p{i}" for i, number in enumerate(numbers)}
         found = await feedback_in_stream(redis)
         assert {name: entry.product for name, entry in found.newest.items()} == last
-        assert (found.entries, found.malformed) == (2500, 2)
+        assert (found.entries, found.malformed) == (2500, 3)
 
     async def test_no_stream_is_no_feedback(self, redis: Redis) -> None:
         assert await feedback_in_stream(redis) == Collected({}, 0, 0)

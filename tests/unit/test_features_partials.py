@@ -4,12 +4,13 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from features.event_log import LogError, day_files
@@ -172,7 +173,7 @@ class TestQuarantine:
         assert (partial.rows, partial.malformed) == (1, 2)
         assert all_buckets(partials, partial) == {"u1": {"a": 1}}
         rows = pl.read_parquet(partials.quarantine(DAY), hive_partitioning=False)
-        reason = "user_id: missing, or not 1 to 128 characters"
+        reason = "user_id: missing, or not 1 to 128 characters of UTF-8"
         assert rows.rows() == [
             ("e1", None, "b", "2026-10-01 12:00:00.000000+00:00", reason),
             ("e2", "", "a", "2026-10-01 12:00:00.000000+00:00", reason),
@@ -211,6 +212,24 @@ class TestBatch:
         for read in (lambda: partials.batch(0, str(DAY), before.digest), lambda: partials.read(0, [before])):
             with pytest.raises(LogError, match=r"day=2026-10-01\.arrow: was replaced, .*: run again"):
                 read()
+
+    @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+    @example(place=0.5, bit=7)
+    def test_a_changed_bit_is_noticed_or_changes_nothing(
+        self, tmp_path_factory: pytest.TempPathFactory, place: float, bit: int
+    ) -> None:
+        folder = tmp_path_factory.mktemp("log")
+        partials, uses = Partials(folder / "partials"), [(f"u{n}", "ab"[n % 2]) for n in range(40)]
+        written = write(folder / "usage", DAY, uses)
+        (partial,) = build(folder / "usage", partials)
+        content = bytearray(partials.path(DAY).read_bytes())
+        content[int(place * len(content))] ^= 1 << bit
+        partials.path(DAY).write_bytes(content)
+        found = counted([uses])
+        if partials.known(DAY, [written]):
+            with suppress(LogError):
+                found = all_buckets(partials, partial)
+        assert found == counted([uses])
 
     def test_a_missing_or_damaged_file_is_named(self, log: Path, partials: Partials) -> None:
         write(log, DAY, [(f"u{number}", "a") for number in range(5_000)])

@@ -17,6 +17,7 @@ from features.event_log import LogError
 from features.preprocess import ContextInput
 from features.served_log import served_rows
 from features.served_schema import SERVED, context_hash, text_hash
+from tests.unit.event_logs import not_utf8
 from tests.unit.offline_world import NOON
 
 ids = st.lists(st.sampled_from([0, 1, 256, 40_000]), max_size=3)
@@ -115,6 +116,11 @@ class TestReader:
         self.write(tmp_path, 1, pa.Table.from_pylist([fitting, fitting | {column: value}], SERVED))
         with pytest.raises(LogError, match=f"served-1.parquet: column '{column}' holds nulls"):
             served_rows(tmp_path, [*fitting])
+
+    def test_names_a_file_whose_texts_are_not_utf8(self, tmp_path: Path) -> None:
+        self.write(tmp_path, 1, pa.table({"request_id": not_utf8(["r", "\u00e9"])}))
+        with pytest.raises(LogError, match=r"served-1\.parquet: not a readable Parquet file: .*UTF8"):
+            served_rows(tmp_path, ["request_id"])
 
     @settings(max_examples=200)
     @given(st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=4))

@@ -1,0 +1,69 @@
+"""Columns of Parquet files that anybody wrote: whatever is wrong with one is an error that names the file.
+
+Arrow reads them, since a damaged byte can end the process if polars does.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_UNREADABLE = (OSError, UnicodeError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+
+
+class LogError(ValueError):
+    """A log that cannot be read; the message names the file and the column."""
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Whatever the readers of Parquet raise for a damaged file, as a `LogError` that names it."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise LogError(f"{file}: not a readable Parquet file: {[*str(error).splitlines(), ''][0]}") from None
+
+
+def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+    """Columns of a Parquet file; texts need not be UTF-8, which polars takes them for: see `as_utf8`.
+
+    Raises:
+        LogError: one that is needed is missing.
+    """
+    with pq.ParquetFile(file, pre_buffer=False) as parquet:
+        names = parquet.schema_arrow.names
+        missing = [column for column in needed if column not in names]
+        if missing:
+            raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(names)}")
+        columns = [*needed, *(column for column in optional if column in names)]
+        return parquet.read(columns=columns, use_threads=False)
+
+
+def as_utf8(table: pa.Table) -> pa.Table:
+    """The table with an empty text for each that is no UTF-8, as nobody before polars sees to."""
+    try:
+        table.validate(full=True)
+        return table
+    except pa.ArrowInvalid:
+        columns = zip(table.column_names, table.columns, strict=True)
+        return pa.table({name: _decoded(column) if _is_text(column.type) else column for name, column in columns})
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.Array:
+    values = column.cast(pa.large_binary()).to_pylist()
+    return pa.array([value if value is None else _utf8(value) for value in values], pa.large_string())
+
+
+def _utf8(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return ""
