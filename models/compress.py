@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from features.drafts import replacing
 from features.preprocess import Ids, PreprocessConfig, Preprocessor
-from models.blocks import blocks
+from models.blocks import UnknownEncoder, blocks
 from models.classifier import TextClassifier
 from models.distil import distil, from_pretrained, from_scratch, from_teacher
 from models.export import export_onnx
@@ -117,7 +117,13 @@ def _require_student(recipe: Recipe, tokens: int) -> None:
     encoder, tokenizer = load_encoder(recipe.encoders[-1])
     if tokens > (most := token_limit(encoder)):
         raise OptionError(f"--student {recipe.student}: it takes {most} tokens at the most: give --max-tokens {most}")
-    parts, usual = list(blocks(encoder)), Recipe()
+    try:
+        parts, usual = list(blocks(encoder)), Recipe()
+    except UnknownEncoder as error:
+        raise UnknownEncoder(
+            f"encoder {recipe.encoders[-1]}: {error}: give another --student, a BERT-like or DistilBERT encoder, "
+            "or --student teacher, which serves the encoder whole"
+        ) from None
     kind = type(tokenizer.model).__name__
     if kind != PRUNED and recipe.vocabulary != usual.vocabulary:
         raise OptionError(f"--vocabulary has no effect with the encoder's {kind} tokenizer: leave it out")

@@ -36,7 +36,7 @@ def joint_accuracy(
     It is trained on the same rows as the additive part, contexts drawn alike, with dropout and weight decay.
     """
     rows = with_contexts([*parts.train, *parts.validation], ContextPool(parts.train), 2, seed)
-    screens = sorted({screen for row in rows for screen in row.recent_screens})
+    screens = sorted({screen for context in context_inputs(preprocessor, rows) for screen in context.recent_screens})
     inputs = _inputs(names, screens, preprocessor, classifier)
     targets = torch.from_numpy(one_hot(rows, names, classifier.outputs))
     net = _fitted(inputs(rows), targets, seed)

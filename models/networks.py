@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel
@@ -71,7 +70,7 @@ def encoder_folder(name: str) -> str:
 
 
 def load_encoder(name: str) -> tuple[Any, Tokenizer]:
-    """Load a pretrained encoder, without its dropout, and its fast tokenizer from a folder or a hub id.
+    """Load a pretrained encoder in fp32, without its dropout, and its fast tokenizer from a folder or a hub id.
 
     Noise on the texts, smoothed labels and dropout before the head regularise instead: a fifth faster.
 
@@ -82,9 +81,9 @@ def load_encoder(name: str) -> tuple[Any, Tokenizer]:
 
     folder = encoder_folder(name)
     try:
-        encoder = AutoModel.from_pretrained(folder, attn_implementation="eager")
+        encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # files that are damaged or do not fit fail in any way
         raise OptionError(f"encoder {name}: {_reason(Path(folder), error)}: {ENCODER}") from error
     _require_tokens(name, encoder, tokenizer)
     for module in encoder.modules():
@@ -98,7 +97,8 @@ def _reason(folder: Path, error: Exception) -> str:
         return "no such folder"
     if folder.is_dir() and not (folder / "config.json").is_file():
         return "no config.json in this folder"
-    return str(error).partition("\n")[0].removesuffix(".")
+    reason = str(error).partition("\n")[0].removesuffix(".")
+    return reason if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {reason}"
 
 
 def _require_tokens(name: str, encoder: Any, tokenizer: Any) -> None:

@@ -37,7 +37,7 @@ def quantize(source: Path, target: Path, kind: str, calibration: Sequence[Ids]) 
     elif kind == "fp16":
         onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(target))
     else:
-        raise ValueError(f"quantization {kind!r}: expected 'dynamic', 'static', 'fp16' or 'none'")
+        raise ValueError(f"quantization {kind!r}: expected 'dynamic', 'static' or 'fp16'")
 
 
 def quantize_int8(source: Path, target: Path) -> None:

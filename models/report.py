@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from features.drafts import replacing
 from models.bundle import BundleError
 from models.data import CORPUS
 from models.recipe import Recipe, flag
@@ -24,9 +25,9 @@ def store(target: Path, name: str, run: Mapping[str, Any], device: str, figures:
     """
     old = stored_run(target)
     kept = old.get("bench", {}) if old.get("run", {}).get("version") == run["version"] else {}
-    target.parent.mkdir(parents=True, exist_ok=True)
     content = {"name": name, "run": run, "bench": kept | {device: figures}}
-    target.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    with replacing(target) as draft:
+        draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def stored_run(target: Path) -> dict[str, Any]:
@@ -65,7 +66,8 @@ def write_report(runs: Path, page: Path) -> dict[str, str]:
             sections[one["name"]] = "".join(f"{line}\n" for line in section(one))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, error) from None
-    page.write_text(join(before, sections, after))
+    with replacing(page) as draft:
+        draft.write_text(join(before, sections, after))
     return sections
 
 

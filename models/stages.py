@@ -100,20 +100,32 @@ class Stages:
 
         Args:
             name: a key of `USES`; `make` uses no more of the recipe than that and the keys before it name.
+
+        Raises:
+            OSError: the result cannot be stored, since the disk is full.
         """
         path = self.path(name)
         stored = _stored(name, path) if path.is_file() else None
         if stored is None:
             begun = time.monotonic()
             stored = {"made": make(), "seconds": round(time.monotonic() - begun, 1)}
-            with replacing(path) as draft:
-                torch.save(stored, draft)
+            _store(stored, path)
         self._seconds[name] = stored["seconds"]
         return cast(T, stored["made"])
 
     def seconds(self) -> dict[str, float]:
         """How long each stage of this run took when it was made."""
         return dict(self._seconds)
+
+
+def _store(stored: dict[str, Any], path: Path) -> None:
+    with replacing(path) as draft, draft.open("wb") as file:
+        try:
+            torch.save(stored, file)
+        except RuntimeError as error:  # torch's own, about places in its archive, follows upon that of the disk
+            if isinstance(error.__context__, OSError):
+                raise OSError(f"{path}: {error.__context__}") from None
+            raise
 
 
 def _stored(name: str, path: Path) -> dict[str, Any] | None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import MPNetConfig, MPNetModel
 
-from models.blocks import blocks, layer_stack
+from models.blocks import UnknownEncoder, blocks, layer_stack
 from models.classifier import TextClassifier, is_int8
 from models.compress import Compressed, Texts, compress, teacher_preprocessor
 from models.data import Example, Split
@@ -16,7 +17,7 @@ from models.recipe import OptionError, Recipe
 from models.stages import Stages
 from models.targets import text_targets
 from models.teacher import share_right
-from tests.unit.tiny import FILLERS, PRODUCTS, chats, fail, logits, save_encoder
+from tests.unit.tiny import FILLERS, PRODUCTS, VOCABULARY, chats, fail, logits, save_encoder
 
 NAMES = sorted(PRODUCTS)
 UNLABELLED = ("an unlabelled message of the user",)
@@ -157,6 +158,27 @@ def test_what_an_encoder_cannot_do_is_refused_before_anything_is_trained(
     with pytest.raises(OptionError, match=message):
         compress(TEXTS, asked, Stages(tmp_path, PARTS, asked))
     assert not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("student", ["layers", None])
+def test_an_encoder_of_another_family_is_refused_with_what_would_do(
+    recipe: Recipe, tmp_path: Path, student: str | None
+) -> None:
+    folder = save_encoder(tmp_path / "other")
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
+    MPNetModel(MPNetConfig(vocab_size=VOCABULARY, **sizes)).save_pretrained(folder)
+    asked = replace(recipe, encoder=folder, student=student or folder)
+    with pytest.raises(
+        UnknownEncoder,
+        match=rf"^encoder {folder}: MPNetLayer: cannot be pruned: .*: give another --student, .* or --student teacher",
+    ):
+        compress(TEXTS, asked, Stages(tmp_path / "work", PARTS, asked))
+    assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_sample_of_the_training_texts_is_repeatable(recipe: Recipe) -> None:

@@ -1,5 +1,6 @@
 """The text network: padding, pooling, encoders from a folder, and smaller embedding tables."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from transformers import RobertaConfig, RobertaModel
+from transformers import BertModel, RobertaConfig, RobertaModel
 
 from features.preprocess import PreprocessConfig
+from models.distil import from_scratch
 from models.networks import TextNet, encoder_folder, keep_embeddings, load_encoder, pad, token_limit
 from models.recipe import OptionError
 from tests.unit.tiny import VOCABULARY, bert, distilbert, logits, random_rows, save_encoder, tokenizer
@@ -72,6 +74,10 @@ def broken(folder: Path, fault: str) -> str:
     if fault == "empty":
         return str(folder)
     save_encoder(folder, vocab_size=VOCABULARY // 2 if fault == "few rows" else VOCABULARY)
+    if change := {"other shapes": {"hidden_size": 64}, "unknown activation": {"hidden_act": "gulp"}}.get(fault):
+        (folder / "config.json").write_text(json.dumps(json.loads((folder / "config.json").read_text()) | change))
+    if fault == "another tokenizer":
+        (folder / "tokenizer.json").write_text("{}")
     for path in folder.glob("token*" if fault == "no tokenizer" else "no such file"):
         path.unlink()
     if (folder / fault).is_file():
@@ -87,6 +93,9 @@ def broken(folder: Path, fault: str) -> str:
         ("config.json", "not a valid JSON file"),
         ("model.safetensors", "header"),
         ("tokenizer.json", "Expecting|Unterminated|delimiter"),
+        ("another tokenizer", "KeyError"),
+        ("other shapes", "RuntimeError"),
+        ("unknown activation", "KeyError"),
         ("no tokenizer", "its tokenizer knows no words"),
     ],
 )
@@ -99,6 +108,15 @@ def test_an_encoder_that_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path,
         ": --encoder and --student take a folder with config.json, weights and a tokenizer, or a hub id"
     )
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kept", ["bfloat16", "float16"])
+def test_an_encoder_that_was_kept_in_half_precision_is_trained_in_full(tmp_path: Path, kept: str) -> None:
+    folder = save_encoder(tmp_path / "encoder")
+    BertModel.from_pretrained(folder, dtype=getattr(torch, kept)).save_pretrained(folder)
+    teacher = TextNet(load_encoder(folder)[0], 3)
+    for net in (teacher, from_scratch(teacher, 1, seed=0)):
+        assert {weight.dtype for weight in net.parameters()} == {torch.float32}
 
 
 def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(tmp_path: Path) -> None:

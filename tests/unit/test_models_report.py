@@ -1,6 +1,7 @@
 """The report: stored runs become tables between two marks of a page, and nothing else of the page changes."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,20 @@ def test_page_without_the_marks_in_order_is_refused(record: dict[str, Any], tmp_
     with pytest.raises(BundleError, match=r"models\.md: lacks the lines"):
         write_report(tmp_path / "runs", page)
     assert page.read_text() == text
+
+
+def test_a_full_disk_leaves_the_stored_run_and_the_page_as_they_were(
+    record: dict[str, Any], tmp_path: Path, page: Path
+) -> None:
+    target = tmp_path / "runs" / "tiny.json"
+    store(target, "tiny", record, "cpu", timed("teacher"))
+    stored, before = target.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            store(target, "tiny", record, "cuda", timed("teacher"))
+        with pytest.raises(OSError, match="too large"):
+            write_report(target.parent, page)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (target.read_bytes(), page.read_text()) == (stored, PAGE)

@@ -1,6 +1,7 @@
 """Finished stages are kept by what made them; unfinished ones leave nothing that looks finished."""
 
 import ast
+import resource
 import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -231,6 +232,19 @@ def test_stage_that_failed_is_made_anew(tmp_path: Path, make: Callable[[], Any])
     assert stages.seconds() == {}
     assert stages.run("teachers", lambda: 7) == 7
     assert Stages(tmp_path, PARTS, RECIPE).run("teachers", fail) == 7
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
+    stages = Stages(tmp_path, PARTS, RECIPE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as full:
+            stages.run("teachers", lambda: torch.zeros(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(stages.path("teachers")) in str(full.value)
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
 
 
 @pytest.mark.parametrize(
