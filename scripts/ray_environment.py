@@ -25,7 +25,7 @@ _NODE_IS_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray replaces a node's address 127.0.0.1 by one that other machines reach, except where this is 0: as on systems on
 which it has no clusters, the control store, the raylet and the workers, none of which asks who calls, then listen on
 the loopback device alone."""
-_PROXY_CHECKS = {
+PROXY_CHECKS = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
@@ -58,7 +58,7 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     _pass_by_proxies()
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")
     os.environ.setdefault("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.edge:middlewares")
-    for name, value in (CHEAPER | SAFER | _PROXY_CHECKS).items():
+    for name, value in (CHEAPER | SAFER | PROXY_CHECKS).items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "1")
     if not fast:

@@ -1,45 +1,23 @@
 """What the code offers is in the documentation."""
 
 import argparse
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from features import __main__ as features
 from models import __main__ as models
+from tests.unit.exported_metrics import exported
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def _exported() -> set[str]:
-    """Names that the code exports, as Prometheus has them: keys in what its methods `counts` and `levels` return."""
-    names = set()
-    for path in [*ROOT.glob("deployments/*.py"), *ROOT.glob("features/*.py")]:
-        for method in ast.walk(ast.parse(path.read_text())):
-            if isinstance(method, ast.FunctionDef) and method.name in ("counts", "levels"):
-                found = {name for node in ast.walk(method) for name in _keys(node)}
-                names |= {name.removesuffix("_total") + "_total" if method.name == "counts" else name for name in found}
-    return names
-
-
-def _keys(node: ast.AST) -> Iterator[str]:
-    keys: list[ast.expr | None] = (
-        node.keys if isinstance(node, ast.Dict) else [node.key] if isinstance(node, ast.DictComp) else []
-    )
-    for key in keys:
-        name = key.elts[0] if isinstance(key, ast.Tuple) else key
-        if isinstance(name, ast.Constant):
-            yield str(name.value)
-
-
 def test_every_metric_is_explained_and_there_are_no_others() -> None:
     rows = re.findall(r"^\| (`ray_switchboard_.*?) \|", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
     explained = {name for row in rows for name in re.findall(r"`ray_switchboard_(\w+)", row)}
-    assert explained == _exported()
+    assert explained == exported()
 
 
 @pytest.mark.parametrize("parser", [features._parser(), models._parser()], ids=["features", "models"])
