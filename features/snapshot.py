@@ -23,8 +23,9 @@ Snapshot = tuple[str | None, list[UserFeatures]]
 """The usage run, and the features of each user."""
 _READ = f"""
 local function known(reply)
-  if reply.err then return {{}} end
-  return reply
+  if not reply.err then return reply end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then return {{}} end
+  error(reply.err)
 end
 local run = redis.call('GET', KEYS[1])
 local users = {{}}
