@@ -18,6 +18,7 @@ from deployments.identifiers import new_identifier
 from deployments.one_write import one_write
 
 _IDENTIFIER = b"x-request-id"
+_TIMEOUT = b"x-request-timeout-seconds"
 _shortcuts: dict[str, tuple[ASGIApp, asyncio.AbstractEventLoop]] = {}
 
 
@@ -42,9 +43,11 @@ class Edge:
 
 
 def _readable(scope: Scope) -> Scope:
-    """The same request without headers that are not UTF-8, which Ray would answer with a 500."""
-    headers = [header for header in scope.get("headers", ()) if all(map(_is_utf8, header))]
-    return scope if len(headers) == len(scope.get("headers", ())) else {**scope, "headers": headers}
+    """The same request without headers that Ray would answer itself: with a 500 what is not UTF-8, with a 408 in plain
+    text after a time-out that the client sets."""
+    given = scope.get("headers", ())
+    headers = [header for header in given if header[0] != _TIMEOUT and all(map(_is_utf8, header))]
+    return scope if len(headers) == len(given) else {**scope, "headers": headers}
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -23,7 +23,11 @@ _ERRORS = {
     503: "A part that the answer needs is not available.",
     504: "No answer within the deadline.",
 }
-_DESCRIPTION = "Errors have the format of `ErrorResponse`. A method that is not described here gets 405 and `Allow`."
+_DESCRIPTION = (
+    "Errors have the format of `ErrorResponse`. A method that is not described here gets 405 and `Allow`, a path 404, "
+    "and a defect of the service is a 500. Only the proxy's own answers are no JSON: 400 to what is no HTTP or has "
+    "more than 100 headers or 15 KiB of them, and 404 while it starts."
+)
 _IDENTIFIER = {
     "X-Request-ID": {
         "description": "The request's own header of this name, or a new one.",

@@ -20,13 +20,17 @@ Screens = list[str]
 Snapshot = tuple[str | None, list[UserFeatures]]
 """The usage run, and the features of each user."""
 _READ = f"""
+local function known(reply, nothing)
+  if type(reply) ~= 'table' or not reply.err then return reply or nothing end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) then return nothing end
+  error(reply.err)
+end
 local run = redis.call('GET', KEYS[1])
 local users = {{}}
 for i = 2, #KEYS do
-  local seen = redis.pcall('ZREVRANGEBYSCORE', KEYS[i], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+  local seen = known(redis.pcall('ZREVRANGEBYSCORE', KEYS[i], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2]), {{}})
   local user = string.sub(KEYS[i], {len(screens.key("")) + 1})
-  local uses = run and redis.pcall('GET', 'usage:' .. run .. ':' .. user)
-  users[i - 1] = {{seen.err and {{}} or seen, type(uses) == 'string' and uses or ''}}
+  users[i - 1] = {{seen, run and known(redis.pcall('GET', 'usage:' .. run .. ':' .. user), '') or ''}}
 end
 return cmsgpack.pack({{run, users}})
 """

@@ -193,3 +193,19 @@ async def test_a_run_key_that_holds_something_else_is_an_error(redis: Redis) -> 
     for way in (snapshot, by_pipeline):
         with pytest.raises(ResponseError, match="WRONGTYPE"):
             await way(redis, ["ana"], 0, 5, None)
+
+
+@pytest.mark.parametrize("way", [snapshot, by_pipeline])
+@pytest.mark.parametrize("forbidden", ["screens:ana", "usage:r1:ana"])
+async def test_a_key_that_may_not_be_read_is_an_error(
+    redis: Redis, redis_server: LocalRedis, way: Callable[..., Awaitable[Snapshot]], forbidden: str
+) -> None:
+    """An answer without the features would not say that it lacks them."""
+    allowed = {RUN_KEY, "screens:ana", "usage:r1:ana"} - {forbidden}
+    await redis.acl_setuser("reader", enabled=True, passwords="+pw", commands=["+@all"], keys=list(allowed), reset=True)
+    await FeatureStore(redis).publish_run("r1")
+    reader = connect(redis_server.url.replace("://", "://reader:pw@"), 5.0)
+    with pytest.raises(ResponseError):
+        await way(reader, ["ana"], 0, 5, "r1")
+    await reader.aclose()
+    await redis.acl_deluser("reader")
