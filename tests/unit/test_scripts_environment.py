@@ -106,6 +106,7 @@ def test_setup_takes_the_first_python_that_fits(tmp_path: Path, fitting: set[str
         (tmp_path / folder).mkdir()
     shutil.copy(ROOT / "scripts" / "setup", tmp_path / "scripts")
     (tmp_path / "requirements" / "serve.txt").write_text("# nothing\n")
+    (tmp_path / "pyproject.toml").touch()
     for tool in ("bash", "cmp", "cp", "dirname", "grep"):
         (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
     for name in ("python3.11", "python3.12", "python3.13", "python3"):
