@@ -245,3 +245,21 @@ def logged_today(folder: Path) -> list[Row]:
 def test_a_log_needs_a_folder() -> None:
     with pytest.raises(ValueError, match="folder"):
         ServedLog(ServedLogConfig(), rows)
+
+
+async def test_a_message_that_failed_waits_for_no_file(
+    answer: Answerer, bundle: Bundle, classifier: TextClassifier, tmp_path: Path
+) -> None:
+    """It has no row; were it counted for ever, `max_pending` of them would end the log."""
+    stage = classify_stage(bundle, classifier)
+
+    async def half(batch: TokenBatch) -> LogitBatch:
+        answered = await stage(batch)
+        logits = np.where([[False], [True]], np.nan, answered.logits).astype(np.float32)
+        return replace(answered, logits=logits, failure="no answer")
+
+    served = log(tmp_path)
+    good, bad = await answer(served, query(1), query(2, "hello"), classify=half)
+    served.close()
+    assert (isinstance(good, Answer), isinstance(bad, DependencyError)) == (True, True)
+    assert (served.written, served.pending) == (1, 0)
