@@ -163,7 +163,7 @@ async def test_what_is_needed_is_found_by_number_and_not_by_text(redis: Redis) -
     for group in (ahead, behind):
         await group.create()
     ids = await append(redis, 2, first=9)
-    await ahead.read_new(10, 1)
+    given = [await group.read_new(10, 1) for group in (ahead, behind)]
     await ahead.acknowledge(ids)
     await ahead.trim()
-    assert [entry_id for entry_id, _ in await behind.read_new(10, 1)] == ["9-0", "10-0"]
+    assert await behind.read_unacknowledged(10) == given[1] == [("9-0", {"n": "9"}), ("10-0", {"n": "10"})]
