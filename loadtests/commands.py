@@ -29,7 +29,7 @@ from loadtests.generator import LoadError, Timing
 from loadtests.messages import Messages, bodies
 from loadtests.ramp import ramp
 from loadtests.sweep import Sweep
-from loadtests.targets import Target, TargetError, all_targets, reflector, running, variants
+from loadtests.targets import Target, TargetError, all_targets, configuration, reflector, running, switchboard, variants
 
 PAGE = ROOT / "docs" / "performance.md"
 RUNS = ROOT / "docs" / "runs"
@@ -94,7 +94,8 @@ def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
             "generator_limit": _limit(plan, server.url, scratch),
             "targets": {target.name: target.title for target in targets},
         }
-        offline = Offline(users=held_by(server.url, [f"u{i}" for i in range(1, USERS + 1)]))
+        desks = switchboard(configuration(lambda application: None))["args"]["desks"]
+        offline = Offline(held_by(server.url, [f"u{i}" for i in range(1, USERS + 1)]), desks)
         comparison = Comparison(plan, targets, server.url, psutil.Process(server.pid), scratch, offline)
         for number in comparison.rounds():
             saved |= {"rounds": number + 1, "loads": comparison.rows, "memory": comparison.memory}
