@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -113,6 +114,29 @@ def test_an_environment_whose_python_is_gone_is_made_anew(checkout: Path) -> Non
         check=False,
     )
     assert (done.returncode, done.stdout) == (7, "-m venv --clear .venv\n")
+
+
+def test_a_checkout_of_somebody_else_is_told_as_that(checkout: Path) -> None:
+    with TemporaryDirectory() as folder:
+        theirs = Path(shutil.copytree(checkout, Path(folder) / "theirs"))
+        (theirs / "requirements").mkdir()
+        (theirs / "requirements" / "serve.txt").touch()
+        program(theirs / "bin" / "python3.11", "exit 0")
+        for path in (Path(folder), theirs, *theirs.rglob("*")):
+            path.chmod(0o755 if path == Path(folder) else 0o555)
+        done = subprocess.run(
+            ["bash", "scripts/setup", "serve"],
+            cwd=theirs,
+            env={"PATH": f"{theirs / 'bin'}:{os.environ['PATH']}"},
+            user=65_534 if os.geteuid() == 0 else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for path in (theirs, *theirs.rglob("*")):
+            path.chmod(0o755)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {theirs} is not writable: have its owner run scripts/setup serve\n"
 
 
 @pytest.mark.parametrize("name", ["--help", "everything"])
