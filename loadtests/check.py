@@ -6,7 +6,7 @@ must be those that the store holds.
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from features.schema import UserFeatures
 from features.store import FeatureStore, connect
-from models.context import Floats, probabilities
+from models.calibrate import out_of_scope_share
+from models.context import Floats, probabilities, softmax
 from models.registry import Registry
 
 TOLERANCE = 1e-4
@@ -42,16 +43,18 @@ class Verdict:
 
 
 class Offline:
-    """Checks answers against a bundle and, if given, a store.
+    """Checks answers against a bundle, a store and the desks.
 
     Args:
         users: what the store holds, by user; those that are not listed are not compared.
+        desks: product to desk; a product that is not listed has the desk of its own name.
     """
 
-    def __init__(self, reference: str = "production", users: dict[str, UserFeatures] | None = None) -> None:
-        self._bundle = Registry().load(reference)
+    def __init__(self, users: Mapping[str, UserFeatures], desks: Mapping[str, str], model: str = "production") -> None:
+        self._desks = desks
+        self._bundle = Registry().load(model)
         self._classifier = self._bundle.classifier()
-        self._users = users or {}
+        self._users = users
         self._logits: dict[str, Floats] = {}
 
     def check(self, answers: Iterable[tuple[str, int, bytes]]) -> Verdict:
@@ -85,15 +88,32 @@ class Offline:
             return f"says {answer['product']}, offline {labels[best]}"
         if abs(answer["confidence"] - p[column]) > TOLERANCE:
             return f"says {answer['confidence']}, offline {p[column]:.5f}"
+        actions = self._actions(request["text"], answer["product"], float(p[column]))
+        if answer["action"] not in actions:
+            return f"does {answer['action']}, offline {actions}"
         return None
+
+    def _actions(self, text: str, product: str, confidence: float) -> list[dict[str, str]]:
+        """What may be done with a message: one thing, or either where a figure is at its threshold."""
+        manifest = self._bundle.manifest
+        words = softmax(self._text_logits(text), manifest.temperature)
+        strange = float(out_of_scope_share(words, len(manifest.labels))[0])
+        margin = min(confidence - manifest.confidence_threshold, manifest.out_of_scope_threshold - strange)
+        route = {"type": "route", "desk": self._desks.get(product, product)}
+        general = {"type": "general_queue", "desk": "general"}
+        return [route] * (margin >= -TOLERANCE) + [general] * (margin <= TOLERANCE)
+
+    def _text_logits(self, text: str) -> Floats:
+        """(1, outputs) of one message."""
+        if text not in self._logits:
+            self._logits[text] = self._classifier(self._bundle.preprocessor.tokens([text]))
+        return self._logits[text]
 
     def _probabilities(self, text: str, features: dict[str, Any]) -> Floats:
         """(products,) of one message."""
-        pre, manifest = self._bundle.preprocessor, self._bundle.manifest
-        if text not in self._logits:
-            self._logits[text] = self._classifier(pre.tokens([text]))
-        context = pre.context(features["recent_screens"], features["product_usage_60d"])
-        p = probabilities(self._logits[text], self._bundle.context.logits([context]), manifest.temperature)
+        manifest = self._bundle.manifest
+        context = self._bundle.preprocessor.context(features["recent_screens"], features["product_usage_60d"])
+        p = probabilities(self._text_logits(text), self._bundle.context.logits([context]), manifest.temperature)
         return np.asarray(p[0, : len(manifest.labels)], dtype=np.float32)
 
 

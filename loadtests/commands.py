@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psutil
 from local_redis import LocalRedis, RedisUnavailable
 from ports import free_port
+from terminal import accept_any_encoding
 
 from loadtests import generator, options, overload, plot, report
 from loadtests.capacity import capacity
@@ -27,11 +29,14 @@ from loadtests.generator import LoadError, Timing
 from loadtests.messages import Messages, bodies
 from loadtests.ramp import ramp
 from loadtests.sweep import Sweep
-from loadtests.targets import Target, TargetError, all_targets, reflector, running, variants
+from loadtests.targets import Target, TargetError, all_targets, configuration, reflector, running, switchboard, variants
 
 PAGE = ROOT / "docs" / "performance.md"
 RUNS = ROOT / "docs" / "runs"
 USERS = 300
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MOST_DEGRADED = 0.2
+"""Of the answers checked: those without features say nothing about features, and cost less."""
 SAVED = ("compare.json", "compare.png")
 REPORTS = {
     "": (SAVED[0], report.markdown),
@@ -43,9 +48,10 @@ REPORTS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 1 for wrong, refused or failed answers, 2 for what could not be measured."""
+    """Exit code 1 for wrong, refused or failed answers, 2 for what could not be measured, 128 and more for a signal."""
     arguments = options.parse(argv)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    accept_any_encoding()
+    _end_in_order()
     try:
         if arguments.mode == "report":
             return _report(arguments.out or RUNS)
@@ -55,6 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TargetError, LoadError, RedisUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _end_in_order() -> None:
+    """Have the first signal end what runs, in order, and further ones leave that alone: it may take Ray some seconds.
+
+    What `nohup` has had ignored stays so.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for other in ENDS:
+            signal.signal(other, signal.SIG_IGN)
+        print("error: interrupted; ending what was started", file=sys.stderr)
+        sys.exit(128 + number)
+
+    for number in ENDS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
@@ -71,7 +94,8 @@ def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
             "generator_limit": _limit(plan, server.url, scratch),
             "targets": {target.name: target.title for target in targets},
         }
-        offline = Offline(users=held_by(server.url, [f"u{i}" for i in range(1, USERS + 1)]))
+        desks = switchboard(configuration(lambda application: None))["args"]["desks"]
+        offline = Offline(held_by(server.url, [f"u{i}" for i in range(1, USERS + 1)]), desks)
         comparison = Comparison(plan, targets, server.url, psutil.Process(server.pid), scratch, offline)
         for number in comparison.rounds():
             saved |= {"rounds": number + 1, "loads": comparison.rows, "memory": comparison.memory}
@@ -84,15 +108,16 @@ def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
         print(f"mismatch: {example}", file=sys.stderr)
     failures = sum(row["failures"] for row in saved["loads"])
     line = {key: saved[key] for key in ("machine", "commit", "goals")}
-    line |= {"checked": saved["checked"]["checked"], "mismatches": saved["checked"]["mismatches"]}
-    line |= {"refused": saved["checked"]["refused"], "failures": failures, "saved": str(out / SAVED[0])}
+    line |= {name: saved["checked"][name] for name in ("checked", "mismatches", "degraded", "refused")}
+    line |= {"failures": failures, "saved": str(out / SAVED[0])}
     print(json.dumps(line, ensure_ascii=False))
     return exit_code(line)
 
 
 def exit_code(line: Mapping[str, Any]) -> int:
-    """Of a comparison's last line: 1 where an answer was wrong, refused or lost, or none was checked."""
-    return int(any(line[name] for name in ("mismatches", "refused", "failures")) or not line["checked"])
+    """Of a comparison's last line: 1 where an answer was wrong, refused or lost, none was checked, or many degraded."""
+    wrong = any(line[name] for name in ("mismatches", "refused", "failures"))
+    return int(wrong or not line["checked"] or line["degraded"] > line["checked"] * MOST_DEGRADED)
 
 
 def _sweep(arguments: argparse.Namespace, scratch: Path) -> int:
@@ -208,5 +233,9 @@ def _save(file: Path, saved: Mapping[str, Any]) -> None:
 def _folder(arguments: argparse.Namespace) -> Path:
     """Where to save: a quick run is no measurement, so it does not replace one."""
     folder: Path = arguments.out or (ROOT / ".run" / "compare" if arguments.quick else RUNS)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise LoadError(f"--out {folder}: {error.strerror}") from None

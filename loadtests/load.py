@@ -21,6 +21,7 @@ from loadtests.connections import Connections, Tally
 DRAIN_S = 20.0
 """How long to wait for answers after the last request."""
 MAX_CONNECTIONS = 512
+_APART_S = 0.001
 
 
 def closed_loop(
@@ -31,11 +32,15 @@ def closed_loop(
     warm_up: float,
     keep: bool = False,
 ) -> Tally:
-    """`clients` clients without a pause, until the time is over or the requests are."""
+    """`clients` clients without a pause, until the time is over or the requests are.
+
+    They come one after the other, at most a millisecond apart: of many that connect at once, one of a service's
+    processes would accept nearly all, and others would have nothing to do.
+    """
     begin = time.perf_counter() + warm_up
     end = begin + seconds
     connections = Connections(address, requests, begin, end, keep)
-    ready = [connections.open() for _ in range(clients)]
+    ready = [connections.open()]
     last = now = time.perf_counter()
     while ready or connections.busy:
         for connection in ready:
@@ -45,7 +50,10 @@ def closed_loop(
                 last = now
         if now > end + DRAIN_S:
             break
-        ready = connections.receive(now + 0.1) if connections.busy else []
+        more = len(connections) < clients and now < end and not connections.exhausted
+        ready = connections.receive(now + (_APART_S if more else 0.1)) if connections.busy else []
+        if more:
+            ready.append(connections.open())
         now = time.perf_counter()
     return _tallied(connections, last if connections.exhausted else end, begin)
 

@@ -3,9 +3,12 @@
 import random
 import threading
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tqdm import tqdm
 
 from loadtests import generator
@@ -56,6 +59,15 @@ def _bodies(texts: Messages, phase: int, seconds: float) -> list[str]:
     return bodies(texts.unique(phase * 10_000_000), Timing(seconds, 0).bodies, random.Random(phase))
 
 
+def classifiers_among(processes: Iterable[psutil.Process]) -> int:
+    """How many processes are classifiers; one that has ended meanwhile is none."""
+    count = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            count += CLASSIFIER in " ".join(process.cmdline())
+    return count
+
+
 class _Watch:
     """Counts the service's classifier processes twice a second."""
 
@@ -84,7 +96,6 @@ class _Watch:
 
     def _run(self) -> None:
         while not self._over.wait(0.5):
-            names = [process.cmdline() for process in self._service.processes() if process.is_running()]
-            count = sum(CLASSIFIER in " ".join(name) for name in names)
+            count = classifiers_among(self._service.processes())
             if count and (not self.changes or self.changes[-1][1] != count):
                 self.changes.append((self.now(), count))

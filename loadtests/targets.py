@@ -215,7 +215,11 @@ def running(target: Target, redis_url: str, folder: Path) -> Iterator[Running]:
         _wait_until_ready(target, child, log)
         yield service
     finally:
-        _end(service, child)
+        try:
+            _end(service, child)
+        except SystemExit:  # of a signal, after which others are ignored
+            _end(service, child)
+            raise
 
 
 def _wait_until_ready(target: Target, child: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from run_lock import StateUnusable
+
 if TYPE_CHECKING:
     from psutil import Process
 
@@ -25,14 +27,25 @@ def temp_folder() -> str:
 
 
 def scratch_folder(state: Path) -> Path:
-    """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left, and waits for it."""
+    """A folder with a short path for HAProxy's sockets; ends what a killed predecessor left, and waits for it.
+
+    Raises:
+        StateUnusable: it, or the note of it in `state`, cannot be written.
+    """
     note = state / "scratch"
     if note.is_file():
         end_noted(state)
         end_haproxy(Path(note.read_text()))
         shutil.rmtree(note.read_text(), ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix="switchboard-", dir=temp_folder()))
-    note.write_text(str(scratch))
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix="switchboard-", dir=temp_folder()))
+    except OSError as error:
+        raise StateUnusable(f"no folder can be made in {temp_folder()}: {error.strerror}") from None
+    try:
+        note.write_text(str(scratch))
+    except OSError as error:
+        scratch.rmdir()
+        raise StateUnusable(f"--state {state} is not usable: {error.strerror}") from None
     return scratch
 
 

@@ -66,6 +66,7 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
         if arguments.proxy == "auto":
             say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
         return ports
+    # The fallback proxies' ports are random: listeners of two services that start at once would share one in silence.
     stats, metrics = free_port(8404), free_port(9101)
     os.environ |= {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -74,8 +75,8 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port(8500)),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port(9500)),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
     }

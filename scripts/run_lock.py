@@ -33,9 +33,12 @@ class RunLock:
                 self._file.seek(0)
                 pid = self._file.read().strip()
             raise AlreadyRunning(f"the service already runs from this folder, as process {pid}") from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()))
+            self._file.flush()
+        except OSError as error:
+            raise StateUnusable(f"--state {self._folder} is not usable: {error.strerror}") from None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

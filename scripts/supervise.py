@@ -28,7 +28,7 @@ from ray_node import end_helpers, missing
 from readiness import wait_until_ready
 from redis_url import ping, seed, shown
 from run_lock import AlreadyRunning, RunLock, StateUnusable
-from terminal import say
+from terminal import accept_any_encoding, say
 
 _LOOK_AFTER_S = 3.0
 _LEAST_CPUS = 2
@@ -47,6 +47,8 @@ class NodeLost(RuntimeError):
 def main() -> int:
     arguments = options.parse()
     os.chdir(options.ROOT)  # a configuration's relative paths are the checkout's
+    import_from(options.ROOT)
+    accept_any_encoding()
     _catch_signals()
     try:
         with RunLock(arguments.state):
@@ -59,10 +61,20 @@ def main() -> int:
     return 0
 
 
+def import_from(root: Path) -> None:
+    """Take the project's modules from here, in Ray's processes, too: an environment may be another checkout's."""
+    sys.path.insert(1, str(root))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+
+
 def _catch_signals() -> None:
-    """Note the wish to stop; whoever waits in `_pause` then raises. Ray installs handlers of its own, so call again."""
+    """Note the wish to stop; whoever waits in `_pause` then raises. Ray installs handlers of its own, so call again.
+
+    What `nohup` has had ignored stays so.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: _stop.set())
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: _stop.set())
 
 
 def _pause(seconds: float) -> None:

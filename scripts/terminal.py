@@ -1,7 +1,14 @@
 """What the service tells whoever started it."""
 
+import io
 import os
 import sys
+
+
+def accept_any_encoding() -> None:
+    """Have the output show `?` for a character that its encoding lacks, instead of ending the program."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def say(text: str, prefix: str = "[switchboard] ") -> None:

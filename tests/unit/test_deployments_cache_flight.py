@@ -213,3 +213,15 @@ def test_without_a_cache_no_batch_waits_longer_either() -> None:
         return await PredictionCache(Hanging(), CacheConfig(enabled=False))(tokens("v", [1]))
 
     assert run(off()).failure == TOO_SLOW
+
+
+async def test_what_is_learned_while_an_inference_is_on_its_way_is_counted_once() -> None:
+    classify: Gated = Gate()
+    cache, alone = PredictionCache(classify), PredictionCache(Classifier())
+    asked = asyncio.ensure_future(cache(tokens("v", [1])))
+    held = await classify.next()
+    await cache(Learned([(tokens("v", [1]), logits("v", [1]))]))
+    held.answer.set_result(answer(held.argument))
+    await asked
+    await alone(tokens("v", [1]))
+    assert (len(cache), cache.bytes) == (1, alone.bytes)

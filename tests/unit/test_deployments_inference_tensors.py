@@ -125,6 +125,7 @@ def test_identifiers_have_the_limits_of_other_routes(name: str, identifier: str)
         ([*messages("a"), tensor("colour", ["red"])], "inputs[2].name", "there are text, user_id, request_id"),
         ([*messages("a"), tensor("text", ["b"])], "inputs[2].name", "twice"),
         ([*messages("a"), tensor("request_id", ["r", "s"])], "inputs[2].shape", "has 2 elements, text has 1"),
+        ([users, tensor("text", ["a", "b", "c"])], "inputs[0].shape", "has 2 elements, text has 3"),
         ([users, tensor("text", ["a"])], "inputs[0].shape", "has 2 elements, text has 1"),
     ],
 )

@@ -179,7 +179,8 @@ async def test_a_replica_that_says_good_bye_is_not_missed(folder: Path) -> None:
     assert link is not None
     assert await link.call("accepted") == "accepted"
     server.close()
-    await until(lambda: links.pick() is None)
+    await until(lambda: links.pick() is None and link.transport is not None and link.transport.is_closing())
+    await asyncio.sleep(0)  # the end of the connection is told in the loop's next turn
     assert not links.down
     links.close()
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -119,3 +120,64 @@ def test_a_busy_loop_is_late_and_an_idle_one_is_not() -> None:
         return seen
 
     assert run(busy_then_idle()) == [0.0, pytest.approx(0.35), pytest.approx(0.0, abs=1e-6)]
+
+
+@asynccontextmanager
+async def a_second_each() -> AsyncIterator[tuple[NaturalBatcher[str, str], list[str]]]:
+    """A queue whose items travel alone for a second each, at 2 s, when `c` has just left; and what has travelled."""
+    travelled: list[str] = []
+
+    async def travel(items: Sequence[str]) -> Sequence[str]:
+        travelled.extend(items)
+        await asyncio.sleep(1)
+        return items
+
+    to: NaturalBatcher[str, str] = NaturalBatcher(travel, max_in_flight=1, max_batch=1)
+    async with asyncio.TaskGroup() as group:
+        for item in "abc":
+            group.create_task(to.submit(item, 10))
+        await asyncio.sleep(2.1)
+        yield to, travelled
+
+
+def test_an_item_without_enough_time_left_does_not_travel() -> None:
+    async def late() -> list[str]:
+        async with a_second_each() as (to, travelled):
+            with pytest.raises(DeadlinePassed):
+                await to.submit("d", 1.1)
+        return travelled
+
+    assert run(late()) == ["a", "b", "c"]
+
+
+def test_what_travels_counts_when_an_answer_is_foreseen() -> None:
+    """One travels, one waits and one comes: three seconds, of which 65 % of a time-out must be enough."""
+
+    async def foreseen() -> None:
+        async with a_second_each() as (to, _), asyncio.TaskGroup() as group:
+            group.create_task(to.submit("d", 10))
+            await asyncio.sleep(0)
+            to.require_room(1, 3.1 / 0.65)
+            with pytest.raises(QueueFull):
+                to.require_room(1, 2.9 / 0.65)
+
+    run(foreseen())
+
+
+def test_a_late_loop_counts_when_an_answer_is_foreseen() -> None:
+    """Twice: before an item is read, and before its answer is written."""
+
+    async def foreseen() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        async with a_second_each() as (to, _), asyncio.TaskGroup() as group:
+            group.create_task(to.submit("d", 10))
+            await asyncio.sleep(0)
+            to.require_room(1, 3.1 / 0.65)
+            loop.spend(0.25)
+            await asyncio.sleep(0.001)
+            to.require_room(1, 3.5 / 0.65)
+            with pytest.raises(QueueFull):
+                to.require_room(1, 3.3 / 0.65)
+
+    run(foreseen())

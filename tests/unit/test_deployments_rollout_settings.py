@@ -6,6 +6,8 @@ from redis.asyncio import Redis
 
 from deployments.classify import ClassifyStage
 from deployments.ingress import BatchingConfig, Ingress, IngressConfig
+from deployments.protocol import Query
+from deployments.rollout import _chosen
 from models.bundle import Bundle
 from models.classifier import TextClassifier
 from tests.unit.plain_graph import flow
@@ -25,3 +27,11 @@ def test_settings_are_checked() -> None:
     for wrong in ({"model": "next", "share": 1.1}, {"model": ""}, {"share": 0.1}, {"model": "next", "percent": 5}):
         with pytest.raises(ValidationError, match="candidate"):
             IngressConfig.model_validate({"candidate": wrong})
+
+
+def test_each_candidate_has_its_own_share_of_the_users() -> None:
+    """The same customers are not those of every trial."""
+    queries = [Query("r", f"u{i}", "hello", 3) for i in range(200)]
+    one, two = ({i for i, query in enumerate(queries) if _chosen(query, version, 0.2)} for version in ("one", "two"))
+    assert one - two
+    assert two - one

@@ -235,13 +235,28 @@ def test_old_files_are_deleted_when_asked_for(batch: ServedBatch, tmp_path: Path
     served.record(replace(batch, answered_at=datetime.now(UTC).timestamp()))
     served.close()
     assert [path.name for path in old.iterdir()] == ["notes.txt"]
-    assert len(logged_today(tmp_path)) == 2
-
-
-def logged_today(folder: Path) -> list[Row]:
-    return logged(folder / f"day={datetime.now(UTC).date()}")
+    (today,) = (day for day in tmp_path.iterdir() if day != old)
+    assert len(logged(today)) == 2
 
 
 def test_a_log_needs_a_folder() -> None:
     with pytest.raises(ValueError, match="folder"):
         ServedLog(ServedLogConfig(), rows)
+
+
+async def test_a_message_that_failed_waits_for_no_file(
+    answer: Answerer, bundle: Bundle, classifier: TextClassifier, tmp_path: Path
+) -> None:
+    """It has no row; were it counted for ever, `max_pending` of them would end the log."""
+    stage = classify_stage(bundle, classifier)
+
+    async def half(batch: TokenBatch) -> LogitBatch:
+        answered = await stage(batch)
+        logits = np.where([[False], [True]], np.nan, answered.logits).astype(np.float32)
+        return replace(answered, logits=logits, failure="no answer")
+
+    served = log(tmp_path)
+    good, bad = await answer(served, query(1), query(2, "hello"), classify=half)
+    served.close()
+    assert (isinstance(good, Answer), isinstance(bad, DependencyError)) == (True, True)
+    assert (served.written, served.pending) == (1, 0)

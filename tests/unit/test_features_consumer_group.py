@@ -156,3 +156,14 @@ async def test_an_entry_with_the_last_number_of_its_millisecond_is_like_others(r
         assert await group.backlog() == Backlog(0, None)
         await append(redis, 1, first=milliseconds + 1)
         assert await group.backlog() == Backlog(1, milliseconds + 1)
+
+
+async def test_what_is_needed_is_found_by_number_and_not_by_text(redis: Redis) -> None:
+    ahead, behind = member(redis, group="ahead"), member(redis, group="behind")
+    for group in (ahead, behind):
+        await group.create()
+    ids = await append(redis, 2, first=9)
+    given = [await group.read_new(10, 1) for group in (ahead, behind)]
+    await ahead.acknowledge(ids)
+    await ahead.trim()
+    assert await behind.read_unacknowledged(10) == given[1] == [("9-0", {"n": "9"}), ("10-0", {"n": "10"})]

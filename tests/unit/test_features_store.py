@@ -54,19 +54,22 @@ async def test_readers_at_once_all_learn_the_run(redis: Redis) -> None:
         st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), st.integers(1, 10**9), max_size=4
     ),
     user=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
+    old=st.integers(0, 6),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 async def test_the_script_reads_what_the_pipeline_reads(
-    redis: Redis, screens: list[str], usage: dict[str, int], user: str
+    redis: Redis, screens: list[str], usage: dict[str, int], user: str, old: int
 ) -> None:
+    """The first `old` screens were seen before the moment from which they count."""
     await redis.flushdb()
     store = FeatureStore(redis)
-    await store.write_screens(seen(user, *screens))
+    events, recent = seen(user, *screens), screens[old:]
+    await store.write_screens(events)
     await store.write_usage("r1", {user: usage})
     await store.publish_run("r1")
-    since = int((datetime.now(UTC) - timedelta(hours=1)).timestamp() * 1000)
+    since = int(1000 * (events[old].at if recent else datetime.now(UTC)).timestamp())
     script = await snapshot(redis, [user, "nobody"], since, 5, None)
-    assert script == ("r1", [UserFeatures(tuple(screens[-5:]), usage), UserFeatures()])
+    assert script == ("r1", [UserFeatures(tuple(recent[-5:]), usage), UserFeatures()])
     assert script == await by_pipeline(redis, [user, "nobody"], since, 5, "r1")
 
 

@@ -19,8 +19,6 @@ from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester, told
 from tests.unit.redis_process import RedisProcess
 
-NOW = datetime.now(UTC)
-
 
 class ListGroup:
     """The only consumer of a list."""
@@ -61,7 +59,8 @@ class ListGroup:
 
 
 async def test_events_come_from_any_group(redis: Redis) -> None:
-    events = [ScreenEvent(f"e{n}", "ana", f"s{n}", NOW - timedelta(seconds=9 - n)) for n in range(4)]
+    now = datetime.now(UTC)
+    events = [ScreenEvent(f"e{n}", "ana", f"s{n}", now - timedelta(seconds=9 - n)) for n in range(4)]
     entries = [(f"{n}", event.fields()) for n, event in enumerate(events)]
     group, store = ListGroup([*entries, ("4", {"at": "noon"})]), FeatureStore(redis)
     ingester = ScreenIngester(redis, store, IngesterConfig(batch=3), group=group)

@@ -26,7 +26,7 @@ USAGE = demo.usage(9)
 
 @pytest.fixture(scope="module")
 def offline() -> Offline:
-    return Offline(users={user: UserFeatures((), usage) for user, usage in USAGE.items()})
+    return Offline({user: UserFeatures((), usage) for user, usage in USAGE.items()}, DESKS)
 
 
 @pytest.fixture(params=["thread", "inline"])
@@ -74,6 +74,8 @@ async def test_every_answer_passes_the_check(by_hand: httpx.AsyncClient, offline
         ({"product": "loans"}, "says loans, offline checking_account"),
         ({"product": "nonsense"}, "unknown product"),
         ({"confidence": 0.5}, "says 0.5, offline"),
+        ({"action": {"type": "route", "desk": "cards"}}, "does {'type': 'route', 'desk': 'cards'}, offline"),
+        ({"action": {"type": "general_queue", "desk": "general"}}, "does {'type': 'general_queue',"),
         ({"features": {"recent_screens": [], "product_usage_60d": {}}}, "has features"),
     ],
 )

@@ -85,6 +85,12 @@ def test_a_closed_loop_sends_every_request_once(reflector: tuple[str, int]) -> N
     assert len(tally.latencies) == 50
 
 
+def test_all_clients_of_a_closed_loop_come_while_none_has_an_answer() -> None:
+    with Held(together=4) as address:
+        tally = closed_loop(address, REQUESTS[:4], clients=4, seconds=30, warm_up=0)
+    assert tally.statuses == {200: 4}
+
+
 def test_a_closed_loop_ends_in_time(reflector: tuple[str, int]) -> None:
     tally = closed_loop(reflector, REQUESTS * 10_000, clients=2, seconds=0.1, warm_up=0.05)
     assert 0 < tally.statuses[200] < 500_000

@@ -142,3 +142,8 @@ def test_probabilities_add_up_to_one(rows: list[list[float]], temperature: float
 def test_softmax_is_stable_and_flattened_by_temperature() -> None:
     assert softmax(np.array([[1000, 0]], np.float32))[0] == pytest.approx([1, 0])
     assert softmax(np.array([[1, 0]], np.float32), 2.0)[0, 0] == pytest.approx(1 / (1 + np.exp(-0.5)))
+
+
+@given(heads(), st.lists(contexts(), min_size=1, max_size=5))
+def test_a_context_is_the_same_in_any_company(head: ContextHead, batch: list[ContextInput]) -> None:
+    np.testing.assert_allclose(head.logits(batch), [one(head, context) for context in batch], rtol=1e-5, atol=1e-6)

@@ -50,6 +50,17 @@ def test_the_slow_proxy_is_a_notice_unless_it_is_asked_for(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("environment")
+def test_two_services_that_start_at_once_do_not_share_a_fallback(tmp_path: Path) -> None:
+    """Neither listens yet when the other looks which ports are free."""
+    names = [f"RAY_SERVE_FALLBACK_PROXY_{kind}_PORT" for kind in ("HTTP", "GRPC")]
+    found = []
+    for _ in range(2):
+        configure("fast", tmp_path)
+        found += [os.environ[name] for name in names]
+    assert len(set(found)) == 4
+
+
+@pytest.mark.usefixtures("environment")
 def test_the_standard_proxy_is_taken_where_the_fast_one_is_exported(tmp_path: Path) -> None:
     os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     configure("standard", tmp_path)
@@ -106,6 +117,7 @@ def test_setup_takes_the_first_python_that_fits(tmp_path: Path, fitting: set[str
         (tmp_path / folder).mkdir()
     shutil.copy(ROOT / "scripts" / "setup", tmp_path / "scripts")
     (tmp_path / "requirements" / "serve.txt").write_text("# nothing\n")
+    (tmp_path / "pyproject.toml").touch()
     for tool in ("bash", "cmp", "cp", "dirname", "grep"):
         (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
     for name in ("python3.11", "python3.12", "python3.13", "python3"):

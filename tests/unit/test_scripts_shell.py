@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -52,6 +54,7 @@ def test_a_half_made_environment_is_made_anew(checkout: Path, made: bool, option
     """It has a Python and no pip; a folder that is no environment is not cleared."""
     (checkout / "requirements").mkdir()
     (checkout / "requirements" / "serve.txt").touch()
+    (checkout / "pyproject.toml").touch()
     program(checkout / ".venv" / "bin" / "python", "exit 1")
     if made:
         (checkout / ".venv" / "pyvenv.cfg").touch()
@@ -66,6 +69,89 @@ def test_a_half_made_environment_is_made_anew(checkout: Path, made: bool, option
         check=False,
     )
     assert (done.returncode, done.stdout) == (7, f"{options}\n")
+
+
+def test_of_two_setups_at_once_one_waits_for_the_other(checkout: Path) -> None:
+    """And then finds everything done. The programs in place of Python tell of their steps by pipes."""
+    (checkout / "requirements").mkdir()
+    (checkout / "requirements" / "serve.txt").write_text("one\n")
+    (checkout / "pyproject.toml").touch()
+    for pipe in ("making", "locking", "go on"):
+        os.mkfifo(checkout / pipe)
+    made = "mkdir -p .venv/bin; printf '#!/bin/bash\\nexit 0\\n' >.venv/bin/python; chmod +x .venv/bin/python"
+    locks = f'[[ $2 != *flock* ]] || {{ [ "$NAME" = first ] || echo >locking; exec "{sys.executable}" "$@"; }}'
+    program(
+        checkout / "bin" / "python3.11",
+        f'if [ "$1" = -c ]; then {locks}; exit 0; fi; echo "$NAME" >>made; echo >making; read <"go on"; {made}',
+    )
+    environment = {"PATH": f"{checkout / 'bin'}:{os.environ['PATH']}"}
+    command = ["bash", "scripts/setup", "serve"]
+    with subprocess.Popen(command, cwd=checkout, env=environment | {"NAME": "first"}) as first:
+        (checkout / "making").read_text()
+        with subprocess.Popen(command, cwd=checkout, env=environment | {"NAME": "second"}) as second:
+            (checkout / "locking").read_text()
+            (checkout / "go on").write_text("\n")
+            assert (first.wait(), second.wait()) == (0, 0)
+    assert (checkout / "made").read_text() == "first\n"
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(checkout: Path) -> None:
+    """As after an upgrade of the system, though its stamp says that everything is installed."""
+    (checkout / "requirements").mkdir()
+    for file in ("requirements/serve.txt", ".venv/.installed-serve", ".venv/pyvenv.cfg", "pyproject.toml"):
+        (checkout / file).parent.mkdir(exist_ok=True)
+        (checkout / file).touch()
+    (checkout / ".venv" / "bin").mkdir()
+    (checkout / ".venv" / "bin" / "python").symlink_to(checkout / "gone")
+    program(checkout / "bin" / "python3.11", '[ "$1" = -c ] && exit 0; echo "$*"; exit 7')
+    path = f"{checkout / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "scripts/setup", "serve"],
+        cwd=checkout,
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (7, "-m venv --clear .venv\n")
+
+
+def test_a_checkout_of_somebody_else_is_told_as_that(checkout: Path) -> None:
+    with TemporaryDirectory() as folder:
+        theirs = Path(shutil.copytree(checkout, Path(folder) / "theirs"))
+        (theirs / "requirements").mkdir()
+        (theirs / "requirements" / "serve.txt").touch()
+        program(theirs / "bin" / "python3.11", "exit 0")
+        for path in (Path(folder), theirs, *theirs.rglob("*")):
+            path.chmod(0o755 if path == Path(folder) else 0o555)
+        done = subprocess.run(
+            ["bash", "scripts/setup", "serve"],
+            cwd=theirs,
+            env={"PATH": f"{theirs / 'bin'}:{os.environ['PATH']}"},
+            user=65_534 if os.geteuid() == 0 else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for path in (theirs, *theirs.rglob("*")):
+            path.chmod(0o755)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {theirs} is not writable: have its owner run scripts/setup serve\n"
+
+
+@pytest.mark.parametrize("name", ["--help", "everything"])
+def test_a_set_that_is_not_there_makes_nothing(checkout: Path, name: str) -> None:
+    done = subprocess.run(["bash", "scripts/setup", name], cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"error: no set {name}; usage: scripts/setup serve|gpu|batch|dev\n"
+    assert not (checkout / ".venv").exists()
+
+
+def test_a_load_test_tells_what_it_takes(checkout: Path) -> None:
+    done = subprocess.run(
+        ["bash", "scripts/loadtest", "--help"], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "Usage: scripts/loadtest [address]" in done.stdout) == (0, True)
 
 
 def test_a_load_test_takes_an_address_with_a_slash_and_no_proxy(checkout: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is said when nobody listens any more."""
+"""What is said when nobody listens any more, or not everything can be shown."""
 
 import os
 import subprocess
@@ -18,3 +18,12 @@ def test_a_closed_terminal_ends_nothing() -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "done\n")
+
+
+def test_a_terminal_without_some_characters_ends_nothing() -> None:
+    code = "from terminal import accept_any_encoding, say; accept_any_encoding(); say('starting…')"
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=SCRIPTS, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[switchboard] starting?\n"

@@ -1,0 +1,54 @@
+"""What the service's process sees to before it starts anything."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def told(code: str, ignored: signal.Signals | None = None) -> str:
+    """What a process of its own prints, in which a signal is ignored from the beginning."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=SCRIPTS,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        preexec_fn=None if ignored is None else lambda: signal.signal(ignored, signal.SIG_IGN),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_the_modules_are_those_of_the_checkout_whatever_is_installed(tmp_path: Path) -> None:
+    """An environment that came with a copied or moved checkout knows the folder in which it was made."""
+    (tmp_path / "features.py").touch()
+    code = """if True:
+        import pathlib, subprocess, sys, supervise
+        supervise.import_from(pathlib.Path(sys.argv[1]))
+        asked = "import features; print(features.__file__)"
+        exec(asked)
+        subprocess.run([sys.executable, "-c", asked], cwd="/")
+    """
+    lines = told(code.replace("sys.argv[1]", repr(str(tmp_path)))).splitlines()
+    assert lines == [str(tmp_path / "features.py")] * 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "ignored", "stops"),
+    [
+        (signal.SIGHUP, None, True),
+        (signal.SIGHUP, signal.SIGHUP, False),
+        (signal.SIGINT, signal.SIGINT, True),  # as in a shell script's background
+    ],
+)
+def test_a_closed_terminal_stops_it_unless_nohup_says_otherwise(
+    sent: signal.Signals, ignored: signal.Signals | None, stops: bool
+) -> None:
+    caught = "import os, supervise; supervise._catch_signals()"
+    assert told(f"{caught}; os.kill(os.getpid(), {sent}); print(supervise._stop.is_set())", ignored) == str(stops)
