@@ -199,10 +199,10 @@ def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
     """
     products = uses["product"].unique()
     names = pl.Series("name", [msgspec.json.encode(product).decode() for product in products.to_list()], pl.String)
-    pairs = uses.select("product", "uses").unique().join(pl.DataFrame([products, names]), on="product")
-    pairs = pairs.select("product", "uses", pl.format("{}:{}", "name", "uses").alias("pair"))  # few, many share them
-    users = uses.join(pairs, on=["product", "uses"]).group_by("user_id").agg(pl.col("pair").str.join(","))
-    key, value = pl.lit(usage_key(run, "")) + pl.col("user_id"), pl.lit("{") + pl.col("pair") + pl.lit("}")
+    named = uses.join(pl.DataFrame([products, names]), on="product")
+    users = named.select("user_id", pl.format("{}:{}", "name", "uses").alias("pairs")).group_by("user_id").agg("pairs")
+    key, pairs = pl.lit(usage_key(run, "")) + pl.col("user_id"), pl.col("pairs").list.join(",")
+    value = pl.lit("{") + pairs + pl.lit("}")
     command = pl.format("*5\r\n$3\r\nSET\r\n{}{}$2\r\nEX\r\n{}", _bulk(key), _bulk(value), _bulk(pl.lit(ttl_s)))
     return users.select(command.alias("commands")).to_series()
 

@@ -104,6 +104,11 @@ def settle_here(schema: "ServeDeploySchema", arguments: argparse.Namespace, redi
         application.args = args
 
 
+def needs_key(schema: "ServeDeploySchema") -> bool:
+    """Whether the application `switchboard` asks for an API key."""
+    return any(a.name == SWITCHBOARD and a.args.get("api_keys") is not None for a in schema.applications)
+
+
 def address(schema: "ServeDeploySchema") -> str | None:
     """Where the application `switchboard` answers; None without it, or without a route to it."""
     for application in schema.applications:

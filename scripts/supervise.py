@@ -19,7 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import options
-from configuration import ConfigurationError, address, deploy, port_of, read, redis_urls, settle_here, unknown_desks
+from configuration import (
+    ConfigurationError,
+    address,
+    deploy,
+    needs_key,
+    port_of,
+    read,
+    redis_urls,
+    settle_here,
+    unknown_desks,
+)
 from leftovers import end_haproxy, end_noted, note_children, scratch_folder
 from local_redis import LocalRedis, RedisUnavailable
 from ports import fault
@@ -101,7 +111,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             with _ray(arguments):
                 deploy(wanted)
                 wait_until_ready(address(wanted), len(wanted.applications), say, _pause)
-                _announce(arguments, address(wanted), time.monotonic() - started)
+                _announce(arguments, address(wanted), needs_key(wanted), time.monotonic() - started)
                 _watch(arguments.state)
     finally:
         end_noted(arguments.state)
@@ -217,7 +227,7 @@ def _ray_runs() -> bool:
     return any(process.info["name"] == "gcs_server" for process in psutil.process_iter(["name"]))
 
 
-def _announce(arguments: argparse.Namespace, address: str | None, seconds: float) -> None:
+def _announce(arguments: argparse.Namespace, address: str | None, keys: bool, seconds: float) -> None:
     dashboard = f"http://127.0.0.1:{arguments.dashboard_port}" if arguments.dashboard else "with --dashboard"
     say(f"metrics  http://127.0.0.1:{arguments.metrics_port}/metrics, Ray's dashboard {dashboard}")
     if address is None:
@@ -225,7 +235,8 @@ def _announce(arguments: argparse.Namespace, address: str | None, seconds: float
         return
     say(f"ready after {seconds:.0f} s on {address}, docs on {address}/docs; Ctrl-C stops everything. Try:\n")
     body = '{"user_id":"u1","text":"my card got eaten by the cash machine"}'
-    say(f"  curl -s {address}/v1/predict -H 'content-type: application/json' -d '{body}'\n", prefix="")
+    key = " -H 'authorization: Bearer KEY'" if keys else ""
+    say(f"  curl -s {address}/v1/predict -H 'content-type: application/json'{key} -d '{body}'\n", prefix="")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_what_the_package_and_the_service_need_is_sent() -> None:
     needed |= {"README.md", "pyproject.toml", "bundles", "requirements", "scripts", "serve_config.yaml"}
     assert needed <= sent()
     hidden = [line for line in IGNORED if line and line[0] not in "#!" and line != "*"]
-    bundled = [str(path.relative_to(ROOT)) for path in (ROOT / "bundles").rglob("*.*")]
+    bundled = [str(path.relative_to(ROOT)) for path in (ROOT / "bundles").rglob("[!.]*.*")]
     assert bundled
     assert [path for path in bundled for line in hidden if fnmatch(path, line)] == []
 
