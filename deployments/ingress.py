@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -31,8 +31,9 @@ from deployments.identifiers import new_identifier
 from deployments.inference_routes import InferenceRoutes
 from deployments.protocol import DependencyError, PredictRequest, Query, visible
 from deployments.publisher import Publisher
-from deployments.request_meter import RequestMeter
+from deployments.request_meter import Metric, RequestMeter
 from deployments.rollout import PATIENCE_S, CandidateConfig, Rollout
+from deployments.warm_up import WarmUp
 from models.bundle import Bundle
 from models.registry import Registry
 
@@ -90,14 +91,13 @@ class Ingress:
         access: Access | None = None,
     ) -> None:
         self.batching = batching or BatchingConfig()
-        self.ready = self.serves = False
-        """Whether every stage answers; whether they did once."""
         self.abstained = self.degraded = 0
+        self.routed = Counter[str]()
         self.requests = RequestMeter()
         self._bundle, self._on_stop, self._model = bundle, on_stop, model
-        self._warm = [replace(warmed, record=None) for warmed in (warm, flow) if warmed is not None]
+        self.warm_up = WarmUp([flow] if warm is None else [warm, flow], bundle)
         self.rollout = Rollout(
-            flow, bundle, load or Registry().load, self._warm_with, patience_s=_patience_s(self.batching)
+            flow, bundle, load or Registry().load, self.warm_up.send, patience_s=_patience_s(self.batching)
         )
         self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
             self.rollout.answer,
@@ -106,7 +106,7 @@ class Ingress:
             max_queue=self.batching.max_queue,
         )
         self._predict = msgspec.json.Decoder(PredictRequest)
-        self._inference = InferenceRoutes(model, bundle.version, self.answer_all, self._require_ready)
+        self._inference = InferenceRoutes(model, bundle.version, self.answer_all, self.warm_up.require)
         self._access = access or Access()
         self._publisher = Publisher(redis, bundle.manifest.labels, publish_timeout_s)
 
@@ -119,34 +119,6 @@ class Ingress:
         self.batcher.max_in_flight = batching.max_in_flight
         self.batcher.max_batch = batching.max_batch
         self.batcher.max_queue = batching.max_queue
-
-    async def warm_until_ready(self, pause_s: float = 0.5) -> None:
-        """Warm up, again and again while a stage does not answer."""
-        told = ""
-        while not self.ready:
-            try:
-                await self.warm_up()
-            except Exception as error:
-                if told != repr(error):
-                    told = repr(error)
-                    logger.warning("warm-up: %s; tried again every %.1f s", told, pause_s)
-                await asyncio.sleep(pause_s)
-
-    async def warm_up(self) -> None:
-        """Send a batch through every stage, wherever it may run; ready when it comes back.
-
-        Raises:
-            DependencyError: the classifier did not answer.
-        """
-        await self._warm_with(self._bundle)
-        self.ready = self.serves = True
-
-    async def _warm_with(self, bundle: Bundle) -> None:
-        new = f"is this thing on {new_identifier()}"  # which no cache knows
-        for flow in self._warm:
-            for answer in await flow.answer([Query("warm-up", "warm-up", new, 1)] * 2, bundle):
-                if isinstance(answer, Exception):
-                    raise answer
 
     def app(self, found: Callable[[str, ASGIApp], None] | None = None) -> ASGIApp:
         """The ASGI application; for `found` see `HotRoute`."""
@@ -176,16 +148,9 @@ class Ingress:
         if self._on_stop is not None:
             await asyncio.to_thread(self._on_stop)
 
-    def _doubt(self) -> None:
-        if self.ready:
-            self.ready = False
-            self._recovery = asyncio.get_running_loop().create_task(self.warm_until_ready())
-
-    def counts(self) -> dict[str, float]:
-        return {"abstained_total": self.abstained, "degraded_total": self.degraded}
-
-    def levels(self) -> dict[str, float]:
-        return {"ready": float(self.ready)}
+    def counts(self) -> dict[Metric, float]:
+        routed: dict[Metric, float] = {("routed_total", "desk", desk): n for desk, n in self.routed.items()}
+        return routed | {"abstained_total": self.abstained, "degraded_total": self.degraded}
 
     async def predict(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
         """`POST /v1/predict`: the body of the answer, and where its time went."""
@@ -212,9 +177,11 @@ class Ingress:
         except (QueueFull, DeadlinePassed) as error:
             raise _refusal(error) from None
         except DependencyError as error:
-            self._doubt()
+            self.warm_up.doubt()
             raise _refusal(error) from None
-        self.abstained += answer.response.action.type == "general_queue"
+        action = answer.response.action
+        self.routed[action.desk] += 1
+        self.abstained += action.type == "general_queue"
         self.degraded += bool(answer.response.degraded)
         return answer
 
@@ -249,12 +216,8 @@ class Ingress:
 
     async def readiness(self, request: Request) -> Response:
         """`GET /healthz/ready`"""
-        self._require_ready()
+        self.warm_up.require()
         return JSONResponse({"status": "ready", "model_version": self._bundle.version})
-
-    def _require_ready(self) -> None:
-        if not self.ready:
-            raise ApiError(503, "not_ready", "a stage does not answer, or not yet", retry_after_s=1)
 
 
 def _patience_s(batching: BatchingConfig) -> float:

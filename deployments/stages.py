@@ -213,7 +213,7 @@ class IngressDeployment:
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Apply new batching limits, and take note of the wanted candidate."""
-        with refusing(serves=self._ingress.serves):
+        with refusing(serves=self._ingress.warm_up.begun):
             self._ingress.configure(IngressConfig(**user_config))
 
     async def check_health(self) -> None:
@@ -223,11 +223,11 @@ class IngressDeployment:
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         log_with_serve()
         ingress = self._ingress
-        for part in (ingress, ingress.requests, ingress.batcher, ingress.rollout, *self._parts):
+        for part in (ingress, ingress.warm_up, ingress.requests, ingress.batcher, ingress.rollout, *self._parts):
             if part is not None:
                 Exporter(part).start()
         loop = asyncio.get_running_loop()
-        self._tasks |= {loop.create_task(run()) for run in (ingress.warm_until_ready, ingress.rollout.follow)}
+        self._tasks |= {loop.create_task(run()) for run in (ingress.warm_up.until_ready, ingress.rollout.follow)}
         return self._ingress.app(found=edge.shorten)
 
 

@@ -65,4 +65,4 @@ async def test_abstentions_and_degraded_answers_are_counted(
     answers = [await broken.predict(user_id="ann", text=text) for text in ("what is the capital of France?", "my card")]
     queued = sum(answer.json()["action"]["type"] == "general_queue" for answer in answers)
     assert isinstance(broken.ingress, Ingress)
-    assert broken.ingress.counts() == {"abstained_total": queued, "degraded_total": 2}
+    assert broken.ingress.counts().items() >= {"abstained_total": queued, "degraded_total": 2}.items()

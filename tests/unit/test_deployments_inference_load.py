@@ -41,7 +41,7 @@ async def test_messages_travel_together_and_are_counted(
     assert set(answer["degraded"]) == {"recent_screens,product_usage_60d"}
     assert (at.ingress.batcher.batches, at.ingress.batcher.items) == (1, 40)
     general = answer["action"].count("general_queue")
-    assert at.ingress.counts() == {"abstained_total": general, "degraded_total": 40}
+    assert at.ingress.counts().items() >= {"abstained_total": general, "degraded_total": 40}.items()
 
 
 async def test_equal_texts_are_classified_once(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
@@ -60,6 +61,14 @@ async def test_server_timing_has_every_stage(at: Service) -> None:
     figures = dict(figure.split(";dur=") for figure in response.headers["server-timing"].split(", "))
     assert set(figures) == STAGES
     assert all(float(figure) >= 0 for figure in figures.values())
+
+
+async def test_answers_are_counted_by_the_desk_that_they_name(at: Service) -> None:
+    texts = [TEXT, TEXT, "how do I reset my password", "what is the capital of France", "..!"]
+    desks = [answered(await at.predict(user_id="ann", text=text)).action.desk for text in texts]
+    counted = {name[-1]: n for name, n in at.ingress.counts().items() if name[0] == "routed_total"}
+    assert counted == Counter(desks)
+    assert counted["general"] == at.ingress.counts()["abstained_total"] > 0
 
 
 async def test_without_redis_the_answer_is_degraded(
@@ -157,7 +166,7 @@ async def test_the_warm_up_is_tried_until_every_stage_answers(
         return answer
 
     at = service(bundle, classify, redis)
-    await at.ingress.warm_until_ready(pause_s=0)
+    await at.ingress.warm_up.until_ready(pause_s=0)
     assert (await at.http.get("/healthz/ready")).status_code == 200
     assert next(tries) == 4
 
@@ -178,12 +187,12 @@ async def test_readiness_is_taken_back_while_a_stage_does_not_answer(
     gone.set()
     refused(await at.predict(user_id="ann", text=f"{TEXT} again"), 503)
     assert refused(await at.http.get("/healthz/ready"), 503).code == "not_ready"
-    assert at.ingress.levels() == {"ready": 0.0}
+    assert at.ingress.warm_up.levels() == {"ready": 0.0}
     again = answered(await at.predict(user_id="ann", text=TEXT))
     assert (again.cached, again.product) == (True, known.product), "what is known is answered meanwhile"
-    assert at.ingress.serves, "settings are still refused without an end of the replica"
+    assert at.ingress.warm_up.begun, "settings are still refused without an end of the replica"
     back.set()
-    await at.ingress.warm_until_ready(pause_s=0)
+    await at.ingress.warm_up.until_ready(pause_s=0)
     assert (await at.http.get("/healthz/ready")).status_code == 200
 
 
@@ -202,7 +211,7 @@ async def test_it_becomes_ready_again_by_itself(bundle: Bundle, classifier: Text
     gone, asked = True, 2
     refused(await at.predict(user_id="ann", text=TEXT), 503)
     await asyncio.gather(*asyncio.all_tasks() - {cast(asyncio.Task[None], asyncio.current_task())})
-    assert (at.ingress.ready, asked) == (True, 4)
+    assert (at.ingress.warm_up.ready, asked) == (True, 4)
 
 
 async def test_stages_that_stand_in_for_others_do_not_make_it_ready(
@@ -220,10 +229,10 @@ async def test_stages_that_stand_in_for_others_do_not_make_it_ready(
     ingress = Ingress(near, bundle, redis, warm=replace(near, preprocess=elsewhere))
     with pytest.raises(DependencyError, match="no replica yet"):
         await ingress.warm_up()
-    assert not ingress.ready
+    assert not ingress.warm_up.ready
     gone = False
     await ingress.warm_up()
-    assert ingress.ready
+    assert ingress.warm_up.ready
 
 
 async def test_the_models_are_listed(at: Service, bundle: Bundle) -> None:

@@ -1,0 +1,75 @@
+"""Whether every stage answers: a batch is sent through all of them, at the start and after an answer failed."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from deployments.errors import ApiError
+from deployments.flow import Flow
+from deployments.identifiers import new_identifier
+from deployments.protocol import Query
+from models.bundle import Bundle
+
+logger = logging.getLogger(__name__)
+
+
+class WarmUp:
+    """Ready when every stage has answered, and no longer after `doubt`, until all do again.
+
+    Args:
+        flows: of the stages, wherever they may run; each must answer.
+        bundle: the model that they are asked with.
+
+    Attributes:
+        ready: whether every stage answers.
+        begun: whether every stage has answered once.
+    """
+
+    def __init__(self, flows: Sequence[Flow], bundle: Bundle) -> None:
+        self.ready = self.begun = False
+        self._flows, self._bundle = [replace(flow, record=None) for flow in flows], bundle
+        self._again: asyncio.Task[None] | None = None
+
+    async def until_ready(self, pause_s: float = 0.5) -> None:
+        """Send it again and again while a stage does not answer."""
+        told = ""
+        while not self.ready:
+            try:
+                await self()
+            except Exception as error:
+                if told != repr(error):
+                    told = repr(error)
+                    logger.warning("warm-up: %s; tried again every %.1f s", told, pause_s)
+                await asyncio.sleep(pause_s)
+
+    async def __call__(self) -> None:
+        """Send a batch through every stage; ready when it comes back.
+
+        Raises:
+            DependencyError: a stage that an answer needs did not answer.
+        """
+        await self.send(self._bundle)
+        self.ready = self.begun = True
+
+    async def send(self, bundle: Bundle) -> None:
+        """Have every stage answer with a bundle."""
+        query = Query("warm-up", "warm-up", f"is this thing on {new_identifier()}", 1)  # new, so that no cache knows it
+        for flow in self._flows:
+            for answer in await flow.answer([query] * 2, bundle):
+                if isinstance(answer, Exception):
+                    raise answer
+
+    def doubt(self) -> None:
+        """A message had no answer for lack of a stage."""
+        if self.ready:
+            self.ready = False
+            self._again = asyncio.get_running_loop().create_task(self.until_ready())
+
+    def require(self) -> None:
+        """Raise `ApiError` 503 unless every stage answers."""
+        if not self.ready:
+            raise ApiError(503, "not_ready", "a stage does not answer, or not yet", retry_after_s=1)
+
+    def levels(self) -> dict[str, float]:
+        return {"ready": float(self.ready)}
