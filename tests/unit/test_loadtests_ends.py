@@ -15,6 +15,7 @@ RUNS = """if True:
     import pathlib, signal, sys
     from loadtests.commands import _end_in_order
     from loadtests.targets import reflector, running
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
     _end_in_order()
     with running(reflector(), "", pathlib.Path(sys.argv[1])) as service:
         print(service.process.pid, flush=True)

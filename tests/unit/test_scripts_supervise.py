@@ -12,12 +12,17 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 def told(code: str, ignored: signal.Signals | None = None) -> str:
-    """What a process of its own prints, in which a signal is ignored from the beginning."""
+    """What a process of its own prints, in which one signal is ignored from the beginning, and no other."""
+
+    def settle() -> None:
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
+
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=SCRIPTS,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        preexec_fn=None if ignored is None else lambda: signal.signal(ignored, signal.SIG_IGN),
+        preexec_fn=settle,
         capture_output=True,
         text=True,
         check=True,
