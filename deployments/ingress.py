@@ -62,8 +62,8 @@ class IngressConfig(BatchingConfig):
 class Ingress:
     """Answers HTTP requests with a flow.
 
-    It is ready when every stage has answered, and no longer when a message had no answer for lack of one, until all do
-    again. It goes on serving meanwhile: what the cache knows needs no classifier.
+    It is ready when every stage has answered, and no longer when a message had no answer for lack of one, until a new
+    text has an answer again. It goes on serving meanwhile: what the cache knows needs no classifier.
 
     Args:
         flow: the stages.

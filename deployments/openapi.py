@@ -103,7 +103,7 @@ def document(prefix: str = "") -> dict[str, Any]:
             },
             "/v1/models": {"get": _plain("The model that serves, and a candidate beside it, if any.", answer=MODELS)},
             "/healthz/live": {"get": _probe("The process answers.", answer=LIVE)},
-            "/healthz/ready": {"get": _probe("Every stage answers.", 503, answer=READY)},
+            "/healthz/ready": {"get": _probe("New texts are answered.", 503, answer=READY)},
             **_open_inference(),
         },
         "components": {"schemas": components, "securitySchemes": {"key": _KEY}},
@@ -117,7 +117,9 @@ def _open_inference() -> dict[str, Any]:
         "/v2": {"get": server},
         "/v2/": {"get": server},
         "/v2/health/live": {"get": _probe("Open Inference Protocol: the process answers.", answer="ServerLive")},
-        "/v2/health/ready": {"get": _probe("Open Inference Protocol: every stage answers.", 503, answer="ServerReady")},
+        "/v2/health/ready": {
+            "get": _probe("Open Inference Protocol: new texts are answered.", 503, answer="ServerReady")
+        },
     }
     for path in (MODEL, VERSION):
         names = ("name", "version") if path == VERSION else ("name",)
@@ -154,14 +156,16 @@ def _operation(
 
 def _probe(summary: str, *errors: int, answer: str | dict[str, Any]) -> dict[str, Any]:
     """What is asked for without a key."""
-    schema = _named(answer) if isinstance(answer, str) else answer
-    return {"summary": summary, "security": [], "responses": {"200": _success(schema), **_failures(errors)}}
+    return {**_get(summary, errors, answer), "security": []}
 
 
 def _plain(summary: str, *errors: int, answer: str | dict[str, Any]) -> dict[str, Any]:
-    operation = _probe(summary, 401, *errors, answer=answer)
-    del operation["security"]
-    return operation
+    return _get(summary, (401, *errors), answer)
+
+
+def _get(summary: str, errors: tuple[int, ...], answer: str | dict[str, Any]) -> dict[str, Any]:
+    schema = _named(answer) if isinstance(answer, str) else answer
+    return {"summary": summary, "responses": {"200": _success(schema), **_failures(errors)}}
 
 
 def _success(schema: dict[str, Any], headers: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether every stage answers: a batch is sent through all of them, at the start and after an answer failed."""
+"""Whether messages are answered: a batch is sent through the stages, at the start and after an answer failed."""
 
 import asyncio
 import logging
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 class WarmUp:
-    """Ready when every stage has answered, and no longer after `doubt`, until all do again.
+    """Ready when every stage has answered, and no longer after `doubt`, until a new text has an answer again.
 
     Args:
-        flows: of the stages, wherever they may run; each must answer.
+        flows: of the stages, wherever they may run; the last one is the way of messages.
         bundle: the model that they are asked with.
 
     Attributes:
-        ready: whether every stage answers.
+        ready: whether new texts are answered.
         begun: whether every stage has answered once.
     """
 
@@ -44,18 +44,21 @@ class WarmUp:
                 await asyncio.sleep(pause_s)
 
     async def __call__(self) -> None:
-        """Send a batch through every stage; ready when it comes back.
+        """Send a batch, the first time through every stage, later on the way of messages; ready when it comes back.
 
         Raises:
             DependencyError: a stage that an answer needs did not answer.
         """
-        await self.send(self._bundle)
+        await self._answer(self._flows[-1:] if self.begun else self._flows, self._bundle)
         self.ready = self.begun = True
 
     async def send(self, bundle: Bundle) -> None:
         """Have every stage answer with a bundle."""
+        await self._answer(self._flows, bundle)
+
+    async def _answer(self, flows: Sequence[Flow], bundle: Bundle) -> None:
         query = Query("warm-up", "warm-up", f"is this thing on {new_identifier()}", 1)  # new, so that no cache knows it
-        for flow in self._flows:
+        for flow in flows:
             for answer in await flow.answer([query] * 2, bundle):
                 if isinstance(answer, Exception):
                     raise answer
@@ -67,7 +70,7 @@ class WarmUp:
             self._again = asyncio.get_running_loop().create_task(self.until_ready())
 
     def require(self) -> None:
-        """Raise `ApiError` 503 unless every stage answers."""
+        """Raise `ApiError` 503 unless new texts are answered."""
         if not self.ready:
             raise ApiError(503, "not_ready", "a stage does not answer, or not yet", retry_after_s=1)
 

@@ -22,7 +22,7 @@ from features.event_log import LogError, read_day
 from features.pair_sums import PairSums, pair_sums
 
 BUCKETS = 16
-FORMAT = f"4, polars {pl.__version__}"
+FORMAT = f"5, polars {pl.__version__}"
 """Part of a partial's identity: buckets come from polars' hash, which may change with its version."""
 SCHEMA = pa.schema({"user_id": pa.string(), "product": pa.dictionary(pa.int32(), pa.string()), "uses": pa.uint32()})
 COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -112,7 +112,8 @@ class Partials:
             with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
                 if _facts(reader).digest == content:
                     rows, its = reader.get_batch_with_custom_metadata(number)
-                    if its[_CHECK] != _check(rows):
+                    rows.validate(full=True)
+                    if rows.schema != SCHEMA or its[_CHECK] != _check(number, rows):
                         raise ValueError("not what was written")
                     return rows.replace_schema_metadata(None)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -149,9 +150,9 @@ class Partials:
         rows = pa.record_batch(columns, SCHEMA)
         schema = SCHEMA.with_metadata({_FACTS: json.dumps(asdict(partial))})
         with replacing(self.path(day)) as draft, pa.ipc.new_file(draft, schema, options=COMPRESSED) as writer:
-            for start, end in pairwise([*starts, rows.num_rows]):
+            for number, (start, end) in enumerate(pairwise([*starts, rows.num_rows])):
                 bucket_rows = rows.slice(start, end - start)
-                writer.write_batch(bucket_rows, {_CHECK: _check(bucket_rows)})
+                writer.write_batch(bucket_rows, {_CHECK: _check(number, bucket_rows)})
 
 
 def digest(frames: Iterable[pl.DataFrame]) -> str:
@@ -160,9 +161,9 @@ def digest(frames: Iterable[pl.DataFrame]) -> str:
     return f"{np.add.reduce(hashes, dtype=np.uint64):016x}"
 
 
-def _check(rows: pa.RecordBatch) -> bytes:
-    """CRC-32 of a bucket's rows: Arrow notices hardly any damage, and what works on them may end the process."""
-    product, value = rows["product"], 0
+def _check(number: int, rows: pa.RecordBatch) -> bytes:
+    """CRC-32 of a bucket's number and rows: Arrow notices little damage, and what works on them may end the process."""
+    product, value = rows["product"], number
     for texts in (rows["user_id"], product.dictionary):
         value += texts.null_count
         _, ends, content = texts.buffers()

@@ -63,6 +63,8 @@ def _from_kept(path: Path, partials: Partials, number: int, days: set[Day]) -> p
         with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
             facts = json.loads(reader.schema.metadata[_FACTS])
             kept = reader.get_batch(0).replace_schema_metadata(None)
+        if kept.schema != _SUMS:
+            return None
         kept.validate(full=True)
         before = {(day, content) for day, content in facts.pop("days")}
         if facts != _facts(pl.DataFrame(pl.from_arrow(kept))) or len(days ^ before) >= len(days):

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
+from deployments.cache import Learned
 from deployments.ingress import Ingress
+from deployments.past_cache import PastCache
 from deployments.protocol import DependencyError, LogitBatch, ScreenEventAccepted, TextBatch, TokenBatch
 from features.schema import FEEDBACK_STREAM, SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore
 from models.bundle import Bundle
 from models.classifier import TextClassifier
-from tests.unit.plain_graph import STAGES, Service, answered, classify_stage, flow, refused, service
+from tests.unit.plain_graph import STAGES, Service, answered, classify_stage, client_of, flow, refused, service
 
 TEXT = "my card was declined at the shop"
 
@@ -212,6 +214,36 @@ async def test_it_becomes_ready_again_by_itself(bundle: Bundle, classifier: Text
     refused(await at.predict(user_id="ann", text=TEXT), 503)
     await asyncio.gather(*asyncio.all_tasks() - {cast(asyncio.Task[None], asyncio.current_task())})
     assert (at.ingress.warm_up.ready, asked) == (True, 4)
+
+
+async def test_it_is_ready_where_messages_are_answered_though_a_stage_that_they_go_past_is_gone(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    stage, gone = classify_stage(bundle, classifier), {"cache", "classifier"}
+
+    async def straight(batch: TokenBatch) -> LogitBatch:
+        if "classifier" in gone:
+            raise DependencyError("Classifier: its replica has died")
+        return await stage(batch)
+
+    async def cache(batch: TokenBatch | Learned) -> LogitBatch:
+        if "cache" in gone or isinstance(batch, Learned):
+            raise DependencyError("PredictionCache: its replica hangs")
+        return await stage(batch)
+
+    near = flow(bundle, stage, redis)
+    apart = replace(near, classify=cache)
+    ingress = Ingress(replace(near, classify=PastCache(cache, straight)), bundle, redis, warm=apart)
+    at = client_of(ingress)
+    with pytest.raises(DependencyError):
+        await ingress.warm_up()
+    gone.clear()
+    await ingress.warm_up()
+    gone |= {"cache", "classifier"}
+    refused(await at.predict(user_id="ann", text=TEXT), 503)
+    gone.remove("classifier")
+    await ingress.warm_up.until_ready(pause_s=0)
+    assert (await at.http.get("/healthz/ready")).status_code == 200
 
 
 async def test_stages_that_stand_in_for_others_do_not_make_it_ready(
