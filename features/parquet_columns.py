@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,12 +45,22 @@ def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()
 
 def as_utf8(table: pa.Table) -> pa.Table:
     """The table with an empty text for each that is no UTF-8, as nobody before polars sees to."""
+    if all(map(_is_ascii, table.columns)):  # at a tenth of the cost
+        return table
     try:
         table.validate(full=True)
         return table
     except pa.ArrowInvalid:
         columns = zip(table.column_names, table.columns, strict=True)
         return pa.table({name: _decoded(column) if _is_text(column.type) else column for name, column in columns})
+
+
+def _is_ascii(column: pa.ChunkedArray) -> bool:
+    """Whether texts are known to be; what is no text is."""
+    if column.type not in (pa.string(), pa.large_string()):
+        return not _is_text(column.type)
+    contents = (chunk.buffers()[2] for chunk in column.chunks)
+    return all(np.frombuffer(content, np.uint8).max() < 128 for content in contents if content)
 
 
 def _is_text(kind: pa.DataType) -> bool:
