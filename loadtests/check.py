@@ -14,8 +14,8 @@ import numpy as np
 
 from features.schema import UserFeatures
 from features.store import FeatureStore, connect
-from models.calibrate import out_of_scope_share
-from models.context import Floats, probabilities, softmax
+from models.calibrate import out_of_scope_score
+from models.context import Floats, probabilities
 from models.registry import Registry
 
 TOLERANCE = 1e-4
@@ -96,8 +96,8 @@ class Offline:
     def _actions(self, text: str, product: str, confidence: float) -> list[dict[str, str]]:
         """What may be done with a message: one thing, or either where a figure is at its threshold."""
         manifest = self._bundle.manifest
-        words = softmax(self._text_logits(text), manifest.temperature)
-        strange = float(out_of_scope_share(words, len(manifest.labels))[0])
+        logits, products = self._text_logits(text), len(manifest.labels)
+        strange = float(out_of_scope_score(logits, products, manifest.temperature)[0])
         margin = min(confidence - manifest.confidence_threshold, manifest.out_of_scope_threshold - strange)
         route = {"type": "route", "desk": self._desks.get(product, product)}
         general = {"type": "general_queue", "desk": "general"}

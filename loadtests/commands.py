@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from local_redis import LocalRedis, RedisUnavailable
 from ports import free_port
-from terminal import accept_any_encoding
+from terminal import ENDS, accept_any_encoding, on_end
 
 from loadtests import generator, options, overload, plot, report
 from loadtests.capacity import capacity
@@ -34,7 +34,6 @@ from loadtests.targets import Target, TargetError, all_targets, configuration, r
 PAGE = ROOT / "docs" / "performance.md"
 RUNS = ROOT / "docs" / "runs"
 USERS = 300
-ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST_DEGRADED = 0.2
 """Of the answers checked: those without features say nothing about features, and cost less."""
 SAVED = ("compare.json", "compare.png")
@@ -64,10 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _end_in_order() -> None:
-    """Have the first signal end what runs, in order, and further ones leave that alone: it may take Ray some seconds.
-
-    What `nohup` has had ignored stays so.
-    """
+    """Have the first signal end what runs, in order; further ones do not disturb that, which may take Ray seconds."""
 
     def end(number: int, frame: FrameType | None) -> None:
         for other in ENDS:
@@ -75,9 +71,7 @@ def _end_in_order() -> None:
         print("error: interrupted; ending what was started", file=sys.stderr)
         sys.exit(128 + number)
 
-    for number in ENDS:
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+    on_end(end)
 
 
 def _compare(arguments: argparse.Namespace, scratch: Path) -> int:

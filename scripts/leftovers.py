@@ -45,7 +45,7 @@ def scratch_folder(state: Path) -> Path:
         note.write_text(str(scratch))
     except OSError as error:
         scratch.rmdir()
-        raise StateUnusable(f"--state {state} is not usable: {error.strerror}") from None
+        raise StateUnusable.since(state, error) from None
     return scratch
 
 

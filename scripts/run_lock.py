@@ -13,6 +13,10 @@ class AlreadyRunning(RuntimeError):
 class StateUnusable(RuntimeError):
     """Why nothing can be kept in the folder, in one sentence."""
 
+    @classmethod
+    def since(cls, folder: Path, error: OSError) -> "StateUnusable":
+        return cls(f"--state {folder} is not usable: {error.strerror}")
+
 
 class RunLock:
     """A lock on `folder/lock` that the system frees when its holder ends, however it ends; makes the folder."""
@@ -25,7 +29,7 @@ class RunLock:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a+")
         except OSError as error:
-            raise StateUnusable(f"--state {self._folder} is not usable: {error.strerror}") from None
+            raise StateUnusable.since(self._folder, error) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,7 +42,7 @@ class RunLock:
             self._file.write(str(os.getpid()))
             self._file.flush()
         except OSError as error:
-            raise StateUnusable(f"--state {self._folder} is not usable: {error.strerror}") from None
+            raise StateUnusable.since(self._folder, error) from None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

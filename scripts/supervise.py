@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -38,7 +37,7 @@ from ray_node import end_helpers, missing
 from readiness import wait_until_ready
 from redis_url import ping, seed, shown
 from run_lock import AlreadyRunning, RunLock, StateUnusable
-from terminal import accept_any_encoding, say
+from terminal import accept_any_encoding, on_end, say
 
 _LOOK_AFTER_S = 3.0
 _LEAST_CPUS = 2
@@ -78,13 +77,8 @@ def import_from(root: Path) -> None:
 
 
 def _catch_signals() -> None:
-    """Note the wish to stop; whoever waits in `_pause` then raises. Ray installs handlers of its own, so call again.
-
-    What `nohup` has had ignored stays so.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: _stop.set())
+    """Note the wish to stop; whoever waits in `_pause` then raises. Ray installs handlers of its own, so call again."""
+    on_end(lambda number, frame: _stop.set())
 
 
 def _pause(seconds: float) -> None:

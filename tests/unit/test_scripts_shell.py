@@ -29,6 +29,19 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+def set_up(checkout: Path, user: int | None = None) -> "subprocess.CompletedProcess[str]":
+    """What `scripts/setup serve` does with the programs in `bin`."""
+    return subprocess.run(
+        ["bash", "scripts/setup", "serve"],
+        cwd=checkout,
+        env={"PATH": f"{checkout / 'bin'}:{os.environ['PATH']}"},
+        user=user,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("venv", [None, "elsewhere"])
 def test_serve_starts_by_a_link_in_the_folder_of_its_caller(tmp_path: Path, checkout: Path, venv: str | None) -> None:
     program(checkout / "scripts" / "setup", "exit 0")
@@ -59,15 +72,7 @@ def test_a_half_made_environment_is_made_anew(checkout: Path, made: bool, option
     if made:
         (checkout / ".venv" / "pyvenv.cfg").touch()
     program(checkout / "bin" / "python3.11", '[ "$1" = -c ] && exit 0; echo "$*"; exit 7')
-    path = f"{checkout / 'bin'}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "scripts/setup", "serve"],
-        cwd=checkout,
-        env={"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = set_up(checkout)
     assert (done.returncode, done.stdout) == (7, f"{options}\n")
 
 
@@ -104,15 +109,7 @@ def test_an_environment_whose_python_is_gone_is_made_anew(checkout: Path) -> Non
     (checkout / ".venv" / "bin").mkdir()
     (checkout / ".venv" / "bin" / "python").symlink_to(checkout / "gone")
     program(checkout / "bin" / "python3.11", '[ "$1" = -c ] && exit 0; echo "$*"; exit 7')
-    path = f"{checkout / 'bin'}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "scripts/setup", "serve"],
-        cwd=checkout,
-        env={"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = set_up(checkout)
     assert (done.returncode, done.stdout) == (7, "-m venv --clear .venv\n")
 
 
@@ -124,15 +121,7 @@ def test_a_checkout_of_somebody_else_is_told_as_that(checkout: Path) -> None:
         program(theirs / "bin" / "python3.11", "exit 0")
         for path in (Path(folder), theirs, *theirs.rglob("*")):
             path.chmod(0o755 if path == Path(folder) else 0o555)
-        done = subprocess.run(
-            ["bash", "scripts/setup", "serve"],
-            cwd=theirs,
-            env={"PATH": f"{theirs / 'bin'}:{os.environ['PATH']}"},
-            user=65_534 if os.geteuid() == 0 else None,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = set_up(theirs, user=65_534 if os.geteuid() == 0 else None)
         for path in (theirs, *theirs.rglob("*")):
             path.chmod(0o755)
     assert (done.returncode, done.stdout) == (1, "")
