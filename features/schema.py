@@ -10,7 +10,7 @@ import msgspec
 SCREEN_STREAM = "events:screens"
 FEEDBACK_STREAM = "events:feedback"
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-Product = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"\S")]
+Product = Annotated[Identifier, msgspec.Meta(pattern=r"\S")]
 """A label: training refuses one of blanks only."""
 MAX_AHEAD = timedelta(minutes=5)
 _EPOCH = datetime.fromtimestamp(0, UTC)
