@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,15 @@ Loss = Callable[[TextNet, Tensor, Tensor, Tensor], Tensor]
 EpochData = Callable[[int], tuple[Sequence[Ids], Floats]]
 
 
+class Check(NamedTuple):
+    """How good a network is after an epoch."""
+
+    figure: float
+    """The higher the better."""
+    error: float
+    """Its standard error: less than this tells nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """AdamW with a linear warm-up over a tenth of the steps and cosine decay."""
@@ -31,7 +40,7 @@ class Schedule:
     head_rate: float = 20.0
     """How many times as fast as a pretrained encoder a fresh head learns."""
     patience: int = 2
-    """Epochs without a better check after which training stops."""
+    """Epochs that are surely worse than the best, one after the other, after which training stops."""
     seed: int = 0
 
 
@@ -66,13 +75,14 @@ def optimise(
     loss: Loss,
     schedule: Schedule,
     title: str,
-    check: Callable[[TextNet], float] | None = None,
+    check: Callable[[TextNet], Check] | None = None,
 ) -> None:
     """Train in place.
 
     Args:
         epoch_data: epoch number to token vectors and (n, columns) float targets, passed to `loss` by batch.
-        check: a figure of the network after an epoch, the higher the better; the best epoch's weights are kept.
+        check: judges the network after an epoch. The weights of the last epoch within a standard error of the best
+            are kept (Breiman et al., 1984, for trees): rates decay, so of epochs that look alike the last is best.
     """
     rng = random.Random(schedule.seed)
     torch.manual_seed(schedule.seed)
@@ -82,7 +92,7 @@ def optimise(
     rows, targets = epoch_data(0)
     steps = math.ceil(len(rows) / schedule.batch_size) * schedule.epochs
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, steps))
-    best, best_epoch, kept = -math.inf, 0, None
+    best, kept_epoch, kept = -math.inf, 0, None
     with tqdm(total=steps, desc=title, unit="batch") as bar:
         for epoch in range(schedule.epochs):
             if epoch:
@@ -101,10 +111,11 @@ def optimise(
                 if bar.n % SHOWN_EVERY == 0:
                     bar.set_postfix(epoch=epoch + 1, loss=f"{value.item():.3f}", best=f"{best:.4f}", refresh=False)
             if check is not None:
-                figure = check(net)
-                if figure > best:
-                    best, best_epoch, kept = figure, epoch, copy.deepcopy(net.state_dict())
-                elif epoch - best_epoch >= schedule.patience:
+                figure, error = check(net)
+                best = max(best, figure)
+                if figure >= best - error:
+                    kept_epoch, kept = epoch, copy.deepcopy(net.state_dict())
+                elif epoch - kept_epoch >= schedule.patience:
                     break
     if kept is not None:
         net.load_state_dict(kept)

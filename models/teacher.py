@@ -1,5 +1,6 @@
 """Fine-tune the teachers: soft-label cross-entropy, noise on the text, balanced rows, early stopping."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from features.preprocess import Ids, Preprocessor
 from models.augment import noisy
 from models.networks import Floats, TextNet, pad
-from models.optimise import Schedule, autocast, device, optimise
+from models.optimise import Check, Schedule, autocast, device, optimise
 
 
 def soft_cross_entropy(net: TextNet, ids: Tensor, mask: Tensor, targets: Tensor) -> Tensor:
@@ -101,16 +102,18 @@ def resampled(targets: Floats, balance: float, rng: random.Random) -> list[int]:
     return rng.choices(range(len(targets)), weights=weight.tolist(), k=len(targets))
 
 
-def accuracy_on(validation: tuple[Sequence[Ids], Floats] | None) -> Callable[[TextNet], float] | None:
+def accuracy_on(validation: tuple[Sequence[Ids], Floats] | None) -> Callable[[TextNet], Check] | None:
     """A check for `optimise`: accuracy on held-out rows, less a hundredth of the cross-entropy to break ties."""
     if validation is None or not len(validation[0]):
         return None
     rows, targets = validation
 
-    def check(net: TextNet) -> float:
+    def check(net: TextNet) -> Check:
         logits = predict(net, rows)[0]
         loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(targets))
-        return share_right(logits, targets) - 0.01 * float(loss)
+        right, n = share_right(logits, targets), len(rows)
+        likely = (right * n + 1) / (n + 2)  # by the rule of succession: none wrong of a few says little
+        return Check(right - 0.01 * float(loss), math.sqrt(likely * (1 - likely) / n))
 
     return check
 

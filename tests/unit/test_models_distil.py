@@ -74,15 +74,15 @@ def test_student_of_equal_width_comes_to_see_texts_alike(teacher: TextNet, trans
     assert before < 0.3 < 0.6 < likeness(predict(student, rows)[1], seen)
 
 
-def test_distillation_keeps_the_epoch_that_validates_best(transfer: TransferSet) -> None:
+def test_distillation_keeps_no_epoch_that_validates_surely_worse(transfer: TransferSet) -> None:
     """Validation rows that want the student's first answers: the more it learns, the fewer of them it gives."""
-    rows = PRE.tokens(transfer.texts[:60])
+    rows = PRE.tokens(transfer.texts)
     held = (rows, one_hot(predict(bert(4), rows)[0].argmax(axis=1).tolist()))
     check = accuracy_on(held)
     assert check is not None
     chosen = distil(bert(4), PRE, transfer, SCHEDULE, validation=held)
     last = distil(bert(4), PRE, transfer, SCHEDULE)
-    assert check(chosen) > check(last) + 0.1
+    assert check(chosen).figure > check(last).figure + 0.1
 
 
 @settings(max_examples=15)

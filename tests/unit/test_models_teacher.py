@@ -101,8 +101,9 @@ def test_check_is_accuracy_and_then_the_surer_network() -> None:
         for one, factor in ((unsure, 0.1), (wrong, -1.0)):
             one.head.weight.mul_(factor)
             one.head.bias.mul_(factor)
-    assert 0.95 < check(net) <= 1.0
-    assert check(wrong) < 0.5 < check(unsure) < check(net)
+    assert 0.95 < check(net).figure <= 1.0
+    assert check(wrong).figure < 0.5 < check(unsure).figure < check(net).figure
+    assert check(net).error == pytest.approx((31 / 32 * 1 / 32 / 30) ** 0.5)
 
 
 def test_ambiguous_text_may_have_either_label() -> None:
@@ -111,7 +112,7 @@ def test_ambiguous_text_may_have_either_label() -> None:
     shared: Floats = (one_hot(best.tolist()) + one_hot(((best + 1) % 3).tolist())) * np.float32(0.5)
     check = accuracy_on((rows, shared))
     assert check is not None
-    assert check(bert()) > 0.8
+    assert check(bert()).figure > 0.8
 
 
 def test_without_validation_rows_there_is_no_check() -> None:
