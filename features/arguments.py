@@ -79,10 +79,21 @@ def partials_option(command: argparse.ArgumentParser) -> None:
 
 
 def partials_of(arguments: argparse.Namespace) -> "Partials | None":
-    """The partials that were asked for, if not the log's own."""
+    """The partials that were asked for, if not the log's own.
+
+    Raises:
+        ValueError: a log could not be read any more once they lie there.
+    """
     from features.partials import Partials
 
-    return Partials(arguments.partials) if arguments.partials else None
+    if not arguments.partials:
+        return None
+    for name in ("events", "screens"):
+        if log := getattr(arguments, name, None):
+            inside = Path(os.path.relpath(arguments.partials.resolve(), log.resolve())).parts
+            if not inside or inside[0].startswith("day="):
+                raise ValueError(f"--partials: {arguments.partials} is part of the log --{name}: give another folder")
+    return Partials(arguments.partials)
 
 
 def store_options(command: argparse.ArgumentParser) -> None:
@@ -99,8 +110,9 @@ def store_of(arguments: argparse.Namespace) -> StoreConfig:
 
 def ray_options(command: argparse.ArgumentParser) -> None:
     """Where Ray runs."""
-    command.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
-    command.add_argument("--cpus", type=positive, help="CPUs of a local Ray (default: all)")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
+    where.add_argument("--cpus", type=positive, help="CPUs of a local Ray (default: all)")
 
 
 def tell_missing(summary: Mapping[str, Any]) -> None:

@@ -56,12 +56,12 @@ def _materialize(arguments: argparse.Namespace) -> None:
 
     writer = UsageWriter(redis_url_of(arguments), arguments.ttl_days * 86_400)
     day_files(arguments.events)
+    partials = partials_of(arguments)
     window, present = Window(arguments.as_of, arguments.window_days), writer.present()
     publish, allow_older = not arguments.no_publish, arguments.allow_older
     if publish and not allow_older:
         refuse_older(window, present)
     with session(arguments.ray_address, arguments.cpus):
-        partials = partials_of(arguments)
         summary = materialize(arguments.events, window, writer, partials, publish=publish, allow_older=allow_older)
     tell_missing(summary)
     show(summary)

@@ -156,6 +156,7 @@ def _skew(arguments: argparse.Namespace) -> None:
     from features.skew import skew
 
     preprocessors = [bundled_preprocessor(path) for path in arguments.bundle or [None]]
+    partials = partials_of(arguments)
     with session(arguments.ray_address, arguments.cpus):
         report = skew(
             arguments.log,
@@ -165,7 +166,7 @@ def _skew(arguments: argparse.Namespace) -> None:
             lag=timedelta(milliseconds=arguments.lag_ms),
             examples=arguments.examples,
             sample=arguments.sample,
-            partials=partials_of(arguments),
+            partials=partials,
             config=store_of(arguments),
         )
     conclude(report)

@@ -10,7 +10,7 @@ from local_redis import LocalRedis
 from redis.asyncio import Redis
 
 from features.__main__ import _parser, main
-from features.arguments import number
+from features.arguments import number, partials_of
 from features.partials import Partials
 from features.store import RUN_KEY
 from tests.unit.event_logs import DAY, write
@@ -50,6 +50,32 @@ class TestOptions:
         paths = [option for option in options if isinstance(option, Path)]
         assert len(paths) == command.count(" --")
         assert [path for path in paths if not path.is_absolute()] == []
+
+    @pytest.mark.parametrize(
+        "command",
+        ["materialize --events usage", "training-set --out out.csv", "skew --log l --events usage --screens screens"],
+    )
+    def test_a_cluster_has_cpus_of_its_own(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            parsed(f"{command} --ray-address auto --cpus 2")
+        assert "argument --cpus: not allowed with argument --ray-address" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["events", "screens"])
+    @pytest.mark.parametrize("folder", [".", "day=2026-10-01", "day=2026-10-01/kept", "../alias"])
+    def test_partials_are_no_part_of_a_log(self, tmp_path: Path, name: str, folder: str) -> None:
+        log = tmp_path / name
+        log.mkdir()
+        (tmp_path / "alias").symlink_to(log)
+        arguments = parsed(f"skew --log l --events e --screens s --{name} {log} --partials {log / folder}")
+        with pytest.raises(ValueError, match=rf"^--partials: .* is part of the log --{name}: give another folder$"):
+            partials_of(arguments)
+
+    @pytest.mark.parametrize("folder", ["usage.partials", "usage/_partials", "."])
+    def test_partials_beside_the_days_of_a_log_harm_nothing(self, tmp_path: Path, folder: str) -> None:
+        arguments = parsed(f"materialize --events {tmp_path / 'usage'} --partials {tmp_path / folder}")
+        kept = partials_of(arguments)
+        assert kept is not None
+        assert kept.folder == tmp_path / folder
 
     def test_the_working_directory_has_a_name(self) -> None:
         assert parsed("materialize --events .").events == Path.cwd()
