@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime, time
 
 from redis.exceptions import RedisError
 
 from deployments.breaker import CircuitBreaker
 from deployments.protocol import FeatureBatch
 from features.store import FeatureStore
+from features.usage import run_window
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +22,7 @@ class FeatureGatherer:
         self._store, self._timeout_s = store, timeout_s
         self.breaker = breaker or CircuitBreaker()
         self.failures = self.skipped = 0
+        self._run: str | None = None
 
     async def __call__(self, user_ids: Sequence[str]) -> FeatureBatch:
         """Never raises for a store's sake."""
@@ -36,10 +39,14 @@ class FeatureGatherer:
             return FeatureBatch.missing(len(user_ids))
         if self.breaker.succeeded():
             logger.warning("feature store: answers again")
+        self._run = reading.usage_run or self._run
         return FeatureBatch(reading.users, (), reading.at_ms, reading.usage_run)
 
     def counts(self) -> dict[str, float]:
         return {"gather_failures_total": self.failures, "gather_skipped_total": self.skipped}
 
     def levels(self) -> dict[str, float]:
-        return {"feature_store_breaker_open": float(self.breaker.open)}
+        window = run_window(self._run or "")
+        ends = datetime.combine(window[0], time(), UTC).timestamp() if window else None
+        run = {} if ends is None else {"usage_run_timestamp_seconds": ends}
+        return {"feature_store_breaker_open": float(self.breaker.open)} | run

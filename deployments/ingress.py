@@ -172,6 +172,7 @@ class Ingress:
         Raises:
             ApiError: 429, 503 or 504.
         """
+        came = time.perf_counter()
         try:
             answer = await self.batcher.submit(query, self.batching.deadline_ms / 1000)
         except (QueueFull, DeadlinePassed) as error:
@@ -179,6 +180,8 @@ class Ingress:
         except DependencyError as error:
             self.warm_up.doubt()
             raise _refusal(error) from None
+        waited = (time.perf_counter() - came) * 1000 - answer.milliseconds["flow"]
+        self.rollout.stages.note({"queue": max(0.0, waited)})
         action = answer.response.action
         self.routed[action.desk] += 1
         self.abstained += action.type == "general_queue"

@@ -62,5 +62,5 @@ class Exporter:
 def _parts(metric: Metric) -> tuple[str, dict[str, str]]:
     if isinstance(metric, str):
         return metric, {}
-    name, tag, value = metric
-    return name, {tag: value}
+    name, *tags = metric
+    return name, dict(zip(tags[::2], tags[1::2], strict=True))

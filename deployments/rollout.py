@@ -22,7 +22,7 @@ from deployments.deadline import deadline
 from deployments.defects import log_defect
 from deployments.flow import Answer, Flow
 from deployments.protocol import Query
-from deployments.request_meter import Metric
+from deployments.request_meter import Metric, StageMeter
 from models.bundle import Bundle
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,7 @@ class Rollout:
         self._flow, self._unseen = flow, replace(flow, record=None)
         self._load, self._warm, self.patience_s = load, warm, patience_s
         self._breaker = CircuitBreaker(breaker)
+        self.stages = StageMeter()
         self._answers = dict[str, int]()
         self._failed = self._compared = self._differed = self._left_out = 0
         self._shadow: asyncio.Task[None] | None = None
@@ -226,8 +227,10 @@ class Rollout:
             return [error] * len(queries)
 
     def _counted(self, answers: Answers, bundle: Bundle) -> Answers:
-        given = sum(isinstance(answer, Answer) for answer in answers)
-        self._answers[bundle.version] = self._answers.get(bundle.version, 0) + given
+        given = [answer for answer in answers if isinstance(answer, Answer)]
+        self._answers[bundle.version] = self._answers.get(bundle.version, 0) + len(given)
+        if given:
+            self.stages.note(given[0].milliseconds)
         return answers
 
     def _begin_shadow(

@@ -223,7 +223,8 @@ class IngressDeployment:
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         log_with_serve()
         ingress = self._ingress
-        for part in (ingress, ingress.warm_up, ingress.requests, ingress.batcher, ingress.rollout, *self._parts):
+        its = (ingress.warm_up, ingress.requests, ingress.batcher, ingress.rollout, ingress.rollout.stages)
+        for part in (ingress, *its, *self._parts):
             if part is not None:
                 Exporter(part).start()
         loop = asyncio.get_running_loop()

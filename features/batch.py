@@ -8,7 +8,6 @@ was killed half-way, writes the same again.
 """
 
 import hashlib
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from typing import Any
 from features.event_log import LogError, dates, day_files
 from features.partials import BUCKETS, Partial, Partials
 from features.ray_session import map_items
+from features.usage import run_window
 from features.usage_writer import UsageWriter
 from features.window_sums import window_sums
-
-_RUN = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d+)d-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,8 @@ def run_id(window: Window, partials: Sequence[Partial]) -> str:
 
 def window_of(run: str) -> Window | None:
     """The window of a run that `materialize` made; None for other runs, such as that of the demo users."""
-    match = _RUN.fullmatch(run)
-    return Window(date.fromisoformat(match[1]), int(match[2])) if match else None
+    found = run_window(run)
+    return Window(*found) if found else None
 
 
 class OlderRun(ValueError):

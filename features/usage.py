@@ -4,7 +4,9 @@ A value and its time to live are one `SET`, so a writer that dies leaves none th
 one reply, however many products it has.
 """
 
+import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated
 
 import msgspec
@@ -15,12 +17,22 @@ TTL_S = 3 * 86400
 """How long values live where nobody says otherwise, in seconds."""
 MOST = 10**9 - 1
 """The largest use that counts: one a second for sixty days has seven digits. What serves and keeps it holds no more."""
+_RUN = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d+)d-[0-9a-f]{8}")
 _decoder = msgspec.json.Decoder(dict[str, Annotated[int, msgspec.Meta(ge=0, le=MOST)]])
 
 
 def usage_key(run: str, user: str) -> str:
     """Where a user's uses by product are under a run."""
     return f"usage:{run}:{user}"
+
+
+def run_window(run: str) -> tuple[date, int] | None:
+    """The day before which the window of a run ends, and its days; None for runs that `materialize` did not make."""
+    match = _RUN.fullmatch(run)
+    try:
+        return (date.fromisoformat(match[1]), int(match[2])) if match else None
+    except ValueError:
+        return None
 
 
 def encode(uses: Mapping[str, int]) -> bytes:

@@ -131,6 +131,7 @@ def test_metrics_show_requests_and_the_way_to_the_stages(service: Service) -> No
         r'switchboard_request_seconds_bucket_total\{.*le="\+Inf".*\} [1-9]',
         r'switchboard_stage_calls_total\{.*way="link".*\} [1-9]',
         r'switchboard_stage_calls_total\{.*way="here".*\} [1-9]',
+        r'switchboard_stage_seconds_count_total\{.*stage="gather".*\} [1-9]',
         r"switchboard_cache_passed_total\{.*\} [1-9]",
     ]
     until(lambda: httpx.get(service.metrics).text, lambda text: all(re.search(line, text) for line in wanted))

@@ -10,7 +10,7 @@ from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.gather import FeatureGatherer
 from deployments.protocol import FeatureBatch
 from features.schema import ScreenEvent, UserFeatures
-from features.store import FeatureStore, Reading, connect
+from features.store import RUN_KEY, FeatureStore, Reading, connect
 
 NOTHING = UserFeatures()
 DEGRADED = ("recent_screens", "product_usage_60d")
@@ -66,6 +66,22 @@ async def test_features_of_a_batch_come_in_its_order(redis: Redis) -> None:
     assert batch.users == [bob, NOTHING, UserFeatures(("a", "b")), bob]
     assert batch.degraded == ()
     assert (batch.at_ms, batch.usage_run) == (int(now.timestamp() * 1000), "r1")
+
+
+async def test_it_tells_the_end_of_the_window_of_the_run_that_it_read(redis: Redis) -> None:
+    store = FeatureStore(redis)
+    gather = FeatureGatherer(store, 5.0)
+    for run in ("demo", "2026-11-99-60d-0123abcd"):
+        await store.publish_run(run)
+        await gather(["ann"])
+        assert set(gather.levels()) == {"feature_store_breaker_open"}
+    await store.publish_run("2026-11-25-60d-0123abcd")
+    await gather(["ann"])
+    ends = datetime(2026, 11, 25, tzinfo=UTC).timestamp()
+    assert gather.levels()["usage_run_timestamp_seconds"] == ends
+    await redis.delete(RUN_KEY)
+    await gather(["ann"])
+    assert gather.levels()["usage_run_timestamp_seconds"] == ends, "a run that has expired grows older"
 
 
 async def test_a_dead_port_degrades_both_sources(dead_redis: Redis) -> None:

@@ -63,6 +63,10 @@ async def test_server_timing_has_every_stage(at: Service) -> None:
     figures = dict(figure.split(";dur=") for figure in response.headers["server-timing"].split(", "))
     assert set(figures) == STAGES
     assert all(float(figure) >= 0 for figure in figures.values())
+    counted = at.ingress.rollout.stages.counts()
+    assert {name[-1]: n for name, n in counted.items() if name[0] == "stage_seconds_count"} == dict.fromkeys(
+        STAGES - {"total"}, 1
+    )
 
 
 async def test_answers_are_counted_by_the_desk_that_they_name(at: Service) -> None:

@@ -253,6 +253,7 @@ async def test_a_shadow_is_compared_and_nobody_sees_it(stages: Flow, bundle: Bun
     assert set(await versions(way, USERS[:3])) == {bundle.version}
     await until(lambda: way.counts()["shadow_compared_total"] == 3)
     assert way.counts()["shadow_differed_total"] == 3
+    assert way.stages.counts()["stage_seconds_count", "stage", "flow"] == 1
     assert [batch.bundle.version for batch in recorded] == [bundle.version]
 
 
