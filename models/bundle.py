@@ -94,15 +94,22 @@ class Bundle:
         """The text classifier, warmed with short and long batches.
 
         Raises:
-            BundleError: the network's width does not fit the labels.
+            BundleError: the network cannot be read or run, or its width does not fit the labels.
+            RuntimeError: the device is not there, or cannot run it.
         """
-        classifier = TextClassifier(self.path / "text.onnx", device=device, threads=threads)
-        if classifier.outputs != self.manifest.outputs:
-            raise BundleError(
-                f"{self.path}: text.onnx has {classifier.outputs} outputs, the labels need {self.manifest.outputs}"
-            )
-        for text in ("hi", "warm up " * 8, "warm up " * 200):
-            classifier(self.preprocessor.tokens([text] * 8))
+        try:
+            classifier = TextClassifier(self.path / "text.onnx", device=device, threads=threads)
+            if classifier.outputs != self.manifest.outputs:
+                raise BundleError(
+                    f"{self.path}: text.onnx has {classifier.outputs} outputs, the labels need {self.manifest.outputs}"
+                )
+            for text in ("hi", "warm up " * 8, "warm up " * 200):
+                classifier(self.preprocessor.tokens([text] * 8))
+        except (RuntimeError, MemoryError):
+            raise
+        except Exception as error:  # ONNX Runtime has no narrower type for it
+            reason = [*str(error).splitlines(), ""][0]
+            raise BundleError(f"{self.path}: text.onnx cannot be read or run: {reason}") from error
         return classifier
 
 

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from threading import Barrier
@@ -136,6 +137,21 @@ def test_a_bundle_for_other_preprocessing_is_refused_even_if_forced(
             registry.promote(other, force=force)
         for fingerprint in ("0123456789abcdef", bundle.manifest.fingerprint):
             assert fingerprint in str(refused.value)
+    assert timeline(registry) == [present]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_bundle_whose_network_does_not_load_is_refused_even_if_forced(
+    registry: Registry, made: Maker, bundle: Bundle, force: bool
+) -> None:
+    present = registry.promote(made(0.8))
+    files = {**bundle.manifest.files, "text.onnx": sha256(b"no network").hexdigest()}
+    other = variant(bundle, registry.folder, files=files)
+    (other / "text.onnx").write_bytes(b"no network")
+    wider = variant(bundle, registry.folder, labels=(*bundle.manifest.labels, "zebras"))
+    for broken, reason in ((other, "cannot be read or run: .*Protobuf"), (wider, "outputs, the labels need")):
+        with pytest.raises(BundleError, match=f"{broken}: text.onnx .*{reason}"):
+            registry.promote(broken.name, force=force)
     assert timeline(registry) == [present]
 
 
