@@ -2,8 +2,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from deployments.errors import ApiError, invalid_json
+from deployments.errors import ApiError, Defects, invalid_json
 from deployments.protocol import PredictRequest, ScreenEventRequest
 
 GOOD: dict[str, Any] = {"user_id": "ann", "text": "my card"}
@@ -70,6 +71,23 @@ def test_a_body_that_is_no_json_is_another_error(body: bytes) -> None:
     error = refusal(body, wire)
     assert (error.status, error.body.code, error.body.field) == (400, "invalid_json", None)
     assert error.body.message.startswith("the body is not valid JSON: ")
+
+
+async def test_an_answer_that_has_begun_gets_no_second_head() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("the disk is gone")
+
+    async def receive() -> Message:
+        raise AssertionError("nothing is read")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await Defects(app)({"type": "http"}, receive, send)
+    assert [(message["type"], message["status"]) for message in sent] == [("http.response.start", 200)]
 
 
 def test_an_error_answers_in_the_documented_format() -> None:

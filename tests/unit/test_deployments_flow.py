@@ -21,6 +21,7 @@ from features.store import FeatureStore
 from models.bundle import PARTS, Bundle, write_bundle
 from models.classifier import TextClassifier
 from models.context import probabilities
+from tests.unit.bundle_copies import variant
 from tests.unit.plain_graph import STAGES, classify_stage, flow
 
 TEXTS = ["my card was declined at the shop", "I want to raise my loan", "hello there", "where is my transfer?"]
@@ -117,6 +118,18 @@ async def test_only_sure_answers_about_products_are_routed(
         desk = "front desk" if response.product == first.product else response.product
         assert response.action == (Action("route", desk) if routed else Action("general_queue", "general"))
     assert len(products) > 1, "a desk of another name and one of the product's own"
+
+
+@pytest.mark.parametrize(("more", "action"), [(0.0, "route"), (1e-6, "general_queue")])
+async def test_an_answer_that_is_just_sure_enough_is_routed(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis, tmp_path: Path, more: float, action: str
+) -> None:
+    words = classifier(bundle.preprocessor.tokens(TEXTS[:1]))
+    context = bundle.context.logits([bundle.preprocessor.context((), {})])
+    p = probabilities(words, context, bundle.manifest.temperature)[0, : len(bundle.manifest.labels)]
+    other = Bundle(variant(bundle, tmp_path, confidence_threshold=float(p.max()) + more, out_of_scope_threshold=1.0))
+    [response] = await responses(flow(other, classify_stage(other, classifier), redis), queries(TEXTS[0]), other)
+    assert response.action.type == action
 
 
 async def test_an_answer_without_the_store_is_degraded_and_leaves_no_trace(

@@ -1,6 +1,7 @@
 """Where links may listen, which of several replicas a caller prefers, and when one is missed."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -166,6 +167,26 @@ async def test_a_replica_that_hangs_gets_no_more_calls_until_it_answers(folder: 
     mute.wake()
     await until(lambda: links.pick() is link)
     assert not links.down
+    server.close()
+    links.close()
+
+
+async def test_a_busy_replica_is_silent_only_since_it_was_last_heard(folder: Path) -> None:
+    mute = Mute()
+    server = await asyncio.get_running_loop().create_unix_server(lambda: mute, str(folder / "x.a.sock"))
+    links = Links(folder, "x.*.sock")
+    await links.refresh()
+    link = links.pick()
+    assert link is not None
+    begun = time.monotonic()
+    first, second = (asyncio.ensure_future(link.call(word)) for word in ("first", "second"))
+    await until(lambda: mute.calls == [1, 2])
+    assert link.silent_s <= time.monotonic() - begun, "since it was called, not for ever"
+    begun = time.monotonic()
+    mute.send(1, RESULT, dumps("answer"))
+    assert await first == "answer"
+    assert link.silent_s <= time.monotonic() - begun
+    second.cancel()
     server.close()
     links.close()
 

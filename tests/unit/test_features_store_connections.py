@@ -103,6 +103,18 @@ async def test_a_cluster_that_cannot_be_used_is_an_error_like_any_other(
     await redis.aclose()
 
 
+async def test_a_wrong_password_is_tried_once(tmp_path: Path) -> None:
+    """Each attempt costs a connection, and a server's log may count them against the user."""
+    with RedisProcess(tmp_path, password=PASSWORD) as server:
+        redis = connect(url_of(server, "wrong", "redis"), 5.0)
+        with server.client as client:
+            before = int(client.info("stats")["total_connections_received"])
+            with pytest.raises(RedisError, match="invalid username-password pair"):
+                await FeatureStore(redis).read(["ana"])
+            assert int(client.info("stats")["total_connections_received"]) == before + 1
+        await redis.aclose()
+
+
 async def test_a_reader_with_a_short_deadline_follows_a_failover(tmp_path: Path) -> None:
     """The node hangs, it neither answers nor refuses, so that the caller always gives up first."""
     a, b, replica = (RedisProcess(tmp_path / name, *CLUSTER, port=cluster_port()) for name in "abc")
