@@ -192,8 +192,12 @@ class Ingress:
         """The answers to messages that stand or fall together, in order.
 
         Raises:
-            ApiError: 429, 503 or 504, of the first that has no answer; the others are given up.
+            ApiError: 429, 503 or 504, of the first that has no answer; the others are given up. 422 for more than may
+                ever wait.
         """
+        if len(queries) > (most := self.batcher.max_queue):
+            message = f"{len(queries)} messages, and this service takes at most {most} at once (max_queue): send fewer"
+            raise ApiError(422, "invalid_field", message, "inputs")
         try:
             self.batcher.require_room(len(queries), self.batching.deadline_ms / 1000)
             async with asyncio.TaskGroup() as group:

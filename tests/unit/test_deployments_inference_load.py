@@ -59,14 +59,34 @@ async def test_equal_texts_are_classified_once(bundle: Bundle, classifier: TextC
 
 
 async def test_a_queue_without_room_for_all_takes_none(
-    bundle: Bundle, redis: Redis, complaints: list[dict[str, Any]]
+    bundle: Bundle, classifier: TextClassifier, redis: Redis, complaints: list[dict[str, Any]]
 ) -> None:
     classify: Gated = Gate()
-    at = service(bundle, classify, redis, BatchingConfig(max_queue=3))
+    at = service(bundle, classify, redis, BatchingConfig(max_queue=4, max_in_flight=1, deadline_ms=PATIENT))
+    first = at.begin(user_id="bob", text="one")
+    held = await classify.next()
+    second = at.begin(user_id="bob", text="one")
+    while not len(at.ingress.batcher):
+        await asyncio.to_thread(lambda: None)
     response = await infer(at, messages("one", "two", "three", "four"))
     error = refused(response, 429)
     assert (error.code, response.headers["retry-after"]) == ("overloaded", "1")
-    assert (at.ingress.batcher.items, at.ingress.batcher.shed, len(at.ingress.batcher)) == (0, 4, 0)
+    assert (at.ingress.batcher.items, at.ingress.batcher.shed, len(at.ingress.batcher)) == (1, 4, 1)
+    held.answer.set_result(await classify_stage(bundle, classifier)(held.argument))
+    assert [response.status_code for response in await asyncio.gather(first, second)] == [200, 200]
+
+
+async def test_more_messages_than_a_queue_ever_takes_are_not_to_be_sent_again(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis
+) -> None:
+    at = service(bundle, classify_stage(bundle, classifier), redis, BatchingConfig(max_queue=3))
+    response = await infer(at, messages("one", "two", "three", "four"))
+    error = refused(response, 422)
+    assert (error.code, error.field, error.message) == (
+        "invalid_field", "inputs", "4 messages, and this service takes at most 3 at once (max_queue): send fewer"
+    )  # fmt: skip
+    assert "retry-after" not in response.headers
+    assert (await infer(at, messages("one", "two", "three"))).status_code == 200
 
 
 async def test_a_late_answer_is_504_for_all(bundle: Bundle, redis: Redis, complaints: list[dict[str, Any]]) -> None:
