@@ -14,6 +14,7 @@ from deployments.access import path_below
 from deployments.errors import ApiError, internal
 from deployments.request_meter import RequestMeter
 
+_API = ("/v1/", "/v2/", "/healthz/")
 Handler = Callable[[Scope, Receive], Awaitable[tuple[bytes, bytes]]]
 """Gives the JSON body and the value of `Server-Timing`, or raises `ApiError`."""
 
@@ -38,6 +39,8 @@ class HotRoute:
         self._meter, self._found = meter or RequestMeter(), found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            scope = _trimmed(scope)
         if scope["type"] != "http" or path_below(scope) != self._path:
             await self._others(scope, receive, send)
             return
@@ -70,6 +73,12 @@ class HotRoute:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return 200
+
+
+def _trimmed(scope: Scope) -> Scope:
+    """Without slashes at the end of a path of the API. Starlette would redirect to the scheme that it sees, where a
+    client of a proxy with TLS would send its message again in the clear."""
+    return {**scope, "path": scope["path"].rstrip("/")} if path_below(scope).startswith(_API) else scope
 
 
 async def _respond(response: Response, scope: Scope, receive: Receive, send: Send) -> int:

@@ -56,10 +56,9 @@ class InferenceRoutes:
         self._request = msgspec.json.Decoder(InferenceRequest)
 
     def routes(self) -> list[Route]:
-        """All of them; the specification writes the first path with a slash at its end, the text without."""
+        """All of them."""
         return [
             Route("/v2", self.server),
-            Route("/v2/", self.server),
             Route("/v2/health/live", self.live),
             Route("/v2/health/ready", self.ready),
             *(Route(path, self.model) for path in (MODEL, VERSION)),

@@ -112,10 +112,8 @@ def document(prefix: str = "") -> dict[str, Any]:
 
 def _open_inference() -> dict[str, Any]:
     """The paths of the Open Inference Protocol, version 2."""
-    server = _plain("Open Inference Protocol: what serves here.", answer="ServerMetadata")
     paths: dict[str, Any] = {
-        "/v2": {"get": server},
-        "/v2/": {"get": server},
+        "/v2": {"get": _plain("Open Inference Protocol: what serves here.", answer="ServerMetadata")},
         "/v2/health/live": {"get": _probe("Open Inference Protocol: the process answers.", answer="ServerLive")},
         "/v2/health/ready": {
             "get": _probe("Open Inference Protocol: new texts are answered.", 503, answer="ServerReady")

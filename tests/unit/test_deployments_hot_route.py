@@ -18,7 +18,7 @@ async def test_other_methods_are_refused(at: Service, method: str) -> None:
 
 async def test_other_paths_are_starlette_s(at: Service) -> None:
     assert (await at.http.get("/healthz/live")).json() == {"status": "live"}
-    assert refused(await at.http.post(PREDICT + "/", json=MESSAGE), 404).code == "not_found"
+    assert refused(await at.http.post(PREDICT + "/it", json=MESSAGE), 404).code == "not_found"
 
 
 async def test_it_answers_under_a_prefix(at: Service) -> None:
