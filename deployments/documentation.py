@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from deployments import openapi
 
@@ -16,8 +17,16 @@ def routes() -> list[BaseRoute]:
     return [
         Route("/openapi.json", _document),
         Route("/docs", _page),
-        Mount("/docs/assets", StaticFiles(directory=_swagger_assets())),
+        Mount("/docs/assets", _Whole(directory=_swagger_assets())),
     ]
+
+
+class _Whole(StaticFiles):
+    """Files as a whole: Starlette's answers to ranges that do not fit have not the format of this API's errors."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [header for header in scope["headers"] if header[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 async def _document(request: Request) -> Response:

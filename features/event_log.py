@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from features.parquet_columns import LogError as LogError
 from features.parquet_columns import as_utf8, read_columns, readable
+from features.schema import UNDECODABLE
 
 Value = Literal["product", "screen"]
 MAX_LENGTH = 128
@@ -88,13 +89,14 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     start = datetime.combine(day, time(), UTC)
     today = pl.col("at").is_between(start, start + timedelta(days=1), closed="left")
     reasons = [
-        pl.when(~_fits(column)).then(pl.lit(f"{column}: missing, or not 1 to {MAX_LENGTH} characters of UTF-8"))
+        pl.when(~_fits(column, value)).then(pl.lit(f"{column}: missing, or not 1 to {MAX_LENGTH} characters of UTF-8"))
         for column in ("event_id", "user_id", value)
     ]
     reasons.append(pl.when(pl.col("at").is_null()).then(pl.lit("at: missing, or not RFC 3339")))
     reasons.append(pl.when(~today).then(pl.lit(f"at: not on {day}")))
     reasons.append(pl.when(~pl.col("arrival_fits")).then(pl.lit("arrived_at: not RFC 3339")))
-    fits = _fits("event_id") & _fits("user_id") & _fits(value) & today.fill_null(False) & pl.col("arrival_fits")
+    texts = [_fits(column, value) for column in ("event_id", "user_id", value)]
+    fits = pl.all_horizontal(*texts, today.fill_null(False), pl.col("arrival_fits"))
     if frame.select(_all_plain(value, start)).item() or frame.select(fits.all()).item():
         valid, rejected = frame, frame.clear().with_columns(pl.lit("").alias("reason"))
     else:
@@ -120,8 +122,10 @@ def _day_of(folder: Path) -> date:
     return day
 
 
-def _fits(column: str) -> pl.Expr:
-    return pl.col(column).str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
+def _fits(column: str, value: Value) -> pl.Expr:
+    """Whether texts are as they should be; of a screen what the ingester takes, which refuses U+FFFD."""
+    long_enough = pl.col(column).str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
+    return long_enough if value == "product" else long_enough & ~pl.col(column).str.contains(UNDECODABLE, literal=True)
 
 
 def _all_plain(value: Value, start: datetime) -> pl.Expr:
@@ -131,6 +135,7 @@ def _all_plain(value: Value, start: datetime) -> pl.Expr:
     whole = [column.null_count() == 0 for column in (*columns, at)]
     shortest = [column.str.len_bytes().min() >= 1 for column in columns]
     longest = [column.str.len_bytes().max() <= MAX_LENGTH for column in columns]
+    whole += [~column.str.contains(UNDECODABLE, literal=True).any() for column in columns if value == "screen"]
     return pl.all_horizontal(
         *whole, *shortest, *longest, at.min() >= start, at.max() < end, pl.col("arrival_fits").all()
     )

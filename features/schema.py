@@ -14,7 +14,7 @@ Product = Annotated[Identifier, msgspec.Meta(pattern=r"\S")]
 """A label: training refuses one of blanks only."""
 MAX_AHEAD = timedelta(minutes=5)
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_UNDECODABLE = "\ufffd"
+UNDECODABLE = "\ufffd"
 
 
 def rfc3339(moment: datetime, timespec: str = "microseconds") -> str:
@@ -38,7 +38,7 @@ class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def undecodable(fields: Mapping[str, str]) -> str | None:
     """The first field that holds U+FFFD, which a decoder puts in the place of bytes that are no UTF-8."""
-    return next((name for name, value in fields.items() if _UNDECODABLE in value), None)
+    return next((name for name, value in fields.items() if UNDECODABLE in value), None)
 
 
 def screen_event(fields: Mapping[str, str], now: datetime) -> ScreenEvent:

@@ -111,6 +111,12 @@ async def test_an_unknown_path_is_told_in_the_same_format(at: Service, path: str
     assert refused(await at.http.get(path), 404).code == "not_found"
 
 
+@pytest.mark.parametrize("wanted", ["bytes=99999999-", "bytes=x", "lines=1-2", "bytes=0-10"])
+async def test_a_file_of_the_documentation_comes_whole_whatever_part_is_asked_for(at: Service, wanted: str) -> None:
+    response = await at.http.get("/docs/assets/swagger-ui.css", headers={"range": wanted})
+    assert (response.status_code, len(response.content) > 100_000) == (200, True)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

@@ -3,12 +3,14 @@
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from features.event_log import LogError, day_files, read_day
+from features.schema import ScreenEvent, screen_event
 from tests.unit.event_logs import DAY, noon, table, write
 
 USES = [("u1", "a"), ("u2", "b"), ("u1", "a")]
@@ -69,6 +71,18 @@ class TestRows:
         (row,) = day.rejected.to_dicts()
         assert row["reason"] == f"{column}: missing, or not 1 to 128 characters of UTF-8"
         assert row[column] == value
+
+    @pytest.mark.parametrize("column", ["event_id", "user_id", "screen"])
+    def test_a_screen_that_the_ingester_takes_for_lost_bytes_is_set_aside(self, tmp_path: Path, column: str) -> None:
+        names = ("event_id", "user_id", "screen", "at")
+        events = [ScreenEvent(f"e{i}", "ann", "café", noon()) for i in range(2)]
+        lost = msgspec.structs.replace(events[1], **{column: "caf\ufffd"})
+        with pytest.raises(ValueError, match=f"{column}: not UTF-8"):
+            screen_event(lost.fields(), noon())
+        rows = pa.table([[getattr(event, name) for event in (events[0], lost)] for name in names], names=names)
+        day = read_day([write(tmp_path, DAY, rows)], DAY, "screen")
+        assert day.valid["event_id"].to_list() == ["e0"]
+        assert day.rejected["reason"].to_list() == [f"{column}: missing, or not 1 to 128 characters of UTF-8"]
 
     @pytest.mark.parametrize("at", [MIDNIGHT - TICK, MIDNIGHT + timedelta(days=1), None, datetime(1, 1, 1, tzinfo=UTC)])
     def test_a_moment_outside_the_day_sets_the_row_aside(self, tmp_path: Path, at: datetime | None) -> None:
