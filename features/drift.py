@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from features.labelled import OUT_OF_SCOPE, Example, read_labelled
+from features.parquet_columns import LogError
 from features.preprocess import ContextInput, Ids, Preprocessor
-from features.served_log import served_rows
-from features.shifts import Shift, screen_shift, share_shift, shift_of_names, shift_of_numbers, usage_shifts
+from features.served_log import served_files
+from features.shifts import Contexts, Shift, context_shifts, share_shift, shift_of_names, shift_of_numbers, values
 
 _COLUMNS = (
     "answered_at",
@@ -85,97 +86,98 @@ def drift(log: Path, data: Path, preprocessor: Preprocessor, last_days: int | No
     Raises:
         LogError, DataError: what cannot be read, and why.
     """
-    training = [row for _, row in read_labelled(data)]
-    served = served_rows(log, _COLUMNS, last_days)
-    before, now = _seen_in_training(training, preprocessor), _seen_in_serving(served, preprocessor)
+    before = _seen_in_training([row for _, row in read_labelled(data)], preprocessor)
+    now = _Seen(Contexts(known=before.contexts))
+    for _, served in served_files(log, _COLUMNS, last_days):
+        now.add(served, preprocessor)
+    if not now.rows:
+        raise LogError(f"{log}: the log holds no rows")
     shifts, out_of_range = _compared(before, now)
-    days = served["answered_at"].dt.date()
     return Drift(
         requests=now.rows,
-        first=str(days.min()),
-        last=str(days.max()),
+        first=str(min(now.days)),
+        last=str(max(now.days)),
         training_rows=before.rows,
         shifts=shifts,
         unknown_token_rate=now.unknown_token_rate(),
         training_unknown_token_rate=before.unknown_token_rate(),
-        abstention_rate=served.filter(pl.col("action") == "general_queue").height / now.rows,
-        degraded_rate=(now.rows - len(now.contexts)) / now.rows,
+        abstention_rate=now.abstained / now.rows,
+        degraded_rate=(now.rows - now.contexts.rows) / now.rows,
         feature_rates={
             f"{prefix}{name}_rate": seen.having()[name] / seen.rows
             for name in now.having()
             for prefix, seen in (("", now), ("training_", before))
         },
         out_of_range=out_of_range,
-        other_preprocessing=now.rows - len(now.lengths),
+        other_preprocessing=now.rows - now.lengths.total(),
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Seen:
     """What is compared, of training or of serving."""
 
-    rows: int
-    lengths: npt.NDArray[Any]
-    """(messages,) tokens of each; in serving, of those with the same preprocessing."""
-    unknown: int
-    """Of these tokens, how many the vocabulary lacks."""
-    products: Counter[str]
-    """How often each is the label or the answer."""
-    contexts: Sequence[ContextInput]
+    contexts: Contexts
     """Of each row; in serving, of those that were not degraded."""
+    rows: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    """How many messages have so many tokens; in serving, of those with the same preprocessing."""
+    unknown: int = 0
+    """Of these tokens, how many the vocabulary lacks."""
+    products: Counter[str] = field(default_factory=Counter)
+    """How often each is the label or the answer."""
+    abstained: int = 0
+    days: set[date] = field(default_factory=set)
+
+    def add(self, served: pl.DataFrame, preprocessor: Preprocessor) -> None:
+        """Count the rows of a part of the served log."""
+        same = served.filter(pl.col("preprocessing") == preprocessor.fingerprint)
+        self.rows += served.height
+        self.lengths.update(same["tokens"].to_list())
+        self.unknown += int(same["unknown_tokens"].sum())
+        self.products.update(served["product"].to_list())
+        self.abstained += served.filter(pl.col("action") == "general_queue").height
+        self.days |= {*served["answered_at"].dt.date().unique()}
+        for row in served.filter(pl.col("degraded").list.len() == 0).iter_rows(named=True):
+            self.contexts.add(_context(row, preprocessor))
 
     def having(self) -> dict[str, int]:
         """How many rows have screens, and usage."""
-        return {
-            "with_screens": sum(bool(context.recent_screens) for context in self.contexts),
-            "with_usage": sum(bool(context.product_usage_60d) for context in self.contexts),
-        }
+        return {"with_screens": self.contexts.with_screens, "with_usage": self.contexts.with_usage}
 
     def unknown_token_rate(self) -> float | None:
-        tokens = self.lengths.sum()
-        return float(self.unknown / tokens) if tokens else None
+        tokens = sum(length * messages for length, messages in self.lengths.items())
+        return self.unknown / tokens if tokens else None
 
 
 def _seen_in_training(rows: Sequence[Example], preprocessor: Preprocessor) -> _Seen:
-    ids = _tokens(rows, preprocessor)
+    ids, contexts = _tokens(rows, preprocessor), Contexts()
+    for row in rows:
+        contexts.add(preprocessor.context(row.recent_screens, row.product_usage_60d))
     return _Seen(
+        contexts,
         len(rows),
-        np.array([len(row) for row in ids]),
+        Counter(map(len, ids)),
         sum(int(np.count_nonzero(row == preprocessor.unknown_id)) for row in ids),
         Counter(row.product for row in rows if row.product != OUT_OF_SCOPE),
-        [preprocessor.context(row.recent_screens, row.product_usage_60d) for row in rows],
-    )
-
-
-def _seen_in_serving(served: pl.DataFrame, preprocessor: Preprocessor) -> _Seen:
-    same = served.filter(pl.col("preprocessing") == preprocessor.fingerprint)
-    known = served.filter(pl.col("degraded").list.len() == 0)
-    return _Seen(
-        served.height,
-        same["tokens"].to_numpy(),
-        int(same["unknown_tokens"].sum()),
-        Counter(served["product"].to_list()),
-        [_context(row, preprocessor) for row in known.iter_rows(named=True)],
     )
 
 
 def _compared(before: _Seen, now: _Seen) -> tuple[list[Shift], dict[str, int]]:
     """The shift of each feature, and how many requests have a value of it that no training row has."""
-    screens, strange_screens = screen_shift(before.contexts, now.contexts)
-    usage, strange_usage = usage_shifts(before.contexts, now.contexts)
     had, have = before.having(), now.having()
+    shortest, longest = min(before.lengths), max(before.lengths)
     shifts = [
-        shift_of_numbers("tokens", before.lengths, now.lengths),
+        shift_of_numbers("tokens", values(before.lengths), values(now.lengths)),
         shift_of_names("product", before.products, now.products),
-        screens,
-        *usage,
+        *context_shifts(before.contexts, now.contexts),
         *(share_shift(name, (had[name], before.rows), (have[name], now.rows)) for name in have),
     ]
     return shifts, {
-        "tokens": int(((now.lengths < before.lengths.min()) | (now.lengths > before.lengths.max())).sum()),
+        "tokens": sum(n for length, n in now.lengths.items() if not shortest <= length <= longest),
         "product": sum(count for name, count in now.products.items() if name not in before.products),
-        "recent_screens": strange_screens,
-        "product_usage_60d": strange_usage,
+        "recent_screens": now.contexts.strange_screens,
+        "product_usage_60d": now.contexts.strange_usage,
     }
 
 

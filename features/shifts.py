@@ -1,7 +1,7 @@
 """How far features of served requests have moved from those of training data; see `features.psi`."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,11 @@ def shift_of_numbers(feature: str, training: npt.ArrayLike, served: npt.ArrayLik
     return shift(feature, histogram(expected, ends), histogram(actual, ends), expected.size, actual.size)
 
 
+def values(counts: Mapping[int, int]) -> Numbers:
+    """Numbers, each as often as it was counted."""
+    return np.repeat(np.array([*counts], np.float64), [*counts.values()])
+
+
 def shift_of_names(
     feature: str, training: Mapping[str, int], served: Mapping[str, int], rows: tuple[int, int] | None = None
 ) -> Shift:
@@ -67,27 +72,51 @@ def share_shift(feature: str, training: tuple[int, int], served: tuple[int, int]
     return shift(feature, expected if training[0] else np.zeros(2), actual, training[1], served[1])
 
 
-def screen_shift(training: Sequence[ContextInput], served: Sequence[ContextInput]) -> tuple[Shift, int]:
-    """Between the screens of rows that have any; and how many served rows have one that the training data lacks."""
-    before, now = ([row.recent_screens for row in rows if row.recent_screens] for rows in (training, served))
-    names, counts = (Counter(screen for screens in rows for screen in screens) for rows in (before, now))
-    outside = sum(any(screen not in names for screen in screens) for screens in now)
-    return shift_of_names("recent_screens", names, counts, (len(before), len(now))), outside
+class Contexts:
+    """What is compared of the contexts of rows, in counts: a log has more rows than memory holds.
+
+    Args:
+        known: those of the training data, to count what they do not have.
+    """
+
+    def __init__(self, known: "Contexts | None" = None) -> None:
+        self.rows = self.with_screens = self.with_usage = 0
+        self.strange_screens = self.strange_usage = 0
+        """Rows with a screen that no known row has; with more uses of a product than any known row."""
+        self.screens: Counter[str] = Counter()
+        self.uses: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        """For each product: how many rows have so many uses of it."""
+        self._known = known.screens if known is not None else None
+        self._most = {product: max(uses) for product, uses in known.uses.items()} if known is not None else {}
+
+    def add(self, row: ContextInput) -> None:
+        screens, usage = row.recent_screens, row.product_usage_60d
+        self.rows += 1
+        self.with_screens += bool(screens)
+        self.with_usage += bool(usage)
+        self.screens.update(screens)
+        for product, uses in usage.items():
+            self.uses[product][uses] += 1
+        if self._known is not None:
+            self.strange_screens += any(screen not in self._known for screen in screens)
+            self.strange_usage += any(uses > self._most.get(product, 0) for product, uses in usage.items())
+
+    def of(self, product: str) -> Numbers:
+        """(rows with any usage,) uses of a product, in any order."""
+        counts = self.uses.get(product, Counter[int]())
+        return values(counts + Counter({0: self.with_usage - counts.total()}))
 
 
-def usage_shifts(training: Sequence[ContextInput], served: Sequence[ContextInput]) -> tuple[list[Shift], int]:
-    """For each product between its uses, in rows with any use of a product; and how many served rows have more uses
-    of one than any training row."""
-    before, now = ([row.product_usage_60d for row in rows if row.product_usage_60d] for rows in (training, served))
-    most = Counter[str]()
-    for usage in before:
-        most |= Counter(usage)
-    outside = sum(any(uses > most[product] for product, uses in usage.items()) for usage in now)
-    return [_usage_shift(product, before, now) for product in sorted(most)], outside
+def context_shifts(training: Contexts, served: Contexts) -> list[Shift]:
+    """Between the screens of rows that have any; and for each product of the training data between its uses, in rows
+    with any use of a product."""
+    rows = (training.with_screens, served.with_screens)
+    screens = shift_of_names("recent_screens", training.screens, served.screens, rows)
+    return [screens, *(_usage_shift(product, training, served) for product in sorted(training.uses))]
 
 
-def _usage_shift(product: str, before: Sequence[Mapping[str, int]], now: Sequence[Mapping[str, int]]) -> Shift:
-    expected, actual = (np.array([usage.get(product, 0) for usage in rows], np.float64) for rows in (before, now))
+def _usage_shift(product: str, training: Contexts, served: Contexts) -> Shift:
+    expected, actual = training.of(product), served.of(product)
     ends = np.unique([1.0, *edges(expected[expected > 0], 5)])
     name = f"product_usage_60d:{product}"
     return shift(name, histogram(expected, ends), histogram(actual, ends), expected.size, actual.size)
