@@ -15,7 +15,7 @@ from features.preprocess import Ids, PreprocessConfig, Preprocessor
 from models.blocks import UnknownEncoder, blocks
 from models.classifier import TextClassifier
 from models.distil import distil, from_pretrained, from_scratch, from_teacher
-from models.export import export_onnx
+from models.export import export_onnx, require_exportable
 from models.networks import Floats, TextNet, keep_embeddings, load_encoder, token_limit
 from models.optimise import Schedule
 from models.prune import prune_blocks
@@ -82,10 +82,12 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     Raises:
         OptionError: an encoder cannot be loaded, or has fewer layers, heads, neurons or positions than the recipe
             asks for.
-        UnknownEncoder: the encoder cannot be pruned; `student="teacher"` does without.
+        UnknownEncoder: an encoder cannot be exported, or not be pruned; `student="teacher"` does without the latter.
     """
     wide = teacher_preprocessor(texts, recipe)
     _require_student(recipe, wide.config.max_tokens)
+    for encoder in recipe.encoders:
+        require_exportable(encoder)
     teachers = stages.run("teachers", lambda: _teachers(texts, recipe, wide))
     nets, narrow, transfer = {"teacher": teachers[0]}, wide, None
     if recipe.student != "teacher":

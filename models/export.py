@@ -3,14 +3,20 @@
 import logging
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from models.blocks import blocks, layer_stack
-from models.networks import TextNet
+from models.blocks import UnknownEncoder, blocks, layer_stack
+from models.classifier import TextClassifier
+from models.networks import TextNet, load_encoder
+
+FAMILIES = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+"""Model types whose networks are known to export."""
 
 
 def export_onnx(net: TextNet, path: Path) -> None:
@@ -30,6 +36,31 @@ def export_onnx(net: TextNet, path: Path) -> None:
             dynamic_shapes=(axes, axes), dynamo=True, external_data=False, verbose=False,
         )  # fmt: skip
     _without_notes(path)
+
+
+def require_exportable(name: str) -> None:
+    """Find out before hours of training that the networks of an encoder could not be served.
+
+    Encoders of `FAMILIES` can; of others a network is exported and run, which takes some seconds.
+
+    Raises:
+        OptionError: the encoder cannot be loaded.
+        UnknownEncoder: its networks do not run on token ids and a mask alone, or cannot be exported.
+    """
+    encoder, _ = load_encoder(name)
+    family = encoder.config.model_type
+    if family in FAMILIES:
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "trial.onnx"
+        try:
+            export_onnx(TextNet(encoder, 2), path)
+            TextClassifier(path)([np.array([1, 2, 3], np.int32), np.array([1], np.int32)])
+        except Exception as error:  # the exporter fails in any way
+            raise UnknownEncoder(
+                f"encoder {name}: networks of the family {family} cannot be exported to ONNX "
+                f"({type(error).__name__}): give a BERT-like or DistilBERT encoder"
+            ) from error
 
 
 def computes_first_only(net: TextNet) -> bool:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import MPNetConfig, MPNetModel
+from transformers import MPNetConfig, MPNetModel, T5Config, T5Model, XLNetConfig, XLNetModel
 
 from models.blocks import UnknownEncoder, blocks, layer_stack
 from models.classifier import TextClassifier, is_int8
 from models.compress import Compressed, Texts, compress, teacher_preprocessor
 from models.data import Example, Split
+from models.export import require_exportable
 from models.recipe import OptionError, Recipe
 from models.stages import Stages
 from models.targets import text_targets
@@ -179,6 +180,37 @@ def test_an_encoder_of_another_family_is_refused_with_what_would_do(
     ):
         compress(TEXTS, asked, Stages(tmp_path / "work", PARTS, asked))
     assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("family", ["xlnet", "t5"])
+def test_an_encoder_that_cannot_be_exported_is_refused_before_the_training(
+    tmp_path: Path, recipe: Recipe, family: str
+) -> None:
+    """XLNet trains, and T5 wants a text for its decoder."""
+    folder = save_encoder(tmp_path / "encoder")
+    sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "d_model": 32}
+    if family == "t5":
+        made: Any = T5Model(T5Config(**sizes, d_kv=16, d_ff=64, num_layers=2, num_heads=2))
+    else:
+        made = XLNetModel(XLNetConfig(**sizes, n_layer=2, n_head=2, d_inner=64))
+    made.save_pretrained(folder)
+    asked = replace(recipe, encoder=folder, student="teacher")
+    match = f"^encoder {folder}: networks of the family {family} cannot be exported to ONNX .*: give a BERT-like"
+    with pytest.raises(UnknownEncoder, match=match):
+        compress(TEXTS, asked, Stages(tmp_path / "work", PARTS, asked))
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_an_encoder_of_another_family_is_tried(tmp_path: Path) -> None:
+    folder = save_encoder(tmp_path / "encoder")
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    MPNetModel(MPNetConfig(vocab_size=VOCABULARY, **sizes)).save_pretrained(folder)
+    require_exportable(folder)
 
 
 def test_sample_of_the_training_texts_is_repeatable(recipe: Recipe) -> None:
