@@ -129,6 +129,13 @@ class TestRows:
         ]  # fmt: skip
         assert (day.duplicates, day.rejected.height) == (4, 0)
 
+    def test_events_of_a_large_day_count_once(self, tmp_path: Path) -> None:
+        names = [f"e{number * number % 40_009}" for number in range(30_000)]
+        columns = table([("u", "a")] * len(names), event_id=pa.array(names))
+        day = read_day([write(tmp_path, DAY, columns)], DAY, "product")
+        assert day.valid["event_id"].to_list() == list(dict.fromkeys(names))
+        assert day.duplicates == len(names) - len(set(names))
+
     def test_a_malformed_repetition_is_not_a_duplicate(self, tmp_path: Path) -> None:
         day = read_day(
             one(tmp_path, event_id=pa.array(["e", "e", "e"]), user_id=pa.array([None, "u", "u"])), DAY, "product"
