@@ -41,6 +41,6 @@ def pair_sums(users: pa.DictionaryArray, products: pa.DictionaryArray, uses: np.
     if len(users.dictionary) * width > _CELLS_PER_ROW * len(cells):
         pairs, cells = np.unique(cells, return_inverse=True)
     sums = np.bincount(cells, uses)  # weighted ones in floating point: exact up to 2 ** 53
-    used = np.flatnonzero(sums)
+    used = np.flatnonzero(sums != 0)  # four times as fast as of the numbers themselves
     user, product = np.divmod(used if pairs is None else pairs[used], max(width, 1))
     return PairSums(users.dictionary, products.dictionary, user, product, sums[used].astype(np.int64))
