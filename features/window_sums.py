@@ -16,7 +16,7 @@ import pyarrow as pa
 from features.drafts import replacing
 from features.event_log import LogError
 from features.pair_sums import pair_sums
-from features.partials import BUCKETS, COMPRESSED, FORMAT, SCHEMA, Partial, Partials, digest
+from features.partials import BUCKETS, FORMAT, SCHEMA, Partial, Partials, digest
 
 Day = tuple[str, str]
 """A day and the digest of its partial."""
@@ -60,7 +60,7 @@ def total(batches: Iterable[tuple[pa.RecordBatch, int]]) -> pl.DataFrame:
 def _from_kept(path: Path, partials: Partials, number: int, days: set[Day]) -> pl.DataFrame | None:
     """The sums over some days from the kept ones; None if there are none, they would not help, or they are in doubt."""
     try:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
             facts = json.loads(reader.schema.metadata[_FACTS])
             kept = reader.get_batch(0).replace_schema_metadata(None)
         if kept.schema != _SUMS:
@@ -80,7 +80,7 @@ def _keep(path: Path, sums: pl.DataFrame, days: set[Day]) -> None:
     facts = json.dumps({**_facts(sums), "days": sorted(days)})
     table = sums.to_arrow().cast(_SUMS).combine_chunks()
     schema = _SUMS.with_metadata({_FACTS: facts})
-    with replacing(path) as draft, pa.ipc.new_file(draft, schema, options=COMPRESSED) as writer:
+    with replacing(path) as draft, pa.ipc.new_file(draft, schema) as writer:
         writer.write_batch(pa.record_batch([column.combine_chunks() for column in table.columns], schema))
 
 
