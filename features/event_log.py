@@ -37,7 +37,8 @@ class DayOfEvents:
     """One day of a log.
 
     Attributes:
-        valid: event_id, user_id, product or screen, at (microseconds, UTC), arrived_at where the log has it.
+        valid: event_id, user_id, product or screen (categorical), at (microseconds, UTC), arrived_at where the log
+            has it.
         rejected: the same columns as text, and `reason`.
         duplicates: repeated rows of an event that were left out of `valid`.
     """
@@ -109,7 +110,7 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     as_text = pl.coalesce("at_text", pl.col("at").cast(pl.String))
     return DayOfEvents(
         once.drop("at_text", "arrival_fits"),
-        rejected.select("event_id", "user_id", value, as_text.alias("at"), "reason"),
+        rejected.select("event_id", "user_id", pl.col(value).cast(pl.String), as_text.alias("at"), "reason"),
         valid.height - once.height,
     )
 
@@ -127,18 +128,21 @@ def _day_of(folder: Path) -> date:
 
 def _fits(column: str, value: Value) -> pl.Expr:
     """Whether texts are as they should be; of a screen what the ingester takes, which refuses U+FFFD."""
-    long_enough = pl.col(column).str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
-    return long_enough if value == "product" else long_enough & ~pl.col(column).str.contains(UNDECODABLE, literal=True)
+    text = pl.col(column).cast(pl.String)
+    long_enough = text.str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
+    return long_enough if value == "product" else long_enough & ~text.str.contains(UNDECODABLE, literal=True)
 
 
 def _all_plain(value: Value, start: datetime) -> pl.Expr:
     """Whether all rows fit, by the extremes of each column: true of nearly every day, and faster to see."""
-    columns = [pl.col(column) for column in ("event_id", "user_id", value)]
-    at, end = pl.col("at"), start + timedelta(days=1)
-    whole = [column.null_count() == 0 for column in (*columns, at)]
-    shortest = [column.str.len_bytes().min() >= 1 for column in columns]
-    longest = [column.str.len_bytes().max() <= MAX_LENGTH for column in columns]
-    whole += [~column.str.contains(UNDECODABLE, literal=True).any() for column in columns if value == "screen"]
+    event, user, kind, at = (pl.col(column) for column in ("event_id", "user_id", value, "at"))
+    end = start + timedelta(days=1)
+    whole = [column.null_count() == 0 for column in (event, user, kind, at)]
+    lengths = [event.str.len_bytes(), user.str.len_bytes(), kind.cat.len_bytes()]
+    shortest = [length.min() >= 1 for length in lengths]
+    longest = [length.max() <= MAX_LENGTH for length in lengths]
+    if value == "screen":
+        whole += [~text.str.contains(UNDECODABLE, literal=True).any() for text in (event, user, kind.cast(pl.String))]
     return pl.all_horizontal(
         *whole, *shortest, *longest, at.min() >= start, at.max() < end, pl.col("arrival_fits").all()
     )
@@ -174,18 +178,17 @@ def _scattered(kept: pl.Series, where: pl.Series) -> pl.Series:
 
 def _schema(value: Value) -> dict[str, pl.DataType]:
     text = pl.String()
-    names = ("event_id", "user_id", value)
-    return dict.fromkeys(names, text) | {"at": _MOMENT, "at_text": text, "arrival_fits": pl.Boolean()}
+    columns = {"event_id": text, "user_id": text, value: pl.Categorical(), "at": _MOMENT, "at_text": text}
+    return columns | {"arrival_fits": pl.Boolean()}
 
 
 def _read_file(file: Path, value: Value) -> pl.DataFrame:
     with readable(file):
         frame = _columns(file, value)
     for column in ("event_id", "user_id", value):
-        if frame[column].dtype in (pl.Categorical, pl.Enum, pl.Null):
-            frame = frame.with_columns(pl.col(column).cast(pl.String))
-        if frame[column].dtype != pl.String:
+        if frame[column].dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
             raise LogError(f"{file}: column {column!r} is {frame[column].dtype}, expected text")
+    frame = frame.cast({"event_id": pl.String, "user_id": pl.String, value: pl.Categorical})
     at_text = pl.col("at") if frame["at"].dtype == pl.String else pl.lit(None, pl.String)
     moments = [_moments(file, frame[column]) for column in frame.columns if column in ("at", "arrived_at")]
     parsed = frame.with_columns(at_text.alias("at_text"), pl.lit(True).alias("arrival_fits"), *moments)
@@ -197,7 +200,9 @@ def _read_file(file: Path, value: Value) -> pl.DataFrame:
 
 def _columns(file: Path, value: Value) -> pl.DataFrame:
     """The columns that matter."""
-    table = read_columns(file, ["event_id", "user_id", value, "at"], ["arrived_at"] if value == "screen" else ())
+    table = read_columns(
+        file, ["event_id", "user_id", value, "at"], ["arrived_at"] if value == "screen" else (), few=[value]
+    )
     kinds = [pa.timestamp(kind.unit, "UTC") if _zone(kind) else kind for kind in table.schema.types]
     utc = table.cast(pa.schema(zip(table.column_names, kinds, strict=True)))  # not all zones are known to polars
     return pl.DataFrame(pl.from_arrow(as_utf8(utc)))

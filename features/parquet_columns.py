@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_TEXTS = (pa.string(), pa.large_string())
 _UNREADABLE = (OSError, UnicodeError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
@@ -28,19 +29,29 @@ def readable(file: Path) -> Iterator[None]:
         raise LogError(f"{file}: not a readable Parquet file: {[*str(error).splitlines(), ''][0]}") from None
 
 
-def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = (), few: Sequence[str] = ()) -> pa.Table:
     """Columns of a Parquet file; texts need not be UTF-8, which polars takes them for: see `as_utf8`.
+
+    Args:
+        few: columns of few different texts, which are read as dictionaries: faster.
 
     Raises:
         LogError: one that is needed is missing.
     """
-    with pq.ParquetFile(file, pre_buffer=False) as parquet:
-        names = parquet.schema_arrow.names
-        missing = [column for column in needed if column not in names]
-        if missing:
-            raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(names)}")
-        columns = [*needed, *(column for column in optional if column in names)]
-        return parquet.read(columns=columns, use_threads=False)
+    facts = pq.read_metadata(file)
+    schema = facts.schema.to_arrow_schema()
+    missing = [column for column in needed if column not in schema.names]
+    if missing:
+        raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema.names)}")
+    columns = [*needed, *(column for column in optional if column in schema.names)]
+    numbered = [column for column in few if schema.field(column).type in _TEXTS]
+    with pq.ParquetFile(file, metadata=facts, read_dictionary=numbered, pre_buffer=False) as parquet:
+        table = parquet.read(columns=columns, use_threads=False)
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):
+            for chunk in column.chunks:
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary)  # looks at the indices, as nobody did
+    return table
 
 
 def as_utf8(table: pa.Table) -> pa.Table:
@@ -57,9 +68,12 @@ def as_utf8(table: pa.Table) -> pa.Table:
 
 def _is_ascii(column: pa.ChunkedArray) -> bool:
     """Whether texts are known to be; what is no text is."""
-    if column.type not in (pa.string(), pa.large_string()):
-        return not _is_text(column.type)
-    contents = (chunk.buffers()[2] for chunk in column.chunks)
+    kind, chunks = column.type, column.chunks
+    if pa.types.is_dictionary(kind):
+        kind, chunks = kind.value_type, [chunk.dictionary for chunk in chunks]
+    if kind not in _TEXTS:
+        return not _is_text(kind)
+    contents = (chunk.buffers()[2] for chunk in chunks)
     return all(np.frombuffer(content, np.uint8).max() < 128 for content in contents if content)
 
 

@@ -176,8 +176,7 @@ def _check(number: int, rows: pa.RecordBatch) -> bytes:
 
 
 def _counted(events: pl.DataFrame) -> PairSums:
-    users, products = (events[column].to_arrow().dictionary_encode() for column in ("user_id", "product"))
-    return pair_sums(users, products)
+    return pair_sums(events["user_id"].to_arrow().dictionary_encode(), events["product"].to_arrow())
 
 
 def _by_bucket(uses: PairSums) -> tuple[PairSums, list[int]]:

@@ -61,10 +61,11 @@ def screen_events(events: pl.DataFrame, slack: timedelta = timedelta()) -> pl.Da
     """
     arrived = pl.coalesce("arrived_at", "at") if "arrived_at" in events.columns else pl.col("at")
     event_id = pl.col("event_id").str.replace_all(SEPARATOR, "", literal=True)
+    screen = pl.col("screen").cast(pl.String)
     return events.filter(pl.col("at") <= arrived + MAX_AHEAD + slack).select(
         "user_id",
-        pl.concat_str(event_id, pl.lit(SEPARATOR), "screen").alias("member"),
-        "screen",
+        pl.concat_str(event_id, pl.lit(SEPARATOR), screen).alias("member"),
+        screen,
         pl.col("at").dt.epoch("ms").alias("at_ms"),
         arrived.alias("arrived"),
         (pl.col("at") > arrived + MAX_AHEAD).alias("ahead"),
