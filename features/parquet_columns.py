@@ -44,7 +44,7 @@ def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()
     if missing:
         raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema.names)}")
     columns = [*needed, *(column for column in optional if column in schema.names)]
-    numbered = [column for column in few if schema.field(column).type in _TEXTS]
+    numbered = [field.name for field in schema if field.name in few and field.type in _TEXTS]
     with pq.ParquetFile(file, metadata=facts, read_dictionary=numbered, pre_buffer=False) as parquet:
         table = parquet.read(columns=columns, use_threads=False)
     for column in table.columns:

@@ -175,6 +175,13 @@ class TestRefusals:
         with pytest.raises(LogError, match=f"{file}: column '{column}' is {found}"):
             read_day([file], DAY, "product")
 
+    @pytest.mark.parametrize("column", ["event_id", "product"])
+    def test_a_column_that_is_there_twice_is_named(self, tmp_path: Path, column: str) -> None:
+        twice = table(USES)
+        file = write(tmp_path, DAY, pa.table([*twice.columns, twice[column]], names=[*twice.column_names, column]))
+        with pytest.raises(LogError, match=f"{file}: not a readable Parquet file: .*more than once.*{column}"):
+            read_day([file], DAY, "product")
+
     @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1PAR1", b"event_id,user_id\n" * 9])
     def test_what_is_no_parquet_is_named(self, tmp_path: Path, content: bytes) -> None:
         file = tmp_path / "a.parquet"
