@@ -22,6 +22,9 @@ from features.usage import run_window
 from features.usage_writer import UsageWriter
 from features.window_sums import window_sums
 
+_ALONE = 64 * 2**20
+"""Bytes of a day that is aggregated here instead of in a worker, where it is the only one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -164,9 +167,9 @@ def aggregate_days(events: Path, window: Window, partials: Partials, progress: b
     def build(day: date) -> Partial:
         return partials.build(day, files[day])
 
-    for partial in map_items(
-        build, lacking, "days", progress, size=_size(file for day in lacking for file in files[day])
-    ):
+    size = _size(file for day in lacking for file in files[day])
+    alone = len(lacking) == 1 and size < _ALONE  # there is nothing to share, and a map costs as much as this day
+    for partial in map(build, lacking) if alone else map_items(build, lacking, "days", progress, size=size):
         known[date.fromisoformat(partial.day)] = partial
     return [known[day] for day in sorted(known)], len(files) - len(lacking)
 

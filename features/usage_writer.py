@@ -200,13 +200,12 @@ def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
     products = uses["product"].unique()
     names = pl.Series("name", [msgspec.json.encode(product).decode() for product in products.to_list()], pl.String)
     named = uses.join(pl.DataFrame([products, names]), on="product")
-    users = named.select("user_id", pl.format("{}:{}", "name", "uses").alias("pairs")).group_by("user_id").agg("pairs")
-    key, pairs = pl.lit(usage_key(run, "")) + pl.col("user_id"), pl.col("pairs").list.join(",")
-    value = pl.lit("{") + pairs + pl.lit("}")
-    command = pl.format("*5\r\n$3\r\nSET\r\n{}{}$2\r\nEX\r\n{}", _bulk(key), _bulk(value), _bulk(pl.lit(ttl_s)))
-    return users.select(command.alias("commands")).to_series()
-
-
-def _bulk(value: pl.Expr) -> pl.Expr:
-    text = value.cast(pl.String)
-    return pl.format("${}\r\n{}\r\n", text.str.len_bytes(), text)
+    pairs = named.select("user_id", pl.format("{}:{}", "name", "uses").alias("pairs")).group_by("user_id").agg("pairs")
+    users = pairs.select(
+        (pl.lit(usage_key(run, "")) + pl.col("user_id")).alias("key"),
+        (pl.lit("{") + pl.col("pairs").list.join(",") + pl.lit("}")).alias("value"),
+    )
+    life = f"$2\r\nEX\r\n${len(str(ttl_s))}\r\n{ttl_s}\r\n"
+    command = "*5\r\n$3\r\nSET\r\n${}\r\n{}\r\n${}\r\n{}\r\n" + life
+    of_key, of_value = (pl.col(column).str.len_bytes() for column in ("key", "value"))
+    return users.select(pl.format(command, of_key, "key", of_value, "value").alias("commands")).to_series()
