@@ -164,10 +164,19 @@ class ScreenIngester:
             logger.warning("screen events: keys of %d users hold something else than screens", len(foreign))
             poison += [(entry, FOREIGN) for entry, event in events if event.user_id in foreign]
         if poison:
-            await self._group.set_aside(poison, self.config.dead_letters)
+            await self._set_aside(poison)
         await self._group.acknowledge(entry_id for entry_id, fields in entries)
         self.stored += sum(bool(fields) for _, fields in entries) - len(poison)
         self.dead += len(poison)
+
+    async def _set_aside(self, poison: Sequence[tuple[Entry, str]]) -> None:
+        """Keep what is no event; drop it where that is forbidden, since all that follows would wait for it for ever."""
+        try:
+            await self._group.set_aside(poison, self.config.dead_letters)
+        except ResponseError as error:
+            if not _lasting(error):
+                raise
+            logger.warning("screen events: %d are dropped, not set aside: %s", len(poison), told(error))
 
     async def housekeep(self) -> bool:
         """Trim the stream, measure the lag, take over abandoned entries.

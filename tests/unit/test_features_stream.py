@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from local_redis import LocalRedis
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore, StoreConfig, connect
@@ -91,6 +91,42 @@ async def test_poison_is_set_aside_and_its_neighbours_stored(redis: Redis, chang
     assert letter["entry"] == poison
     assert reason in letter["reason"]
     assert letter["field:event_id"] == "e2"
+
+
+async def test_poison_that_cannot_be_set_aside_does_not_stop_the_others(
+    redis: Redis, redis_server: LocalRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = [SCREEN_STREAM, "screens:*", "usage:*"]
+    await redis.acl_setuser("narrow", enabled=True, nopass=True, keys=keys, commands=["+@all"])
+    client = connect(redis_server.url.replace("redis://", "redis://narrow:any@"), 5.0)
+    try:
+        alive = ingester(client)
+        await redis.xadd(SCREEN_STREAM, {"words": "of a customer"})
+        await publish(redis, event(1))
+        assert await alive.step() == 2
+        await publish(redis, event(2))
+        assert await alive.step() == 1
+    finally:
+        await client.aclose()
+        await redis.acl_deluser("narrow")
+    assert (await screens(redis), await unread(redis)) == (("s1", "s2"), 0)
+    assert (alive.stored, alive.dead, await redis.exists(f"{SCREEN_STREAM}:dead")) == (2, 1, 0)
+    assert "1 are dropped, not set aside: NoPermissionError" in caplog.text
+    assert "words" not in caplog.text
+
+
+async def test_poison_waits_for_memory(redis: Redis) -> None:
+    alive = ingester(redis)
+    await redis.xadd(SCREEN_STREAM, {"words": "of a customer"})
+    await alive.housekeep()
+    await redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(OutOfMemoryError):
+            await alive.step()
+    finally:
+        await redis.config_set("maxmemory", 0)
+    assert await alive.step() == 1
+    assert (alive.dead, await redis.xlen(f"{SCREEN_STREAM}:dead")) == (1, 1)
 
 
 async def test_a_user_whose_key_holds_something_else_does_not_stop_the_others(redis: Redis) -> None:
