@@ -59,10 +59,6 @@ class LocalRedis:
 
     def __enter__(self) -> "LocalRedis":
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RedisUnavailable(f"the local Redis cannot use {self._folder}: {error.strerror}") from None
-        try:
             self._start()
         except RedisUnavailable:
             if self._is_fixed or is_free(self.port):
@@ -94,9 +90,13 @@ class LocalRedis:
             server_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder),
             "--save", "", "--appendonly", "yes", "--daemonize", "no", "--logfile", str(log),
         ]  # fmt: skip
-        self._process = subprocess.Popen(
-            command, start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent
-        )
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._process = subprocess.Popen(
+                command, start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=_end_with_parent
+            )
+        except OSError as error:
+            raise RedisUnavailable(f"the local Redis cannot use {self._folder}: {error.strerror}") from None
         until = time.monotonic() + 20
         while time.monotonic() < until and self._process.poll() is None:
             if self._answers():

@@ -1,6 +1,10 @@
 """The local Redis server beside another one."""
 
+import os
+import signal
 from pathlib import Path
+from queue import Queue
+from shutil import rmtree
 
 import pytest
 from local_redis import LocalRedis, RedisUnavailable
@@ -35,3 +39,17 @@ def test_it_is_there_once_its_data_is(tmp_path: Path) -> None:
             client.set("written", "at once")
             client.eval(many, 0)
             assert client.dbsize() == 200_001
+
+
+def test_it_starts_again_once_its_folder_can_be_made(tmp_path: Path) -> None:
+    said: Queue[str] = Queue()
+    folder = tmp_path / "redis"
+    with LocalRedis(folder, said.put) as server:
+        rmtree(folder)
+        folder.write_text("in the way")
+        os.kill(server.pid, signal.SIGKILL)
+        assert said.get(timeout=20).startswith("Redis ended (exit code -9)")
+        assert said.get(timeout=20) == f"the local Redis cannot use {folder}: File exists"
+        folder.unlink()
+        assert said.get(timeout=20).startswith("Redis ended (exit code -9)")
+        assert said.get(timeout=40) == "Redis runs again"
