@@ -112,7 +112,7 @@ class Partials:
                 if _facts(reader).digest == content:
                     rows, its = reader.get_batch_with_custom_metadata(number)
                     rows.validate()
-                    if rows.schema != SCHEMA or its[_CHECK] != _check(number, rows):
+                    if rows.schema != SCHEMA or its[_CHECK].decode() != checksum(number, rows):
                         raise ValueError("not what was written")
                     return rows.replace_schema_metadata(None)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -151,7 +151,7 @@ class Partials:
         with replacing(self.path(day)) as draft, pa.ipc.new_file(draft, schema) as writer:
             for number, (start, end) in enumerate(pairwise([*starts, rows.num_rows])):
                 bucket_rows = rows.slice(start, end - start)
-                writer.write_batch(bucket_rows, {_CHECK: _check(number, bucket_rows)})
+                writer.write_batch(bucket_rows, {_CHECK: checksum(number, bucket_rows)})
 
 
 def digest(frames: Iterable[pl.DataFrame]) -> str:
@@ -160,7 +160,7 @@ def digest(frames: Iterable[pl.DataFrame]) -> str:
     return f"{np.add.reduce(hashes, dtype=np.uint64):016x}"
 
 
-def _check(number: int, rows: pa.RecordBatch) -> bytes:
+def checksum(number: int, rows: pa.RecordBatch) -> str:
     """CRC-32 of a bucket's number and rows: Arrow notices little damage, and what works on them may end the process."""
     product, value = rows["product"], number
     for texts in (rows["user_id"], product.dictionary):
@@ -172,7 +172,7 @@ def _check(number: int, rows: pa.RecordBatch) -> bytes:
             value = zlib.crc32((places - places[0]).tobytes(), value)
     for numbers in (product.indices, rows["uses"]):
         value = zlib.crc32(numbers.to_numpy().tobytes(), value)
-    return str(value).encode()
+    return str(value)
 
 
 def _counted(events: pl.DataFrame) -> PairSums:

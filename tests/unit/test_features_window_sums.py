@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.event_log import LogError
-from features.partials import BUCKETS, SCHEMA, Partial, Partials, digest
+from features.partials import BUCKETS, SCHEMA, Partial, Partials, checksum
 from features.window_sums import total, window_sums
 from tests.unit.event_logs import DAY, Use, Uses, as_dict, counted, write
 
@@ -145,7 +145,7 @@ class TestWindowSums:
             rewrite(path, 0, facts)
         assert log.summed(DAY + timedelta(1), 5) == log.counted(DAY + timedelta(1), 5)
 
-    def test_sums_that_do_not_have_their_digest_are_not_used(self, log: Log) -> None:
+    def test_sums_that_do_not_have_their_checksum_are_not_used(self, log: Log) -> None:
         log.summed(DAY, 5)
         for path in kept(log):
             rewrite(path, 1, "kept")
@@ -154,7 +154,7 @@ class TestWindowSums:
     def test_sums_that_turn_out_negative_are_not_used(self, log: Log) -> None:
         log.summed(DAY, 5)
         for path in kept(log):
-            rewrite(path, -9, "new digest")
+            rewrite(path, -9, "new checksum")
         assert log.summed(DAY + timedelta(1), 5) == log.counted(DAY + timedelta(1), 5)
 
     def test_the_sums_of_another_version_are_not_used(self, log: Log) -> None:
@@ -204,14 +204,14 @@ def kept(log: Log) -> list[Path]:
 
 
 def rewrite(path: Path, more: int, facts: str | None) -> None:
-    """Add `more` to all sums, with facts of any kind, the "kept" ones, or those with the "new digest"."""
+    """Add `more` to all sums, with facts of any kind, the "kept" ones, or those with the "new checksum"."""
     with pa.ipc.open_file(path) as reader:
-        rows, metadata = reader.read_all().replace_schema_metadata(None), reader.schema.metadata
-    frame = pl.DataFrame(pl.from_arrow(rows)).with_columns(pl.col("uses") + more)
+        rows, metadata = reader.get_batch(0).replace_schema_metadata(None), reader.schema.metadata
+    uses = pa.array(rows["uses"].to_numpy() + more)
+    changed = rows.set_column(2, rows.schema.field(2), uses)
     known = json.loads(metadata[b"switchboard"])
-    new = known | {"digest": digest([frame.with_columns(pl.col("product").cast(pl.String))])}
-    told = {"kept": json.dumps(known), "new digest": json.dumps(new)}.get(facts or "", facts)
-    changed = rows.set_column(2, rows.schema.field(2), frame["uses"].to_arrow())
+    new = known | {"checksum": checksum(int(path.stem.removeprefix("bucket=")), changed)}
+    told = {"kept": json.dumps(known), "new checksum": json.dumps(new)}.get(facts or "", facts)
     schema = rows.schema.with_metadata(told if told is None else {"switchboard": told})
     with pa.ipc.new_file(str(path), schema) as writer:
-        writer.write_table(changed.cast(schema).combine_chunks(), max_chunksize=1_000_000)
+        writer.write_batch(changed.replace_schema_metadata(schema.metadata))
