@@ -6,13 +6,14 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import ray
 import ray.data
 import ray.util.client
+from ray.data.block import BlockAccessor
 from tqdm import tqdm
 
 from features.ray_address import THIS_MACHINE, require_answer
@@ -92,17 +93,17 @@ def map_items(
     blocks = min(len(items), max(_BLOCKS_PER_CPU * _cpus(), size // _BLOCK))
     through_client = ray.util.client.ray.is_connected()  # type: ignore[no-untyped-call]
     answers = (_answers_of_a_node if through_client else _answers)(kernel, items, blocks)
-    bar = tqdm(answers, total=len(items), unit=unit, disable=None if progress else True)
     try:
-        for row in bar:
-            if row.get("error") is not None:
-                raise row["error"]
-            yield row["answer"]
+        with closing(answers):  # now: `ray.shutdown` while Ray Data works ends this process, without a word
+            for row in tqdm(answers, total=len(items), unit=unit, disable=None if progress else True):
+                if row.get("error") is not None:
+                    raise row["error"]
+                yield row["answer"]
     except ray.exceptions.RayError as error:
         raise ChildProcessError(f"Ray's workers failed at these {unit}: {str(error).splitlines()[0]}") from error
 
 
-def _answers(kernel: Callable[[Any], Any], items: Sequence[Any], blocks: int) -> Iterator[Row]:
+def _answers(kernel: Callable[[Any], Any], items: Sequence[Any], blocks: int) -> Generator[Row, None, None]:
     """Each item's `answer`, or the `error` that the kernel raised."""
 
     def answer(row: Row) -> Row:
@@ -118,10 +119,12 @@ def _answers(kernel: Callable[[Any], Any], items: Sequence[Any], blocks: int) ->
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # this Ray has no other way to say it
         answers = rows.map(answer, num_cpus=1, max_retries=_RETRIES)
-    yield from answers.iter_rows()
+    for bundle in answers.iter_internal_ref_bundles():  # iter_rows leaves threads behind where its reader stops early
+        for block in bundle.blocks:
+            yield from BlockAccessor.for_block(ray.get(block.ref)).iter_rows(public_row_format=True)
 
 
-def _answers_of_a_node(kernel: Callable[[Any], Any], items: Sequence[Any], blocks: int) -> Iterator[Row]:
+def _answers_of_a_node(kernel: Callable[[Any], Any], items: Sequence[Any], blocks: int) -> Generator[Row, None, None]:
     """The same through a client of the cluster, where Ray Data does not work: a node runs it, and tells at the end."""
     collect = ray.remote(num_cpus=0, max_retries=0)(lambda *of: list(_answers(*of)))
     yield from ray.get(collect.remote(kernel, items, blocks))

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import ray
 from ports import free_port
 from ray.util import placement_group, remove_placement_group
 
-from features.ray_session import session
+from features.ray_session import map_items, session
 from tests.serve.conftest import ROOT
 from tests.serve.polling import until
 
@@ -60,3 +61,11 @@ def test_what_is_no_address_is_refused_with_those_that_are(address: str) -> None
     reason = f"^a Ray cluster's address is auto, HOST:PORT or ray://HOST:PORT, not {address}$"
     with pytest.raises(ValueError, match=reason), session(address):
         pass
+
+
+def test_an_early_error_leaves_no_thread_that_works_with_ray() -> None:
+    """Ray ends the whole process, without a word, when one does so after `ray.shutdown`."""
+    before = {*threading.enumerate()}
+    with pytest.raises(ZeroDivisionError):
+        [*map_items(lambda number: 1 / number, range(200), "numbers", progress=False)]
+    assert {*threading.enumerate()} <= before
