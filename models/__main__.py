@@ -124,6 +124,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _promote(arguments: argparse.Namespace) -> None:
     _require_data(arguments)
+    require("tolerance", arguments.tolerance, Range(0, 1))
     if arguments.force and arguments.data:
         raise OptionError("--data has no effect with --force, which measures nothing: leave one of them out")
     if arguments.force and arguments.tolerance != TOLERANCE:

@@ -105,6 +105,12 @@ def test_options_that_nothing_reads_are_refused(complaint: Complaint, command: l
     assert complaint(*command).startswith(f"error: {told}")
 
 
+@pytest.mark.parametrize("value", ["nan", "-0.1", "inf"])
+def test_a_tolerance_that_compares_nothing_is_refused(complaint: Complaint, value: str) -> None:
+    told = complaint("promote", "production", f"--tolerance={value}")
+    assert told == f"error: --tolerance {value}: expected 0 to 1"
+
+
 @pytest.mark.parametrize("student", ["layers", "scratch"])
 def test_a_vocabulary_that_cannot_be_pruned_takes_no_size(tmp_path: Path, student: str) -> None:
     encoder = save_encoder(tmp_path / "encoder")
