@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from features import batch_commands, bench_commands, demo, offline_commands
-from features.arguments import MissingExtra, positive, redis_url_of, redis_url_option, store_of, store_options
+from features.arguments import Command, MissingExtra, positive, redis_url_of, redis_url_option, store_of, store_options
 from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 
@@ -74,7 +74,7 @@ async def _seed(arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m features", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command", parser_class=Command)
     ingest = commands.add_parser("ingest", help="screen events from the stream into the feature store")
     ingest.set_defaults(run=_ingest)
     ingest.add_argument("--batch", type=int, default=500, help="entries read at once")

@@ -16,7 +16,23 @@ if TYPE_CHECKING:
     from features.partials import Partials
 
 Summary = dict[str, Any]
+_LOCAL = "redis://127.0.0.1:6380/0"
 _NEEDS = ("polars", "pandas", "pyarrow")
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the default of every option that takes a value and has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        bare = action.nargs == 0 or action.default in (None, [])
+        return action.help if bare else super()._get_help_string(action)
+
+
+class Command(argparse.ArgumentParser):
+    """The parser of a command and of its own commands."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, formatter_class=Help)
 
 
 class MissingExtra(RuntimeError):
@@ -25,8 +41,7 @@ class MissingExtra(RuntimeError):
 
 def redis_url_option(command: argparse.ArgumentParser) -> None:
     """Where Redis is."""
-    url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6380/0")
-    command.add_argument("--redis-url", default=url, help="default: $REDIS_URL or the local server")
+    command.add_argument("--redis-url", help=f"default: $REDIS_URL, or the local server, {_LOCAL}")
 
 
 def redis_url_of(arguments: argparse.Namespace) -> str:
@@ -35,7 +50,8 @@ def redis_url_of(arguments: argparse.Namespace) -> str:
     Raises:
         ValueError, redis.RedisError: it is no URL, or has an option that clients do not take.
     """
-    url = str(arguments.redis_url)
+    given = arguments.redis_url
+    url = os.environ.get("REDIS_URL", _LOCAL) if given is None else str(given)
     try:
         client = connect(url, 1.0)
         if pool := getattr(client, "connection_pool", None):

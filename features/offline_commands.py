@@ -85,7 +85,7 @@ def add_commands(commands: Any) -> None:
     drift = commands.add_parser("drift", help="compare what was served with the training data")
     drift.set_defaults(run=_drift)
     drift.add_argument("--log", type=path, required=True, help="the served log")
-    drift.add_argument("--data", type=path, default=_ROOT / "models" / "corpus", help="training data (default: corpus)")
+    drift.add_argument("--data", type=path, default=_ROOT / "models" / "corpus", help="training data")
     drift.add_argument("--days", type=positive, help="the last so many days of the log (default: all)")
     _bundle(drift)
     drift.add_argument("--metrics-file", type=path, help="write Prometheus text, for a textfile collector")

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from features.arguments import Help as Help
 from models.data import CORPUS
 from models.gates import TOLERANCE
 from models.recipe import Recipe, flag
@@ -15,14 +16,6 @@ ROWS = "labelled chats: CSV, JSONL, CLINC150's JSON or a folder of JSONL"
 JUDGED = f"{ROWS} (of a JSON its test lists, or val, or train, whichever it has first)"
 STRANGE = "messages about no product, whatever their labels"
 REFERENCE = "path, version or name"
-
-
-class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the default of every option that takes a value and has one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        bare = action.nargs == 0 or action.default in (None, [])
-        return action.help if bare else super()._get_help_string(action)
 
 
 def train(command: argparse.ArgumentParser) -> None:

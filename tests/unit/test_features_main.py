@@ -39,6 +39,21 @@ def test_a_store_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixture[
     assert output.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("simulate", "(default: 1000)"), ("materialize", "(default: 60)"), ("bench reads", "(default: 32)")],
+)
+def test_help_tells_defaults_and_not_the_password_of_redis(
+    command: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://user:secret@h/0")
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert told in shown
+    assert "secret" not in shown
+
+
 @pytest.mark.parametrize("command", ["seed", "ingest", "materialize", "training-set --feedback", "bench reads"])
 @pytest.mark.parametrize("url", ["redis://h:1?tls=1", "redis://h:1?ssl_ca_certs=/x", "redis+cluster://h:1?tls=1"])
 def test_an_option_of_the_url_that_no_client_takes_is_one_line(
