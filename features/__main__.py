@@ -67,8 +67,10 @@ async def _ingest(arguments: argparse.Namespace) -> None:
 
 async def _seed(arguments: argparse.Namespace) -> None:
     redis = connect(redis_url_of(arguments), 5.0)
-    await demo.seed(FeatureStore(redis), arguments.users)
-    await redis.aclose()
+    try:
+        await demo.seed(FeatureStore(redis), arguments.users)
+    finally:
+        await redis.aclose()
     print(json.dumps({"users": arguments.users, "run": demo.RUN}))
 
 

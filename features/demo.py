@@ -32,7 +32,22 @@ def usage(users: int, seed: int = 0) -> dict[str, dict[str, int]]:
     }
 
 
-async def seed(store: FeatureStore, users: int) -> None:
-    """Write the demo users' usage and make it the run that readers see."""
+class RealUsage(ValueError):
+    """Readers see usage that is not made up; the message names its run."""
+
+
+async def seed(store: FeatureStore, users: int) -> bool:
+    """Write the demo users' usage and make it the run that readers see; again where it is, since it expires.
+
+    Returns:
+        Whether readers saw no run before.
+
+    Raises:
+        RealUsage: they see another one, which would be hidden.
+    """
+    present = (await store.reading([])).usage_run
+    if present not in (None, RUN):
+        raise RealUsage(f"readers see the run {present}, which demo users would hide: give another Redis")
     await store.write_usage(RUN, usage(users))
     await store.publish_run(RUN)
+    return present is None

@@ -1,6 +1,7 @@
 """A Redis by its address: whether it answers and takes what the service writes. Its credentials are never shown."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from local_redis import RedisUnavailable
@@ -49,15 +50,13 @@ async def seed(url: str, say: Callable[[str], None]) -> None:
         RedisUnavailable: the server refuses.
     """
     from features import demo
-    from features.store import RUN_KEY, FeatureStore, connect
+    from features.store import FeatureStore, connect
 
     redis = connect(url, 5.0)
     try:
-        present = await redis.get(RUN_KEY)
-        if present in (None, demo.RUN):
-            await demo.seed(FeatureStore(redis), DEMO_USERS)
-        if present is None:
-            say(f"Redis    seeded usage of {DEMO_USERS} demo users, u1 to u{DEMO_USERS}")
+        with suppress(demo.RealUsage):
+            if await demo.seed(FeatureStore(redis), DEMO_USERS):
+                say(f"Redis    seeded usage of {DEMO_USERS} demo users, u1 to u{DEMO_USERS}")
     except (RedisError, OSError) as error:
         raise RedisUnavailable(
             f"Redis ({shown(url)}) does not let the service read and write usage: {type(error).__name__}"

@@ -5,7 +5,7 @@ from statistics import mean
 import pytest
 from redis.asyncio import Redis
 
-from features.demo import PRODUCTS, RUN, seed, usage
+from features.demo import PRODUCTS, RUN, RealUsage, seed, usage
 from features.store import FeatureStore
 
 
@@ -32,8 +32,18 @@ def test_products_are_owned_and_used_as_said(product: str) -> None:
 
 async def test_seeded_users_are_what_readers_see(redis: Redis) -> None:
     store = FeatureStore(redis)
-    await seed(store, 20)
+    assert await seed(store, 20)
+    assert not await seed(store, 20)
     people = usage(20)
     assert [f.product_usage_60d for f in await store.read(list(people))] == list(people.values())
     assert await redis.get("usage:run") == RUN
     assert (await store.read(["u21"]))[0].product_usage_60d == {}
+
+
+async def test_usage_that_is_not_made_up_is_never_hidden(redis: Redis) -> None:
+    store = FeatureStore(redis)
+    await store.write_usage("real", {"u1": {"loans": 2}})
+    await store.publish_run("real")
+    with pytest.raises(RealUsage, match="readers see the run real, which demo users would hide"):
+        await seed(store, 20)
+    assert [f.product_usage_60d for f in await store.read(["u1", "u2"])] == [{"loans": 2}, {}]
