@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,14 @@ def redis_url_of(arguments: argparse.Namespace) -> str:
     except (TypeError, AttributeError) as error:
         raise ValueError(f"--redis-url: an option that does not fit: {error}") from None
     return url
+
+
+def day(text: str) -> date:
+    """A date."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date, expected one such as 2026-11-25") from None
 
 
 def positive(text: str) -> int:

@@ -1,10 +1,11 @@
 """The batch commands of `python -m features`. What they need is imported when they run: serving does without it."""
 
 import argparse
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from features.arguments import (
+    day,
     partials_of,
     partials_option,
     path,
@@ -24,7 +25,7 @@ def add_commands(commands: Any) -> None:
     materialize.set_defaults(run=_materialize)
     materialize.add_argument("--events", type=path, required=True, help="usage log: Parquet under day=YYYY-MM-DD/")
     materialize.add_argument(
-        "--as-of", type=date.fromisoformat, default=datetime.now(UTC).date(), help="the window ends before this day"
+        "--as-of", type=day, default=datetime.now(UTC).date(), help="the window ends before this day"
     )
     materialize.add_argument("--window-days", type=positive, default=60, help="days of uses that count")
     partials_option(materialize)
@@ -39,7 +40,7 @@ def add_commands(commands: Any) -> None:
     simulate.add_argument("--out", type=path, required=True, help="folder for usage/, screens/ and chats.jsonl")
     simulate.add_argument("--users", type=positive, default=1_000, help="customers who leave events")
     simulate.add_argument("--days", type=positive, default=60, help="days of the usage log")
-    simulate.add_argument("--end", type=date.fromisoformat, default=datetime.now(UTC).date(), help="day after the last")
+    simulate.add_argument("--end", type=day, default=datetime.now(UTC).date(), help="day after the last")
     simulate.add_argument("--events", type=positive, help="about how many uses in all (default: natural activity)")
     simulate.add_argument("--messages", type=int, default=1_000, help="chats on the last day")
     simulate.add_argument("--messages-file", type=path, help="labelled JSONL or CSV that texts are drawn from")

@@ -134,6 +134,13 @@ def test_none_or_fewer_is_a_usage_error(command: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.rstrip().endswith(f", got {command.rpartition('=')[2]}")
 
 
+@pytest.mark.parametrize("command", ["materialize --events=x --as-of", "simulate --out=x --end"])
+def test_what_is_no_date_is_told_with_one_that_is(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "25.11.2026"])
+    assert "'25.11.2026' is no date, expected one such as 2026-11-25" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["ingest", "seed"])
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):

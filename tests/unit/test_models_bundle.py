@@ -77,7 +77,7 @@ def test_an_altered_manifest_no_longer_fits_its_version(bundle: Bundle, tmp_path
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "manifest.json"),
+        (b"", "manifest.json: Invalid JSON"),
         (b'{"version": ', "manifest.json"),
         (b"\xff\xfe", "manifest.json"),
         (b"{}", "version: Field required"),
