@@ -17,14 +17,11 @@ _NULLABLE = ("features_at", "usage_run", "text")
 COLUMNS: dict[str, pl.DataType] = dict(pl.DataFrame(pl.from_arrow(SERVED.empty_table())).schema)
 
 
-def served_rows(
-    log: Path, columns: Sequence[str], last_days: int | None = None, sample: int | None = None
-) -> pl.DataFrame:
+def served_rows(log: Path, columns: Sequence[str], sample: int | None = None) -> pl.DataFrame:
     """Some columns of a served log, in the order of its files.
 
     Args:
         columns: names out of `SERVED`.
-        last_days: only so many days, up to the newest that the log has.
         sample: only so many rows, those whose ids and times have the smallest hashes.
 
     Raises:
@@ -32,11 +29,11 @@ def served_rows(
             nulls where the service writes none.
     """
     if sample is None:
-        frames = [frame for _, frame in served_files(log, columns, last_days) if frame.height]
+        frames = [frame for _, frame in served_files(log, columns) if frame.height]
     else:
-        identities = [frame.hash_rows() for _, frame in served_files(log, _IDENTITY, last_days) if frame.height]
+        identities = [frame.hash_rows() for _, frame in served_files(log, _IDENTITY) if frame.height]
         limit = pl.concat(identities).sort().head(sample).max() if identities else None
-        files = served_files(log, sorted({*columns, *_IDENTITY}), last_days)
+        files = served_files(log, sorted({*columns, *_IDENTITY}))
         chosen = [frame.filter(frame.select(_IDENTITY).hash_rows() <= limit) for _, frame in files if frame.height]
         frames = [frame.select(columns) for frame in chosen]
     if not frames:
@@ -47,7 +44,15 @@ def served_rows(
 def served_files(
     log: Path, columns: Sequence[str], last_days: int | None = None
 ) -> Iterator[tuple[date, pl.DataFrame]]:
-    """Some columns of a served log, file by file, with their days; see `served_rows`."""
+    """Some columns of a served log, file by file, with their days.
+
+    Args:
+        columns: names out of `SERVED`.
+        last_days: only so many days, up to the newest that the log has.
+
+    Raises:
+        LogError: as `served_rows` does, but for a log without rows.
+    """
     files = day_files(log)
     newest = max(files)
     for day, paths in sorted(files.items()):

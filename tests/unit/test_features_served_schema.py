@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from features.event_log import LogError
 from features.preprocess import ContextInput
-from features.served_log import served_rows
+from features.served_log import served_files, served_rows
 from features.served_schema import SERVED, context_hash, text_hash
 from tests.unit.event_logs import not_utf8
 from tests.unit.offline_world import NOON
@@ -73,7 +73,8 @@ class TestReader:
             self.write(tmp_path, day, self.table(f"r{day}"))
         self.write(tmp_path, 7, self.table("draft"), ".served-2.parquet")
         for days, found in ((None, ["r1", "r5", "r6", "r7"]), (3, ["r5", "r6", "r7"]), (1, ["r7"])):
-            assert served_rows(tmp_path, ["request_id"], days)["request_id"].to_list() == found
+            files = served_files(tmp_path, ["request_id"], days)
+            assert [request for _, frame in files for request in frame["request_id"]] == found
 
     def test_takes_as_many_rows_as_asked_for_and_the_same_again(self, tmp_path: Path) -> None:
         for day in (1, 2, 3):
