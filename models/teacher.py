@@ -37,7 +37,7 @@ def train_teacher(
     """Fine-tune on (n,) texts and (n, outputs) label distributions; half the texts get noise.
 
     Args:
-        validation: token vectors and label distributions to choose the best epoch by.
+        validation: token vectors and label distributions to choose the epoch by that is kept.
         smoothing: share of every label spread over all outputs (Szegedy et al., 2016).
         balance: see `resampled`.
     """
