@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from features import batch_commands, bench_commands, demo, offline_commands
-from features.arguments import Command, MissingExtra, positive, redis_url_of, redis_url_option, store_of, store_options
+from features.arguments import MissingExtra, positive, redis_url_of, redis_url_option, store_of, store_options
+from features.command_help import Command
 from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from features.command_help import Help
 from models import options
 from models.bundle import BundleError
 from models.data import OUT_OF_SCOPE, TO_JUDGE, DataError, Example, load
@@ -166,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add_parser(name: str, run: Command, add_options: Options, text: str) -> None:
-        command = commands.add_parser(name, help=text, description=text, formatter_class=options.Help)
+        command = commands.add_parser(name, help=text, description=text, formatter_class=Help)
         command.set_defaults(run=run)
         add_options(command)
 

@@ -5,7 +5,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from features.arguments import Help as Help
 from models.data import CORPUS
 from models.gates import TOLERANCE
 from models.recipe import Recipe, flag
