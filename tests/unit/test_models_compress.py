@@ -161,18 +161,24 @@ def test_what_an_encoder_cannot_do_is_refused_before_anything_is_trained(
     assert not list(tmp_path.glob("*.pt"))
 
 
-@pytest.mark.parametrize("student", ["layers", None])
-def test_an_encoder_of_another_family_is_refused_with_what_would_do(
-    recipe: Recipe, tmp_path: Path, student: str | None
-) -> None:
-    folder = save_encoder(tmp_path / "other")
+def save_mpnet(folder: Path) -> str:
+    """An encoder of another family, with the tokenizer of `save_encoder`."""
+    saved = save_encoder(folder)
     sizes: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 1,
         "num_attention_heads": 4,
         "intermediate_size": 64,
     }
-    MPNetModel(MPNetConfig(vocab_size=VOCABULARY, **sizes)).save_pretrained(folder)
+    MPNetModel(MPNetConfig(vocab_size=VOCABULARY, **sizes)).save_pretrained(saved)
+    return saved
+
+
+@pytest.mark.parametrize("student", ["layers", None])
+def test_an_encoder_of_another_family_is_refused_with_what_would_do(
+    recipe: Recipe, tmp_path: Path, student: str | None
+) -> None:
+    folder = save_mpnet(tmp_path / "other")
     asked = replace(recipe, encoder=folder, student=student or folder)
     with pytest.raises(
         UnknownEncoder,
@@ -202,14 +208,7 @@ def test_an_encoder_that_cannot_be_exported_is_refused_before_the_training(
 
 
 def test_an_encoder_of_another_family_is_tried(tmp_path: Path) -> None:
-    folder = save_encoder(tmp_path / "encoder")
-    sizes: dict[str, Any] = {
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-    }
-    MPNetModel(MPNetConfig(vocab_size=VOCABULARY, **sizes)).save_pretrained(folder)
+    folder = save_mpnet(tmp_path / "encoder")
     require_exportable(folder)
 
 
