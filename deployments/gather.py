@@ -46,7 +46,6 @@ class FeatureGatherer:
         return {"gather_failures_total": self.failures, "gather_skipped_total": self.skipped}
 
     def levels(self) -> dict[str, float]:
-        levels = {"feature_store_breaker_open": float(self.breaker.open)}
-        if window := run_window(self._run or ""):
-            levels["usage_run_timestamp_seconds"] = datetime.combine(window[0], time(), UTC).timestamp()
-        return levels
+        window = run_window(self._run or "")
+        ends = {"usage_run_timestamp_seconds": datetime.combine(window[0], time(), UTC).timestamp()} if window else {}
+        return {"feature_store_breaker_open": float(self.breaker.open)} | ends
