@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from deployments.deadline import DeadlinePassed, deadline
-from deployments.pace import Lag, Pace
+from deployments.pace import Lag, Pace, Refusals
 
 T = TypeVar("T")
 R = TypeVar("R")
 IN_TIME = 0.65
-"""Share of its time-out within which an item must be foreseen to be answered when it comes."""
+"""Share of its time-out within which an item must be foreseen to be answered when it comes, where none are refused.
+Else it is less, by the square of the share that is taken: refusing is work, too, during which items wait unread."""
 LEFT = 0.25
 """Share of its time-out that always suffices for an item to leave with a batch."""
 
@@ -62,7 +63,7 @@ class NaturalBatcher(Generic[T, R]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self._travelling = 0
-        self._pace, self._lag = Pace(), Lag()
+        self._pace, self._lag, self._refusals = Pace(), Lag(), Refusals()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -85,13 +86,16 @@ class NaturalBatcher(Generic[T, R]):
             QueueFull: the queue does not take all of them, or is too long for answers in time.
         """
         waiting = len(self._waiting)
+        within_s = timeout_s * IN_TIME * (1 - self._refusals.share) ** 2
+        full = waiting >= self.max_batch * self.max_in_flight  # less would not fill the batches that leave next
         if waiting + n > self.max_queue:
             reason = f"{waiting} messages are waiting already"
-        elif waiting >= self.max_batch and self._foreseen_s(waiting + n) + self._unseen_s() > timeout_s * IN_TIME:
+        elif full and self._foreseen_s(waiting + n) + self._unseen_s() > within_s:
             reason = f"{waiting} messages are waiting already, as many as can be answered in time"
         else:
             return
         self.shed += n
+        self._refusals.note(n, True, asyncio.get_running_loop().time())
         raise QueueFull(reason if n == 1 else f"{n} messages do not fit: {reason}")
 
     async def submit(self, item: T, timeout_s: float) -> R:
@@ -104,7 +108,9 @@ class NaturalBatcher(Generic[T, R]):
         self.require_room(1, timeout_s)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._waiting[future] = _Waiting(item, future, loop.time() + timeout_s, timeout_s)
+        now = loop.time()
+        self._refusals.note(1, False, now)
+        self._waiting[future] = _Waiting(item, future, now + timeout_s, timeout_s)
         if not self._scheduled and self.in_flight < self.max_in_flight:
             self._scheduled = True
             loop.call_soon(self._dispatch)
@@ -133,22 +139,26 @@ class NaturalBatcher(Generic[T, R]):
         loop = asyncio.get_running_loop()
         while self._waiting and self.in_flight < self.max_in_flight:
             batch: list[_Waiting[T, R]] = []
+            too_late = 0
             while self._waiting and len(batch) < self.max_batch:
                 _, waiting = self._waiting.popitem(last=False)
                 needed = min(self._foreseen_s(len(batch) + 1), waiting.timeout_s * LEFT)
-                if not waiting.future.done() and waiting.deadline > loop.time() + needed:
+                if waiting.deadline <= loop.time() + needed:
+                    too_late += 1
+                elif not waiting.future.done():
                     batch.append(waiting)
             if batch:
                 self.in_flight += 1
                 self._travelling += len(batch)
                 self.batches += 1
                 self.items += len(batch)
+                full = len(batch) + too_late >= self.max_batch
                 # A context of its own: Ray cancels what runs in the context of a request that is cancelled.
-                task = loop.create_task(self._run(batch), context=Context())
+                task = loop.create_task(self._run(batch, full), context=Context())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, batch: list[_Waiting[T, R]]) -> None:
+    async def _run(self, batch: list[_Waiting[T, R]], full: bool) -> None:
         results: Sequence[R | Exception] = [RuntimeError("the batch was cancelled")] * len(batch)
         try:
             async with deadline(max(waiting.deadline for waiting in batch)):
@@ -163,7 +173,7 @@ class NaturalBatcher(Generic[T, R]):
         finally:
             self.in_flight -= 1
             self._travelling -= len(batch)
-            self._pace.came_back(len(batch), asyncio.get_running_loop().time(), full=len(batch) >= self.max_batch)
+            self._pace.came_back(len(batch), asyncio.get_running_loop().time(), full)
             self._dispatch()  # first: writing answers can wait, the stages should not
             if not self.in_flight:
                 self._pace.forget()

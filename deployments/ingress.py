@@ -156,6 +156,7 @@ class Ingress:
         """`POST /v1/predict`: the body of the answer, and where its time went."""
         arrived = time.perf_counter()
         self._access.require(scope)
+        self._require_room(1)  # before it has cost anything
         body = await decode(scope, receive, self._predict)
         if not visible(body.text):
             raise ApiError(422, "invalid_field", "the text has no visible character", "text")
@@ -198,15 +199,19 @@ class Ingress:
         if len(queries) > (most := self.batcher.max_queue):
             message = f"{len(queries)} messages, and this service takes at most {most} at once (max_queue): send fewer"
             raise ApiError(422, "invalid_field", message, "inputs")
+        self._require_room(len(queries))
         try:
-            self.batcher.require_room(len(queries), self.batching.deadline_ms / 1000)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self.answer(query)) for query in queries]
-        except QueueFull as error:
-            raise _refusal(error) from None
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
+
+    def _require_room(self, messages: int) -> None:
+        try:
+            self.batcher.require_room(messages, self.batching.deadline_ms / 1000)
+        except QueueFull as error:
+            raise _refusal(error) from None
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`"""

@@ -11,6 +11,8 @@ _MEMORY = 0.8
 """What a batch that comes back leaves of the weight of those before it."""
 _EVERY_S = 0.05
 """How far ahead the timer is set whose lateness is measured."""
+_HALF_LIFE_S = 2.0
+"""After which an item counts half as much as one that comes now."""
 _FRESH_S = 1.0
 """For how long a lateness counts after it was measured."""
 
@@ -62,3 +64,17 @@ class Lag:
     def _note(self, loop: asyncio.AbstractEventLoop) -> None:
         self._noted = loop.time()
         self._late, self._due = max(0.0, self._noted - self._due), math.inf
+
+
+class Refusals:
+    """The share of the items of late that were refused."""
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._came = self._at = 0.0
+
+    def note(self, items: int, refused: bool, at: float) -> None:
+        """Count items that were refused, or taken, at a moment in seconds."""
+        before = self._came * 2.0 ** ((self._at - at) / _HALF_LIFE_S)
+        self._came, self._at = before + items, at
+        self.share = (self.share * before + items * refused) / self._came

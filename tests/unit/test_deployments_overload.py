@@ -3,19 +3,19 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from deployments.batching import NaturalBatcher, QueueFull
 from deployments.deadline import DeadlinePassed
-from deployments.pace import Lag
+from deployments.pace import Lag, Refusals
 from tests.unit.virtual_time import VirtualTimeLoop, run
 
 PER_SECOND = 600
 DEADLINE_S = 2.0
 Outcomes = dict[int, Counter[str]]
-"""By the second in which a message came."""
+"""By the second in which a client was told."""
 
 
 class Stages:
@@ -46,14 +46,14 @@ async def offered(phases: Sequence[tuple[float, int]], hang_s: float = 0.0) -> t
     to: NaturalBatcher[int, int] = NaturalBatcher(stages)
 
     async def client(number: int) -> None:
-        second, outcome = int(loop.time()), "answered"
+        outcome = "answered"
         try:
             await to.submit(number, DEADLINE_S)
         except QueueFull:
             outcome = "refused"
         except DeadlinePassed:
             outcome = "late"
-        outcomes[second][outcome] += 1
+        outcomes[int(loop.time())][outcome] += 1
 
     async with asyncio.TaskGroup() as group:
         for seconds, rate in phases:
@@ -70,7 +70,42 @@ def test_sustained_overload_leaves_the_answers_a_second_as_they_were(rate: int) 
     assert min(answered[1:]) > 0.85 * PER_SECOND
     assert sum(counts["late"] for counts in outcomes.values()) < 0.01 * 30 * rate
     assert sum(counts["refused"] for counts in outcomes.values()) > 0
-    assert stages.worked < 1.02 * sum(answered)
+    assert stages.worked < 1.02 * sum(counts["answered"] for counts in outcomes.values())
+
+
+@pytest.mark.parametrize("rate", [1_200, 6_000])
+def test_where_many_are_refused_the_others_wait_no_longer_than_the_queue_needs(rate: int) -> None:
+    """Refusing takes time as well, in which messages wait that were not read yet."""
+
+    async def waits() -> list[float]:
+        loop, waited = asyncio.get_running_loop(), list[float]()
+        to: NaturalBatcher[int, int] = NaturalBatcher(Stages())
+
+        async def client(number: int) -> None:
+            came = loop.time()
+            with suppress(QueueFull, DeadlinePassed):
+                await to.submit(number, DEADLINE_S)
+                waited.append(loop.time() - came)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(10 * rate):
+                group.create_task(client(number))
+                await asyncio.sleep(1 / rate)
+        return waited[len(waited) // 2 :]
+
+    assert max(run(waits())) < 0.5
+
+
+def test_refusals_of_long_ago_do_not_count() -> None:
+    refusals = Refusals()
+    refusals.note(100, True, 0.0)
+    assert refusals.share == 1.0
+    refusals.note(300, False, 0.0)
+    assert refusals.share == pytest.approx(0.25)
+    refusals.note(400, False, 2.0)
+    assert refusals.share == pytest.approx(50 / 600)
+    refusals.note(1, False, 60.0)
+    assert refusals.share == pytest.approx(0.0, abs=1e-6)
 
 
 def test_below_capacity_nothing_is_refused() -> None:
