@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,19 +86,32 @@ def end_noted(state: Path) -> None:
     _end(found)
 
 
+def drain_haproxy(scratch: Path) -> None:
+    """Close our HAProxy's port, and wait some seconds for the answers to what it has taken: Serve only kills it."""
+    import psutil
+
+    running = _haproxy(scratch)
+    for process in running:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGUSR1)
+    psutil.wait_procs(running, timeout=_PATIENCE_S)
+
+
 def end_haproxy(scratch: Path) -> None:
     """End HAProxy processes that run on a configuration of ours and outlived Ray."""
+    _end(_haproxy(scratch))
+
+
+def _haproxy(scratch: Path) -> "list[Process]":
     import psutil
 
     if not scratch.name.startswith("switchboard-"):
-        return
-    _end(
-        [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if any(str(scratch) in argument for argument in process.info["cmdline"] or ())
-        ]
-    )
+        return []
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(scratch) in argument for argument in process.info["cmdline"] or ())
+    ]
 
 
 def _end(processes: "list[Process]") -> None:

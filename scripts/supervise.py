@@ -29,7 +29,7 @@ from configuration import (
     settle_here,
     unknown_desks,
 )
-from leftovers import end_haproxy, end_noted, note_children, scratch_folder
+from leftovers import drain_haproxy, end_haproxy, end_noted, note_children, scratch_folder
 from local_redis import LocalRedis, RedisUnavailable
 from ports import fault
 from ray_environment import StartError, configure_ray
@@ -102,7 +102,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             asyncio.run(seed(redis_url, say))
             _tell_of_others(redis_urls(wanted) - {redis_url})
             settle_here(wanted, arguments, redis_url)
-            with _ray(arguments):
+            with _ray(arguments, scratch):
                 deploy(wanted)
                 wait_until_ready(address(wanted), len(wanted.applications), say, _pause)
                 _announce(arguments, address(wanted), needs_key(wanted), time.monotonic() - started)
@@ -148,7 +148,7 @@ def _tell_of_others(urls: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def _ray(arguments: argparse.Namespace) -> Iterator[None]:
+def _ray(arguments: argparse.Namespace, scratch: Path) -> Iterator[None]:
     """A Ray cluster of this process's own; its processes end with it."""
     import ray
     from ray._private.utils import get_num_cpus
@@ -180,20 +180,21 @@ def _ray(arguments: argparse.Namespace) -> Iterator[None]:
     finally:
         say("stopping…")
         with contextlib.redirect_stdout(io.StringIO()):  # Ray finds it worth a line that the controller ended itself
-            ending = threading.Thread(target=_end_serve, daemon=True)
+            ending = threading.Thread(target=_end_serve, args=(scratch,), daemon=True)
             ending.start()
             while ending.is_alive() and not missing():
                 ending.join(0.2)
             ray.shutdown()
 
 
-def _end_serve() -> None:
-    """Let requests that are on their way be answered. Without a node Serve would wait for half a minute or more."""
+def _end_serve(scratch: Path) -> None:
+    """Let requests that are on their way be answered, then end Serve. Without a node Serve would wait for half a minute or more."""
     import ray
     from ray import serve
 
     if not ray.is_initialized():  # Serve would start one
         return
+    drain_haproxy(scratch)
     with contextlib.suppress(Exception):
         serve.shutdown()  # type: ignore[no-untyped-call]
 

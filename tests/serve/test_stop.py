@@ -1,5 +1,7 @@
 """How the service ends."""
 
+import http.client
+import json
 import os
 import signal
 import subprocess
@@ -8,17 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from ports import free_port
+import yaml
+from ports import fault, free_port
 
-from tests.serve.conftest import command, wait_until_ready
+from tests.serve.conftest import ROOT, command, wait_until_ready
 from tests.serve.polling import until
 
 
 @contextmanager
-def started(state: Path) -> Iterator[tuple["subprocess.Popen[str]", set[str]]]:
+def started(state: Path, port: int, *options: str) -> Iterator[tuple["subprocess.Popen[str]", set[str]]]:
     """A service that is ready, in a process group of its own, and what its processes' command lines hold."""
     with subprocess.Popen(
-        command(state, free_port()),
+        command(state, port, *options),
         env=os.environ | {"REDIS_URL": ""},
         text=True,
         stdout=subprocess.PIPE,
@@ -31,7 +34,7 @@ def started(state: Path) -> Iterator[tuple["subprocess.Popen[str]", set[str]]]:
 
 def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
     """As systemd and `timeout` send it: Ray's node ends at once, and Serve need not be waited for."""
-    with started(tmp_path) as (process, traces):
+    with started(tmp_path, free_port()) as (process, traces):
         os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
@@ -42,7 +45,7 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
 
 def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
     """Without its raylet nothing is started again, and answers would stop one by one."""
-    with started(tmp_path) as (process, traces):
+    with started(tmp_path, free_port()) as (process, traces):
         (raylet,) = (child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
         raylet.kill()
         output, _ = process.communicate(timeout=120)
@@ -51,6 +54,43 @@ def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
     (error,) = (line for line in output.splitlines() if line.startswith("error: "))
     assert "lost raylet" in error
     until(lambda: left_behind(traces), lambda left: not left)
+
+
+def test_what_is_on_its_way_is_answered(tmp_path: Path) -> None:
+    """The port is closed first; what came through it before is answered."""
+    port = free_port()
+    with started(tmp_path, port, "--config", str(patient(tmp_path / "config.yaml"))) as (process, _):
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        ask(client, "a text that is answered before")
+        assert client.getresponse().read()
+        (classifier,) = replicas(process, "Classifier")
+        classifier.suspend()
+        ask(client, "a text whose classifier takes its time")
+        process.send_signal(signal.SIGTERM)
+        until(lambda: fault(port), lambda found: found is None)
+        classifier.resume()
+        answer = client.getresponse()
+        assert answer.status == 200, answer.read()
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+
+
+def patient(path: Path) -> Path:
+    """The project's configuration with a deadline that no busy machine misses."""
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config["applications"][0]["deployments"][0]["user_config"]["deadline_ms"] = 60_000
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def ask(client: http.client.HTTPConnection, text: str) -> None:
+    body = json.dumps({"user_id": "u1", "text": text})
+    client.request("POST", "/v1/predict", body, {"content-type": "application/json"})
+
+
+def replicas(process: "subprocess.Popen[str]", deployment: str) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if child.cmdline()[0] == f"ray::ServeReplica:switchboard:{deployment}"]
 
 
 def left_behind(traces: set[str]) -> list[str]:
