@@ -19,6 +19,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+PORT = 6380
+"""Where `python -m features` looks for it. Another one is taken where this one is in use."""
 RESTART_AFTER_S = 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -50,7 +52,7 @@ class LocalRedis:
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_fixed = port is not None
-        self.port = port or free_port(6380)
+        self.port = port or free_port(PORT)
 
     @property
     def url(self) -> str:

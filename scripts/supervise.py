@@ -30,7 +30,7 @@ from configuration import (
     unknown_desks,
 )
 from leftovers import drain_haproxy, end_haproxy, end_noted, note_children, scratch_folder
-from local_redis import LocalRedis, RedisUnavailable
+from local_redis import PORT, LocalRedis, RedisUnavailable
 from ports import fault
 from ray_environment import StartError, configure_ray
 from ray_node import end_helpers, missing
@@ -137,6 +137,8 @@ def _redis(state: Path) -> Iterator[str]:
         return
     server = LocalRedis(state / "redis", say)
     with server:
+        if server.port != PORT:
+            say(f"notice: port {PORT} is in use: give python -m features the option --redis-url {server.url}")
         yield server.url
 
 
@@ -188,7 +190,7 @@ def _ray(arguments: argparse.Namespace, scratch: Path) -> Iterator[None]:
 
 
 def _end_serve(scratch: Path) -> None:
-    """Let requests that are on their way be answered, then end Serve. Without a node Serve would wait for half a minute or more."""
+    """Let what is on its way be answered, then end Serve, which without a node would wait for half a minute or more."""
     import ray
     from ray import serve
 

@@ -57,3 +57,18 @@ def test_a_closed_terminal_stops_it_unless_nohup_says_otherwise(
 ) -> None:
     caught = "import os, supervise; supervise._catch_signals()"
     assert told(f"{caught}; os.kill(os.getpid(), {sent}); print(supervise._stop.is_set())", ignored) == str(stops)
+
+
+def test_a_redis_on_another_port_is_told_to_those_who_run_commands(tmp_path: Path) -> None:
+    """`python -m features` would take the one on the usual port, which is that of another service."""
+    code = f"""if True:
+        import contextlib, os, pathlib, socket, supervise
+        os.environ.pop("REDIS_URL", None)
+        other = socket.socket()
+        with contextlib.suppress(OSError):
+            other.bind(("127.0.0.1", 6380))
+        with supervise._redis(pathlib.Path({str(tmp_path)!r})) as url:
+            print(url)
+    """
+    notice, url = told(code).splitlines()
+    assert notice.endswith(f"give python -m features the option --redis-url {url}")
