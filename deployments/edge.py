@@ -19,6 +19,8 @@ from deployments.one_write import one_write
 
 _IDENTIFIER = b"x-request-id"
 _TIMEOUT = b"x-request-timeout-seconds"
+LONGEST_IDENTIFIER = 1024
+"""Bytes of a client's `X-Request-ID` that come back: HAProxy makes a 500 of an answer with 15 KiB of headers."""
 _shortcuts: dict[str, tuple[ASGIApp, asyncio.AbstractEventLoop]] = {}
 
 
@@ -44,23 +46,23 @@ class Edge:
 
 def _readable(scope: Scope) -> Scope:
     """The same request without headers that Ray would answer itself: with a 500 what is not UTF-8, with a 408 in plain
-    text after a time-out that the client sets."""
+    text after a time-out that the client sets; and without an identifier that no answer can carry."""
     given = scope.get("headers", ())
-    headers = [header for header in given if header[0] != _TIMEOUT and all(map(_is_utf8, header))]
+    headers = [(name, value) for name, value in given if name != _TIMEOUT and _fits(name, value)]
     return scope if len(headers) == len(given) else {**scope, "headers": headers}
 
 
-def _is_utf8(value: bytes) -> bool:
+def _fits(name: bytes, value: bytes) -> bool:
     try:
-        value.decode()
+        name.decode(), value.decode()
     except UnicodeDecodeError:
         return False
-    return True
+    return name != _IDENTIFIER or len(value) <= LONGEST_IDENTIFIER
 
 
 def _identified(scope: Scope, send: Send) -> Send:
     """Adds `X-Request-ID` to an answer, as Ray does: the client's own, or a new one."""
-    given = [value for name, value in scope["headers"] if name == _IDENTIFIER]
+    given = [value for name, value in scope["headers"] if name == _IDENTIFIER and _fits(name, value)]
     identifier = given[0] if given else new_identifier().encode()
 
     async def identified(message: Message) -> None:

@@ -30,7 +30,7 @@ _DESCRIPTION = (
 )
 _IDENTIFIER = {
     "X-Request-ID": {
-        "description": "The request's own header of this name, or a new one.",
+        "description": "The request's own header of this name, if that is UTF-8 of at most 1,024 bytes, or a new one.",
         "schema": {"type": "string"},
     }
 }

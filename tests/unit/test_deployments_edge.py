@@ -54,8 +54,18 @@ async def test_a_short_answer_carries_an_identifier_as_ray_s_own_do(path: str) -
     assert len({answer.headers["x-request-id"] for answer in nameless}) == 2
 
 
-async def test_ray_sees_no_header_that_is_not_utf8_or_sets_its_timeout() -> None:
-    """To one it would answer with a 500, after the other with a 408 for what may have been stored."""
+@pytest.mark.parametrize("given", [b"x" * 1025, b"\xff"])
+async def test_an_identifier_that_no_answer_could_carry_is_replaced(path: str, given: bytes) -> None:
+    """HAProxy makes a 500 of an answer whose headers have more than 15 KiB."""
+    edge.shorten(path, PlainTextResponse("short"))
+    transport = httpx.ASGITransport(guarded())
+    async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as client:
+        answers = [await client.post(path, headers={b"X-Request-ID": value}) for value in (b"x" * 1024, given)]
+    assert [len(answer.headers["x-request-id"]) for answer in answers] == [1024, 32]
+
+
+async def test_ray_sees_no_header_that_it_cannot_answer_or_that_sets_its_timeout() -> None:
+    """To the first ones the answer would be a 500, after the other a 408 for what may have been stored."""
     seen: list[tuple[bytes, bytes]] = []
 
     async def ray(scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,6 +74,7 @@ async def test_ray_sees_no_header_that_is_not_utf8_or_sets_its_timeout() -> None
 
     good = [(b"x-request-id", "of the clïent".encode()), (b"content-type", b"application/json")]
     strange = [(b"x-request-id", b"\xff"), (b"x-request-timeout-seconds", b"0.001"), (b"x-\xff", b"1")]
+    strange.append((b"x-request-id", b"x" * 1025))
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [*good, *strange]}
 
     async def ignore(message: Message) -> None:
