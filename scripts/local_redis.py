@@ -45,10 +45,14 @@ def server_binary() -> str:
 
 
 class LocalRedis:
-    """A server on 127.0.0.1 with an append-only file; restarted some seconds after it dies."""
+    """A server on 127.0.0.1 with an append-only file; restarted some seconds after it dies.
 
-    def __init__(self, folder: Path, say: Callable[[str], None], port: int | None = None) -> None:
-        self._folder, self._say = folder, say
+    Args:
+        end_s: how long it may take to end when asked to; then it is killed. Its file has all that it acknowledged.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None], port: int | None = None, end_s: float = 10.0) -> None:
+        self._folder, self._say, self._end_s = folder, say, end_s
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_fixed = port is not None
@@ -76,9 +80,14 @@ class LocalRedis:
     ) -> None:
         self._stopping.set()
         self._watcher.join()
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(timeout=20)
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=self._end_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     @property
     def pid(self) -> int:

@@ -41,6 +41,18 @@ def test_it_is_there_once_its_data_is(tmp_path: Path) -> None:
             assert client.dbsize() == 200_001
 
 
+def test_a_server_that_hangs_is_ended_and_keeps_what_it_has_acknowledged(tmp_path: Path) -> None:
+    """A stopped process hears SIGTERM no more than one that a script keeps busy."""
+    with LocalRedis(tmp_path, lambda text: None, end_s=0.1) as server:
+        with Redis(port=server.port) as client:
+            client.set("written", "before")
+        os.kill(server.pid, signal.SIGSTOP)
+    with pytest.raises(ProcessLookupError):
+        os.kill(server.pid, 0)
+    with LocalRedis(tmp_path, lambda text: None) as server, Redis(port=server.port) as client:
+        assert client.get("written") == b"before"
+
+
 def test_it_starts_again_once_its_folder_can_be_made(tmp_path: Path) -> None:
     said: Queue[str] = Queue()
     folder = tmp_path / "redis"
