@@ -25,7 +25,7 @@ REFRESH_S = 1.0
 STALL_S = 2.0
 """A replica that owes answers and has given none for so long hangs: it gets no more calls until it gives one."""
 RESTART_S = 15.0
-"""How long a replica that has gone is missed; if none is back by then, Ray's router must know where the others are."""
+"""How long a replica that has gone is missed; if none is back by then, Ray's router may know where the others are."""
 MOST_CALLS = 2
 """Calls under way on one link, from one caller; the next goes through the handle, which knows all replicas."""
 
@@ -78,6 +78,11 @@ class Links:
         fit = (link for link in links if link.open and link.silent_s < self._stall_s)
         best = min(fit, key=lambda link: link.calls, default=None)
         return best if best is not None and best.calls < self._most_calls else None
+
+    @property
+    def gone(self) -> bool:
+        """Whether no replica on this node can be called."""
+        return not any(link.open for link in self._links.values())
 
     @property
     def down(self) -> bool:

@@ -56,7 +56,8 @@ class Remote:
         links: to the replicas on this node.
         when_down: what to do when the last replica on this node has just died or hangs: `wait` for Ray's router, which
             waits for the next one; `fail` at once, since the caller can do without; or `try` it, for half a second: the
-            time of a batch if another node has a replica. If none has one, one batch a second finds out.
+            time of a batch if another node has a replica. If none has one, one batch a second finds out, for as long as
+            it takes.
 
     Raises:
         DependencyError: the replica died, hangs, is overloaded or is not there.
@@ -85,12 +86,17 @@ class Remote:
                 logger.info("%s: a replica has gone, calling again", self._handle.deployment_name)
             else:
                 self._linked += 1
+                self._elsewhere.succeeded()  # what was asked instead may be asked again when this one has gone
                 return answer
-        if self._when_down != "wait" and self._links and self._links.down:
+        if self._when_down != "wait" and self._links and (self._links.down or self._missed(self._links)):
             return await self._while_down(batch)
         if self._when_down == "fail" and self._links:
             return await self._unless_lost(batch, self._links.lost)
         return await self._through_router(batch)
+
+    def _missed(self, links: Links) -> bool:
+        """Whether there is no replica, neither here nor, when somebody last asked, on another node."""
+        return links.gone and self._elsewhere.open
 
     async def _while_down(self, batch: Any) -> Any:
         """The answer of another node's replica, if one may be asked and there is one."""

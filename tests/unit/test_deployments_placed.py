@@ -1,6 +1,7 @@
 """A stage that is a deployment: over its links, and through Ray's router where they lead nowhere."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +25,11 @@ class Router:
 
     def __init__(self, answer: Callable[[Any], Any]) -> None:
         self.asked = 0
-        self._answer = answer
+        self.answer = answer
 
     async def remote(self, batch: Any) -> Any:
         self.asked += 1
-        return await self._answer(batch)
+        return await self.answer(batch)
 
 
 class DownLinks(Links):
@@ -61,18 +62,48 @@ def test_without_another_replica_one_batch_a_second_finds_out_and_the_others_do_
     router = Router(nowhere)
     stage = remote(router, DownLinks())
 
-    async def failed_after() -> float:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        with pytest.raises(DependencyError, match="Classifier: its replica has died or hangs"):
-            await stage("hello")
-        return loop.time() - began
-
     async def three() -> list[float]:
-        return [await failed_after() for _ in range(3)]
+        return [await failed_after(stage) for _ in range(3)]
 
     assert run(three()) == [pytest.approx(ELSEWHERE_S), 0.0, 0.0]
     assert router.asked == 1
+
+
+def test_a_replica_that_stays_away_is_waited_for_no_longer_than_one_that_has_just_died() -> None:
+    router, links = Router(nowhere), DownLinks()
+    stage = remote(router, links)
+
+    async def four() -> list[float]:
+        failed = [await failed_after(stage)]
+        links._restart_s = 0.0
+        return [*failed, *[await failed_after(stage) for _ in range(3)]]
+
+    assert run(four()) == [pytest.approx(ELSEWHERE_S), 0.0, 0.0, 0.0]
+
+
+def test_once_the_router_has_answered_it_is_waited_for() -> None:
+    async def slowly(batch: str) -> str:
+        await asyncio.sleep(10 * ELSEWHERE_S)
+        return f"{batch} at last"
+
+    router, links = Router(elsewhere), DownLinks()
+    stage = remote(router, links)
+
+    async def answers() -> list[str]:
+        first = await stage("hello")
+        links._restart_s, router.answer = 0.0, slowly
+        return [first, *await asyncio.gather(stage("hello"), stage("hello"))]
+
+    assert run(answers()) == ["hello on another node", "hello at last", "hello at last"]
+
+
+async def failed_after(stage: Remote) -> float:
+    """Seconds until a batch has failed."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(DependencyError, match="Classifier: its replica has died or hangs"):
+        await stage("hello")
+    return loop.time() - began
 
 
 async def test_a_stage_that_the_caller_can_do_without_fails_at_once() -> None:
@@ -135,3 +166,26 @@ async def test_a_link_is_preferred(folder: Path) -> None:
     assert stage.counts()["stage_calls_total", "way", "link"] == 1
     links.close()
     server.close()
+
+
+async def test_a_replica_that_is_back_and_leaves_in_order_is_followed_by_the_router(folder: Path) -> None:
+    """What failed while it was away says nothing about those that take its place."""
+
+    async def refuse(batch: str) -> str:
+        raise RayServeException("no")
+
+    async def here(batch: str) -> str:
+        return f"{batch} here"
+
+    router, links = Router(refuse), Links(folder, "x.*.sock")
+    stage, server = remote(router, links), LinkServer(here, folder / "x.1.sock")
+    links._note_crash()
+    await failed_after(stage)
+    await server.start()
+    await links.refresh()
+    answers = [await stage("hello")]
+    server.close()
+    links.close()
+    links._crashed_at, router.answer = -math.inf, elsewhere
+    answers += await asyncio.gather(stage("hello"), stage("hello"))
+    assert answers == ["hello here", "hello on another node", "hello on another node"]
