@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -24,14 +25,20 @@ Options = Callable[[argparse.ArgumentParser], None]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; errors of the user's are one line on standard error and exit code 2."""
+    """Run one command; what stops it is one line on standard error and exit code 2, or 130 for an interrupt."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except (BundleError, DataError, OptionError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _failed(str(error))
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130)
     return 0
+
+
+def _failed(reason: str, status: int = 2) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return status
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -184,4 +191,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(main())
