@@ -1,6 +1,6 @@
 """The text network: a pretrained encoder, pooling, a linear head over products."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,16 +75,19 @@ def load_encoder(name: str) -> tuple[Any, Tokenizer]:
     Noise on the texts, smoothed labels and dropout before the head regularise instead: a fifth faster.
 
     Raises:
-        OptionError: it cannot be loaded, or its parts do not fit.
+        OptionError: it cannot be loaded, its parts do not fit, or some of its weights are missing or no numbers.
     """
     from transformers import AutoTokenizer
 
     folder = encoder_folder(name)
     try:
-        encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        encoder, loaded = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # files that are damaged or do not fit fail in any way
         raise OptionError(f"encoder {name}: {_reason(Path(folder), error)}: {ENCODER}") from error
+    _require_weights(name, encoder, loaded["missing_keys"])
     _require_tokens(name, encoder, tokenizer)
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
@@ -99,6 +102,18 @@ def _reason(folder: Path, error: Exception) -> str:
         return "no config.json in this folder"
     reason = str(error).partition("\n")[0].removesuffix(".")
     return reason if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {reason}"
+
+
+def _require_weights(name: str, encoder: Any, missing: Iterable[str]) -> None:
+    """Refuse weights that would be drawn by chance, but for those of the pooler, which goes."""
+    if lacking := sorted(key for key in missing if not key.startswith("pooler.")):
+        raise OptionError(
+            f"encoder {name}: its files lack {len(lacking)} weights, such as {lacking[0]}, which would be drawn by "
+            "chance: save the encoder itself again, with AutoModel's names"
+        )
+    for key, weight in encoder.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise OptionError(f"encoder {name}: its weights {key} are not all finite: give another one")
 
 
 def _require_tokens(name: str, encoder: Any, tokenizer: Any) -> None:

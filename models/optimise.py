@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from features.preprocess import Ids
 from models.networks import Floats, TextNet, pad
+from models.recipe import OptionError
 
 SHOWN_EVERY = 20
 """Batches between two losses that the progress bar shows: to read one, a GPU must have finished it."""
@@ -83,6 +84,9 @@ def optimise(
         epoch_data: epoch number to token vectors and (n, columns) float targets, passed to `loss` by batch.
         check: judges the network after an epoch. The weights of the last epoch within a standard error of the best
             are kept (Breiman et al., 1984, for trees): rates decay, so of epochs that look alike the last is best.
+
+    Raises:
+        OptionError: the network's answers are no numbers any more, so that no epoch could be chosen.
     """
     rng = random.Random(schedule.seed)
     torch.manual_seed(schedule.seed)
@@ -112,6 +116,10 @@ def optimise(
                     bar.set_postfix(epoch=epoch + 1, loss=f"{value.item():.3f}", best=f"{best:.4f}", refresh=False)
             if check is not None:
                 figure, error = check(net)
+                if math.isnan(figure):
+                    raise OptionError(
+                        f"{title}: answers are no numbers after epoch {epoch + 1}: give another --encoder"
+                    )
                 best = max(best, figure)
                 if figure >= best - error:
                     kept_epoch, kept = epoch, copy.deepcopy(net.state_dict())

@@ -1,6 +1,7 @@
 """The text network: padding, pooling, encoders from a folder, and smaller embedding tables."""
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BertModel, RobertaConfig, RobertaModel
 
@@ -124,6 +126,37 @@ def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(tmp_path: Path
     told = f"encoder {folder}: its tokenizer has {size} tokens and its table of embeddings 120: save it again"
     with pytest.raises(OptionError, match=told):
         load_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "told"),
+    [
+        ("encoder.layer.1.output.dense.weight", None, "its files lack 1 weights, such as {key}"),
+        ("embeddings.word_embeddings.weight", math.nan, "its weights {key} are not all finite"),
+        ("encoder.layer.0.output.LayerNorm.bias", math.inf, "its weights {key} are not all finite"),
+    ],
+)
+def test_weights_that_would_be_chance_or_no_numbers_are_refused(
+    tmp_path: Path, key: str, change: float | None, told: str
+) -> None:
+    folder = save_encoder(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    if change is None:
+        del weights[key]
+    else:
+        weights[key][..., -1] = change
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(OptionError, match=told.format(key=key)):
+        load_encoder(folder)
+
+
+def test_a_pooler_that_is_missing_is_not_missed(tmp_path: Path) -> None:
+    folder = save_encoder(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {key: weight for key, weight in weights.items() if not key.startswith("pooler.")}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert load_encoder(folder)[0].pooler is None
 
 
 def test_limit_of_tokens_is_the_number_of_usable_positions() -> None:

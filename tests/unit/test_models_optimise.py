@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from features.preprocess import Ids
 from models.networks import Floats, TextNet
 from models.optimise import Check, Schedule, batches, optimise
-from models.teacher import soft_cross_entropy
+from models.recipe import OptionError
+from models.teacher import accuracy_on, soft_cross_entropy
 from tests.unit.tiny import bert, logits, one_hot, weights
 
 WINDOW = 16
@@ -113,3 +114,17 @@ def test_last_epoch_that_is_not_surely_worse_is_kept_and_training_stops_after_so
     assert len(seen) == epochs
     assert torch.equal(weights(net), seen[kept])
     assert not torch.equal(seen[kept], seen[kept - 1])
+
+
+def test_training_whose_answers_are_no_numbers_stops_at_once() -> None:
+    net, asked = bert(), []
+    with torch.no_grad():
+        net.head.weight.fill_(torch.inf)
+
+    def epoch_data(epoch: int) -> tuple[list[Ids], Floats]:
+        asked.append(epoch)
+        return toy(epoch)
+
+    with pytest.raises(OptionError, match="toy: answers are no numbers after epoch 1: give another --encoder"):
+        optimise(net, epoch_data, soft_cross_entropy, Schedule(3, 1e-3), "toy", accuracy_on((ROWS, TARGETS)))
+    assert asked == [0]
