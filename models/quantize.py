@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -27,12 +28,13 @@ def quantize(source: Path, target: Path, kind: str, calibration: Sequence[Ids]) 
 
     Raises:
         ValueError: another kind.
+        OSError: the disk is full.
     """
     if kind == "dynamic":
-        with _without_advice():
+        with _without_advice(), _whole_copies(source):
             quantize_int8(source, target)
     elif kind == "static":
-        with _without_advice():
+        with _without_advice(), _whole_copies(source):
             quantize_static_int8(source, target, calibration)
     elif kind == "fp16":
         onnx.save(convert_float_to_float16(onnx.load(str(source)), keep_io_types=True), str(target))
@@ -94,6 +96,17 @@ def _without_advice() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def _whole_copies(source: Path) -> Iterator[None]:
+    """Tell of a full disk, and leave no copy beside the source: ONNX writes one, and sees not if it is cut short."""
+    try:
+        yield
+    except DecodeError:
+        raise OSError(f"{source.parent}: a copy of {source.name} was cut short: is the disk full?") from None
+    finally:
+        source.with_stem(f"{source.stem}-inferred").unlink(missing_ok=True)
 
 
 class _Rows(CalibrationDataReader):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """Smaller copies of a network answer alike; sparse copies lose the share of weights that was asked for."""
 
 import logging
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,20 @@ def test_unknown_kind_is_refused_with_those_there_are(source: Path, tmp_path: Pa
     with pytest.raises(ValueError, match="'int4': expected 'dynamic', 'static' or 'fp16'"):
         quantize(source, tmp_path / "text.onnx", "int4", [])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_a_full_disk_is_told_and_leaves_no_copy(source: Path, tmp_path: Path, kind: str) -> None:
+    own = tmp_path / "text.onnx"
+    own.write_bytes(source.read_bytes())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (own.stat().st_size // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"text\.onnx was cut short: is the disk full"):
+            quantize(own, tmp_path / "smaller.onnx", kind, random_rows(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == [own]
 
 
 def test_quantising_leaves_the_log_of_the_program_as_it_is(source: Path, tmp_path: Path) -> None:
