@@ -55,11 +55,19 @@ def require_utf8(text: str, column: str, where: str) -> None:
 
 
 def decoded(content: str | bytes) -> Any:
-    """JSON; a `ValueError` for whatever is wrong with it."""
+    """JSON; a `ValueError` for whatever is wrong with it, an object that names a key twice included."""
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        repeated = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"an object names {repeated!r} more than once")
+    return made
 
 
 def _csv_rows(path: Path) -> Rows:

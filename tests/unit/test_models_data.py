@@ -15,6 +15,7 @@ from models.duplicates import similar_pairs
 words = st.lists(st.sampled_from("abcde"), max_size=5).map(" ".join) | st.text(max_size=5) | st.just("\ud800")
 
 DEEP = "[" * 50_000 + "]" * 50_000
+TWICE = '{""a"": 1, ""a"": 2}'
 
 
 def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -137,6 +138,18 @@ def test_folder_is_all_its_jsonl_files_in_order(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "hi", "product": "x"}\n' + DEEP + "\n", "a.jsonl:2: not JSON: nested too deeply"),
         ("a.jsonl", f'{{"text": "hi", "product": {"1" * 5000}}}\n', "a.jsonl:1: not JSON: "),
         ("a.json", DEEP, "a.json: not JSON: nested too deeply"),
+        (
+            "a.jsonl",
+            '{"text": "a", "text": "b", "product": "x"}\n',
+            "a.jsonl:1: not JSON: an object names 'text' more than once",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "hi", "product": "x", "product_usage_60d": {"a": 1, "a": 2}}\n',
+            "1: not JSON: an object names",
+        ),
+        ("a.csv", f'text,product,product_usage_60d\nhi,x,"{TWICE}"\n', "60d': an object names 'a' more than once"),
+        ("a.json", '{"train": [], "train": []}', "a.json: not JSON: an object names 'train' more than once"),
         ("a.json", '{"train": [["hi", "\\ud800"]]}', "a.json: train[0]: column 'product': not UTF-8"),
         ("a.csv", f"text,product,recent_screens\nhi,loans,{DEEP}\n", "column 'recent_screens': nested too deeply"),
     ],
