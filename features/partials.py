@@ -7,7 +7,8 @@ remembers the files that it was made from and is made again when they change.
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import pairwise
@@ -86,7 +87,7 @@ class Partials:
 
         Raises:
             LogError: a file is damaged, or a column is missing or of another type.
-            OSError: the disk is full, say.
+            OSError: the folder is read-only, say, or its disk is full.
         """
         source = source_of(files)
         events = read_day(files, day, "product")
@@ -136,11 +137,8 @@ class Partials:
         if rejected.is_empty():
             target.unlink(missing_ok=True)
             return
-        with replacing(target) as draft:
-            try:
-                rejected.write_parquet(draft)
-            except pl.exceptions.PolarsError as error:
-                raise OSError(f"{target}: {[*str(error).splitlines(), ''][0]}") from None
+        with keeping(target) as draft:
+            rejected.write_parquet(draft)
 
     def _write(self, day: date, uses: PairSums, starts: Sequence[int], partial: Partial) -> None:
         """Write a record batch for each bucket, which begins at a pair and ends where the next one begins."""
@@ -148,10 +146,25 @@ class Partials:
         columns = [uses.users.take(pa.array(uses.user)).cast(pa.string()), products, uses.uses.astype(np.uint32)]
         rows = pa.record_batch(columns, SCHEMA)
         schema = SCHEMA.with_metadata({_FACTS: json.dumps(asdict(partial))})
-        with replacing(self.path(day)) as draft, pa.ipc.new_file(draft, schema) as writer:
+        with keeping(self.path(day)) as draft, pa.ipc.new_file(draft, schema) as writer:
             for number, (start, end) in enumerate(pairwise([*starts, rows.num_rows])):
                 bucket_rows = rows.slice(start, end - start)
                 writer.write_batch(bucket_rows, {_CHECK: checksum(number, bucket_rows)})
+
+
+@contextmanager
+def keeping(target: Path) -> Iterator[Path]:
+    """A draft beside the target, see `replacing`.
+
+    Raises:
+        OSError: it cannot be written; the message names the target and what to do.
+    """
+    try:
+        with replacing(target) as draft:
+            yield draft
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = [*str(error).splitlines(), ""][0]
+        raise OSError(f"{target}: {reason}: make room, or give another folder with --partials") from None
 
 
 def digest(frames: Iterable[pl.DataFrame]) -> str:

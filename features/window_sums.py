@@ -13,10 +13,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.drafts import replacing
 from features.event_log import LogError
 from features.pair_sums import pair_sums
-from features.partials import BUCKETS, FORMAT, SCHEMA, Partial, Partials, checksum
+from features.partials import BUCKETS, FORMAT, SCHEMA, Partial, Partials, checksum, keeping
 
 Day = tuple[str, str]
 """A day and the digest of its partial."""
@@ -29,6 +28,7 @@ def window_sums(partials: Partials, number: int, window: Sequence[Partial]) -> p
 
     Raises:
         LogError: a partial is not the same any more, or damaged.
+        OSError: the sums cannot be kept, see `keeping`.
     """
     path = partials.folder / "window" / f"bucket={number}.arrow"
     days = {(partial.day, partial.digest) for partial in window}
@@ -80,7 +80,7 @@ def _keep(path: Path, number: int, sums: pl.DataFrame, days: set[Day]) -> None:
     table = sums.to_arrow().cast(_SUMS).combine_chunks()
     rows = pa.record_batch([column.combine_chunks() for column in table.columns], _SUMS)
     schema = _SUMS.with_metadata({_FACTS: json.dumps({**_facts(number, rows), "days": sorted(days)})})
-    with replacing(path) as draft, pa.ipc.new_file(draft, schema) as writer:
+    with keeping(path) as draft, pa.ipc.new_file(draft, schema) as writer:
         writer.write_batch(rows.replace_schema_metadata(schema.metadata))
 
 

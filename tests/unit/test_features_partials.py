@@ -165,6 +165,17 @@ class TestKeeping:
         assert sorted(path.name for path in partials.folder.rglob("*")) == before
         assert all_buckets(partials, *made) == counted([USES])
 
+    def test_a_full_disk_is_told_with_the_option_for_another_folder(self, log: Path, partials: Partials) -> None:
+        told = f"{partials.path(DAY)}: .*File too large.*: make room, or give another folder with --partials"
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        try:
+            with pytest.raises(OSError, match=told):
+                build(log, partials)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert [path for path in partials.folder.rglob("*") if path.is_file()] == []
+
 
 class TestQuarantine:
     def test_malformed_rows_are_counted_and_kept_with_their_reasons(self, log: Path, partials: Partials) -> None:
@@ -184,7 +195,7 @@ class TestQuarantine:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
         try:
-            with pytest.raises(OSError, match=f"{partials.quarantine(DAY)}: .*File too large"):
+            with pytest.raises(OSError, match=f"{partials.quarantine(DAY)}: .*File too large.*--partials"):
                 build(log, partials)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -215,3 +215,10 @@ def rewrite(path: Path, more: int, facts: str | None) -> None:
     schema = rows.schema.with_metadata(told if told is None else {"switchboard": told})
     with pa.ipc.new_file(str(path), schema) as writer:
         writer.write_batch(changed.replace_schema_metadata(schema.metadata))
+
+
+def test_sums_that_cannot_be_kept_are_told_with_the_option_for_another_folder(log: Log) -> None:
+    (log.partials.folder / "window").write_text("a file")
+    told = f"{log.partials.folder}/window/bucket=0.arrow: .*: make room, or give another folder with --partials"
+    with pytest.raises(OSError, match=told):
+        window_sums(log.partials, 0, log.window(DAY, 1))
