@@ -19,8 +19,9 @@ from deployments.pace import Lag, Pace, Refusals
 T = TypeVar("T")
 R = TypeVar("R")
 IN_TIME = 0.65
-"""Share of its time-out within which an item must be foreseen to be answered when it comes, where none are refused.
-Else it is less, by the square of the share that is taken: refusing is work, too, during which items wait unread."""
+"""Share of its time-out within which an item must be foreseen to be answered when it comes. What would wait behind the
+next batches must be within that times the square of the share of items that are taken: refusing is work, too, during
+which items wait unread."""
 LEFT = 0.25
 """Share of its time-out that always suffices for an item to leave with a batch."""
 
@@ -86,11 +87,12 @@ class NaturalBatcher(Generic[T, R]):
             QueueFull: the queue does not take all of them, or is too long for answers in time.
         """
         waiting = len(self._waiting)
-        within_s = timeout_s * IN_TIME * (1 - self._refusals.share) ** 2
-        full = waiting >= self.max_batch * self.max_in_flight  # less would not fill the batches that leave next
+        within_s = timeout_s * IN_TIME
+        if waiting + n > self.max_batch * self.max_in_flight:  # less would not fill the batches that leave next
+            within_s *= (1 - self._refusals.share) ** 2
         if waiting + n > self.max_queue:
             reason = f"{waiting} messages are waiting already"
-        elif full and self._foreseen_s(waiting + n) + self._unseen_s() > within_s:
+        elif waiting + n > self.max_batch and self._foreseen_s(waiting + n) + self._unseen_s() > within_s:
             reason = f"{waiting} messages are waiting already, as many as can be answered in time"
         else:
             return
@@ -152,13 +154,13 @@ class NaturalBatcher(Generic[T, R]):
                 self._travelling += len(batch)
                 self.batches += 1
                 self.items += len(batch)
-                full = len(batch) + too_late >= self.max_batch
+                more_came = len(batch) + too_late >= self.max_batch
                 # A context of its own: Ray cancels what runs in the context of a request that is cancelled.
-                task = loop.create_task(self._run(batch, full), context=Context())
+                task = loop.create_task(self._run(batch, more_came), context=Context())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, batch: list[_Waiting[T, R]], full: bool) -> None:
+    async def _run(self, batch: list[_Waiting[T, R]], more_came: bool) -> None:
         results: Sequence[R | Exception] = [RuntimeError("the batch was cancelled")] * len(batch)
         try:
             async with deadline(max(waiting.deadline for waiting in batch)):
@@ -173,7 +175,7 @@ class NaturalBatcher(Generic[T, R]):
         finally:
             self.in_flight -= 1
             self._travelling -= len(batch)
-            self._pace.came_back(len(batch), asyncio.get_running_loop().time(), full)
+            self._pace.came_back(len(batch), asyncio.get_running_loop().time(), more_came)
             self._dispatch()  # first: writing answers can wait, the stages should not
             if not self.in_flight:
                 self._pace.forget()

@@ -18,9 +18,9 @@ _FRESH_S = 1.0
 
 
 class Pace:
-    """Seconds an item, over the last few batches; unknown until two have come back that were as large as they may be.
+    """Seconds an item, over the last few batches; unknown until two have come back that could not take all that waited.
 
-    A smaller batch has taken all that waited: nothing is late, and small batches take longer an item.
+    One that took all shows that nothing is late, and small batches take longer an item.
     """
 
     def __init__(self) -> None:
@@ -32,9 +32,9 @@ class Pace:
         """Seconds between one item and the next; 0 while it is not known."""
         return self._seconds / self._items if self._items else 0.0
 
-    def came_back(self, items: int, at: float, full: bool) -> None:
-        """Count a batch that came back at a moment in seconds; one that was not full makes all be forgotten."""
-        if not full:
+    def came_back(self, items: int, at: float, more_came: bool) -> None:
+        """Count a batch that came back at a moment in seconds; one that took all that waited makes all be forgotten."""
+        if not more_came:
             self.forget()
             return
         if self._last is not None:

@@ -163,8 +163,8 @@ def keeping(target: Path) -> Iterator[Path]:
         with replacing(target) as draft:
             yield draft
     except (OSError, pl.exceptions.PolarsError) as error:
-        reason = [*str(error).splitlines(), ""][0]
-        raise OSError(f"{target}: {reason}: make room, or give another folder with --partials") from None
+        reason = [*str(error).splitlines(), ""][0].removeprefix(f"{target}: ")
+        raise OSError(f"{target}: {reason}: give another folder with --partials, or make room") from None
 
 
 def digest(frames: Iterable[pl.DataFrame]) -> str:

@@ -74,16 +74,20 @@ def compare(candidate: Manifest, present: Manifest, tolerance: float) -> list[st
 
 
 def measured(candidate: Bundle, present: Bundle, examples: Sequence[Example], tolerance: float) -> list[str]:
-    """Reasons by measuring both bundles on the same rows now.
+    """Reasons by measuring both bundles on the same rows now: those of products that the present one knows.
 
     Raises:
         BundleError: a bundle's network does not fit its labels.
     """
     reasons = _labels_lost(candidate.manifest, present.manifest)
-    if told := list(dict.fromkeys(strange(candidate, examples) + strange(present, examples))):
+    products = {*present.manifest.labels, OUT_OF_SCOPE}
+    shared = [example for example in examples if example.product in products]
+    if told := strange(candidate, examples):
         return reasons + told
-    name, figures = "the given rows", evaluate(candidate, examples)
-    return reasons + idle({name: figures}) + _worse(name, figures, evaluate(present, examples), tolerance)
+    if all(example.product == OUT_OF_SCOPE for example in shared):
+        return [*reasons, f"the rows tell nothing: {present.manifest.version} knows none of their products"]
+    name, figures = "the given rows", evaluate(candidate, shared)
+    return reasons + idle({name: figures}) + _worse(name, figures, evaluate(present, shared), tolerance)
 
 
 def strange(bundle: Bundle, examples: Sequence[Example]) -> list[str]:

@@ -117,9 +117,7 @@ def optimise(
             if check is not None:
                 figure, error = check(net)
                 if math.isnan(figure):
-                    raise OptionError(
-                        f"{title}: answers are no numbers after epoch {epoch + 1}: give another --encoder"
-                    )
+                    raise OptionError(f"{title}: answers are no numbers any more after epoch {epoch + 1}")
                 best = max(best, figure)
                 if figure >= best - error:
                     kept_epoch, kept = epoch, copy.deepcopy(net.state_dict())

@@ -92,7 +92,7 @@ def drain_haproxy(scratch: Path) -> None:
 
     running = _haproxy(scratch)
     for process in running:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGUSR1)
     psutil.wait_procs(running, timeout=_PATIENCE_S)
 
@@ -119,10 +119,10 @@ def _end(processes: "list[Process]") -> None:
     import psutil
 
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.terminate()
     _, left = psutil.wait_procs(processes, timeout=_PATIENCE_S)
     for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(left, timeout=_PATIENCE_S)

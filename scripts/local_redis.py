@@ -48,7 +48,8 @@ class LocalRedis:
     """A server on 127.0.0.1 with an append-only file; restarted some seconds after it dies.
 
     Args:
-        end_s: how long it may take to end when asked to; then it is killed. Its file has all that it acknowledged.
+        end_s: how long it may take to end when asked to; then it is killed. Its file then has what it
+            acknowledged up to a second or two before.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None], port: int | None = None, end_s: float = 10.0) -> None:

@@ -194,9 +194,9 @@ def _end_serve(scratch: Path) -> None:
     import ray
     from ray import serve
 
+    drain_haproxy(scratch)
     if not ray.is_initialized():  # Serve would start one
         return
-    drain_haproxy(scratch)
     with contextlib.suppress(Exception):
         serve.shutdown()  # type: ignore[no-untyped-call]
 

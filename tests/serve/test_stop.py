@@ -28,8 +28,11 @@ def started(state: Path, port: int, *options: str) -> Iterator[tuple["subprocess
         stderr=subprocess.STDOUT,
         start_new_session=True,
     ) as process:
-        wait_until_ready(process)
-        yield process, {str(state), (state / "scratch").read_text()}
+        try:
+            wait_until_ready(process)
+            yield process, {str(state), (state / "scratch").read_text()}
+        finally:
+            process.terminate()
 
 
 def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
@@ -67,8 +70,10 @@ def test_what_is_on_its_way_is_answered(tmp_path: Path) -> None:
         classifier.suspend()
         ask(client, "a text whose classifier takes its time")
         process.send_signal(signal.SIGTERM)
-        until(lambda: fault(port), lambda found: found is None)
-        classifier.resume()
+        try:
+            until(lambda: fault(port), lambda found: found is None)
+        finally:
+            classifier.resume()
         answer = client.getresponse()
         assert answer.status == 200, answer.read()
         process.communicate(timeout=120)
@@ -90,7 +95,7 @@ def ask(client: http.client.HTTPConnection, text: str) -> None:
 
 def replicas(process: "subprocess.Popen[str]", deployment: str) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if child.cmdline()[0] == f"ray::ServeReplica:switchboard:{deployment}"]
+    return [child for child in children if child.cmdline()[:1] == [f"ray::ServeReplica:switchboard:{deployment}"]]
 
 
 def left_behind(traces: set[str]) -> list[str]:

@@ -19,9 +19,10 @@ Outcomes = dict[int, Counter[str]]
 
 
 class Stages:
-    """Answers `PER_SECOND` messages, a batch at a time; hangs until `hang_until`."""
+    """Answers some messages a second, a batch at a time; hangs until `hang_until`."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_second: int = PER_SECOND) -> None:
+        self._per_second = per_second
         self._one_at_a_time = asyncio.Lock()
         self.hang_until = 0.0
         self.worked = 0
@@ -30,7 +31,7 @@ class Stages:
         async with self._one_at_a_time:
             self.worked += len(items)
             await asyncio.sleep(max(0.0, self.hang_until - asyncio.get_running_loop().time()))
-            await asyncio.sleep(0.002 + len(items) / PER_SECOND)
+            await asyncio.sleep(0.002 + len(items) / self._per_second)
         return items
 
 
@@ -94,6 +95,52 @@ def test_where_many_are_refused_the_others_wait_no_longer_than_the_queue_needs(r
         return waited[len(waited) // 2 :]
 
     assert max(run(waits())) < 0.5
+
+
+@pytest.mark.parametrize(("max_in_flight", "per_second"), [(2, 100), (12, 600)])
+def test_no_more_is_taken_than_can_be_answered_in_time(max_in_flight: int, per_second: int) -> None:
+    """Also where the batches that leave next would take longer."""
+
+    async def told() -> Counter[str]:
+        outcomes, to = Counter[str](), NaturalBatcher[int, int](Stages(per_second), max_in_flight=max_in_flight)
+
+        async def client(number: int) -> None:
+            try:
+                await to.submit(number, DEADLINE_S)
+                outcomes["answered"] += 1
+            except DeadlinePassed:
+                outcomes["late"] += 1
+            except QueueFull:
+                outcomes["refused"] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(40 * per_second):
+                group.create_task(client(number))
+                await asyncio.sleep(1 / (2 * per_second))
+        return outcomes
+
+    outcomes = run(told())
+    assert outcomes["answered"] > 0.7 * 20 * per_second
+    assert outcomes["late"] < 0.2 * outcomes["answered"]  # those of the beginning, when nobody knows the pace
+
+
+def test_what_stands_or_falls_together_is_refused_as_a_whole() -> None:
+    async def parts() -> Counter[int]:
+        to, refused = NaturalBatcher[int, int](Stages()), Counter[int]()
+
+        async def together(size: int) -> None:
+            with suppress(QueueFull):
+                to.require_room(size, DEADLINE_S)
+                found = await asyncio.gather(*(to.submit(n, DEADLINE_S) for n in range(size)), return_exceptions=True)
+                refused[sum(isinstance(one, QueueFull) for one in found)] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(20_000):
+                group.create_task(together(64 if number % 40 == 0 else 1))
+                await asyncio.sleep(1 / 1_000)
+        return refused
+
+    assert set(run(parts())) == {0}
 
 
 def test_refusals_of_long_ago_do_not_count() -> None:

@@ -166,7 +166,7 @@ class TestKeeping:
         assert all_buckets(partials, *made) == counted([USES])
 
     def test_a_full_disk_is_told_with_the_option_for_another_folder(self, log: Path, partials: Partials) -> None:
-        told = f"{partials.path(DAY)}: .*File too large.*: make room, or give another folder with --partials"
+        told = f"{partials.path(DAY)}: .*File too large.*: give another folder with --partials, or make room"
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
         try:

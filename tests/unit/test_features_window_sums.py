@@ -219,6 +219,6 @@ def rewrite(path: Path, more: int, facts: str | None) -> None:
 
 def test_sums_that_cannot_be_kept_are_told_with_the_option_for_another_folder(log: Log) -> None:
     (log.partials.folder / "window").write_text("a file")
-    told = f"{log.partials.folder}/window/bucket=0.arrow: .*: make room, or give another folder with --partials"
+    told = f"{log.partials.folder}/window/bucket=0.arrow: .*: give another folder with --partials, or make room"
     with pytest.raises(OSError, match=told):
         window_sums(log.partials, 0, log.window(DAY, 1))

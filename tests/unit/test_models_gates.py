@@ -184,7 +184,22 @@ def test_rows_that_a_bundle_does_not_know_are_named(bundle: Bundle, rows: list[E
     strange = f"the rows have labels that {other.version} does not know: [{label!r}]"
     lost = "it lacks the labels [{!r}], which clients would lose"
     assert measured(other, bundle, rows, 0.005) == [lost.format(label), strange]
-    assert measured(bundle, other, rows, 0.005) == [lost.format("zebras"), strange]
+
+
+def test_rows_of_new_products_count_for_neither(
+    bundle: Bundle, wrong: Bundle, rows: list[Example], tmp_path: Path
+) -> None:
+    new, *known = bundle.manifest.labels
+    present = Bundle(variant(bundle, tmp_path, labels=("zebras", *known)))
+    lost = "it lacks the labels ['zebras'], which clients would lose"
+    assert measured(bundle, present, rows, 0.005) == [lost]
+    without = [row for row in rows if row.product != new]
+    worse = measured(wrong, present, rows, 0.005)
+    assert worse == measured(wrong, present, without, 0.005)
+    assert worse[0] == lost
+    assert worse[1].startswith("the given rows: accuracy")
+    nothing = f"the rows tell nothing: {present.version} knows none of their products"
+    assert measured(bundle, present, [row for row in rows if row.product == new], 0.005) == [lost, nothing]
 
 
 def test_rows_without_a_product_tell_nothing(bundle: Bundle, wrong: Bundle, rows: list[Example]) -> None:
