@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 
 import pytest
 
@@ -35,21 +36,38 @@ class Stages:
         return items
 
 
-async def offered(phases: Sequence[tuple[float, int]], hang_s: float = 0.0) -> tuple[Outcomes, Stages]:
-    """What becomes of messages that come at a rate for some seconds, then at another.
+class Offered(NamedTuple):
+    """What became of messages."""
+
+    outcomes: Outcomes
+    waits: list[float]
+    """Seconds, of those that were answered, in that order."""
+    stages: Stages
+
+    def total(self, outcome: str) -> int:
+        return sum(counts[outcome] for counts in self.outcomes.values())
+
+
+async def offered(
+    phases: Sequence[tuple[float, int]], hang_s: float = 0.0, per_second: int = PER_SECOND, max_in_flight: int = 2
+) -> Offered:
+    """Offer messages at a rate for some seconds, then at another.
 
     Args:
         phases: seconds and messages a second.
         hang_s: how long the stages hang in the beginning.
+        per_second: messages that the stages can answer.
     """
-    loop, outcomes, stages = asyncio.get_running_loop(), defaultdict[int, Counter[str]](Counter), Stages()
+    loop, outcomes, waits = asyncio.get_running_loop(), defaultdict[int, Counter[str]](Counter), list[float]()
+    stages = Stages(per_second)
     stages.hang_until = hang_s
-    to: NaturalBatcher[int, int] = NaturalBatcher(stages)
+    to: NaturalBatcher[int, int] = NaturalBatcher(stages, max_in_flight=max_in_flight)
 
     async def client(number: int) -> None:
-        outcome = "answered"
+        came, outcome = loop.time(), "answered"
         try:
             await to.submit(number, DEADLINE_S)
+            waits.append(loop.time() - came)
         except QueueFull:
             outcome = "refused"
         except DeadlinePassed:
@@ -61,67 +79,32 @@ async def offered(phases: Sequence[tuple[float, int]], hang_s: float = 0.0) -> t
             for number in range(int(seconds * rate)):
                 group.create_task(client(number))
                 await asyncio.sleep(1 / rate)
-    return outcomes, stages
+    return Offered(outcomes, waits, stages)
 
 
 @pytest.mark.parametrize("rate", [650, 900, 1500, 4000])
 def test_sustained_overload_leaves_the_answers_a_second_as_they_were(rate: int) -> None:
-    outcomes, stages = run(offered([(30, rate)]))
-    answered = [outcomes[second]["answered"] for second in range(30)]
+    found = run(offered([(30, rate)]))
+    answered = [found.outcomes[second]["answered"] for second in range(30)]
     assert min(answered[1:]) > 0.85 * PER_SECOND
-    assert sum(counts["late"] for counts in outcomes.values()) < 0.01 * 30 * rate
-    assert sum(counts["refused"] for counts in outcomes.values()) > 0
-    assert stages.worked < 1.02 * sum(counts["answered"] for counts in outcomes.values())
+    assert found.total("late") < 0.01 * 30 * rate
+    assert found.total("refused") > 0
+    assert found.stages.worked < 1.02 * found.total("answered")
 
 
 @pytest.mark.parametrize("rate", [1_200, 6_000])
 def test_where_many_are_refused_the_others_wait_no_longer_than_the_queue_needs(rate: int) -> None:
     """Refusing takes time as well, in which messages wait that were not read yet."""
-
-    async def waits() -> list[float]:
-        loop, waited = asyncio.get_running_loop(), list[float]()
-        to: NaturalBatcher[int, int] = NaturalBatcher(Stages())
-
-        async def client(number: int) -> None:
-            came = loop.time()
-            with suppress(QueueFull, DeadlinePassed):
-                await to.submit(number, DEADLINE_S)
-                waited.append(loop.time() - came)
-
-        async with asyncio.TaskGroup() as group:
-            for number in range(10 * rate):
-                group.create_task(client(number))
-                await asyncio.sleep(1 / rate)
-        return waited[len(waited) // 2 :]
-
-    assert max(run(waits())) < 0.5
+    waits = run(offered([(10, rate)])).waits
+    assert max(waits[len(waits) // 2 :]) < 0.5
 
 
 @pytest.mark.parametrize(("max_in_flight", "per_second"), [(2, 100), (12, 600)])
 def test_no_more_is_taken_than_can_be_answered_in_time(max_in_flight: int, per_second: int) -> None:
     """Also where the batches that leave next would take longer."""
-
-    async def told() -> Counter[str]:
-        outcomes, to = Counter[str](), NaturalBatcher[int, int](Stages(per_second), max_in_flight=max_in_flight)
-
-        async def client(number: int) -> None:
-            try:
-                await to.submit(number, DEADLINE_S)
-                outcomes["answered"] += 1
-            except DeadlinePassed:
-                outcomes["late"] += 1
-            except QueueFull:
-                outcomes["refused"] += 1
-
-        async with asyncio.TaskGroup() as group:
-            for number in range(40 * per_second):
-                group.create_task(client(number))
-                await asyncio.sleep(1 / (2 * per_second))
-        return outcomes
-
-    outcomes = run(told())
-    assert outcomes["answered"] > 0.7 * 20 * per_second
-    assert outcomes["late"] < 0.2 * outcomes["answered"]  # those of the beginning, when nobody knows the pace
+    found = run(offered([(20, 2 * per_second)], per_second=per_second, max_in_flight=max_in_flight))
+    assert found.total("answered") > 0.7 * 20 * per_second
+    assert found.total("late") < 0.2 * found.total("answered")  # those of the beginning, when nobody knows the pace
 
 
 def test_what_stands_or_falls_together_is_refused_as_a_whole() -> None:
@@ -156,22 +139,22 @@ def test_refusals_of_long_ago_do_not_count() -> None:
 
 
 def test_below_capacity_nothing_is_refused() -> None:
-    outcomes, _ = run(offered([(30, 500)]))
+    outcomes = run(offered([(30, 500)])).outcomes
     assert sum(map(Counter, outcomes.values()), Counter()) == {"answered": 15_000}
 
 
 def test_a_burst_that_can_be_answered_in_time_is() -> None:
-    outcomes, _ = run(offered([(5, 100), (0.1, 7_000), (5, 100)]))
+    outcomes = run(offered([(5, 100), (0.1, 7_000), (5, 100)])).outcomes
     assert sum(map(Counter, outcomes.values()), Counter()) == {"answered": 1_700}
 
 
 def test_after_an_overload_nothing_is_refused_any_more() -> None:
-    outcomes, _ = run(offered([(10, 3000), (10, 400)]))
+    outcomes = run(offered([(10, 3000), (10, 400)])).outcomes
     assert all(set(outcomes[second]) == {"answered"} for second in range(12, 20))
 
 
 def test_stages_that_hung_are_found_well_again() -> None:
-    outcomes, _ = run(offered([(20, 400)], hang_s=5))
+    outcomes = run(offered([(20, 400)], hang_s=5)).outcomes
     assert all(set(outcomes[second]) == {"answered"} for second in range(8, 20))
 
 
@@ -205,8 +188,8 @@ def test_a_busy_loop_is_late_and_an_idle_one_is_not() -> None:
 
 
 @asynccontextmanager
-async def a_second_each() -> AsyncIterator[tuple[NaturalBatcher[str, str], list[str]]]:
-    """A queue whose items travel alone for a second each, at 2 s, when `c` has just left; and what has travelled."""
+async def a_second_each(max_in_flight: int = 1) -> AsyncIterator[tuple[NaturalBatcher[str, str], list[str]]]:
+    """A queue whose items travel alone for a second each, when the last has just left, at 2 s; and what has travelled."""
     travelled: list[str] = []
 
     async def travel(items: Sequence[str]) -> Sequence[str]:
@@ -214,9 +197,9 @@ async def a_second_each() -> AsyncIterator[tuple[NaturalBatcher[str, str], list[
         await asyncio.sleep(1)
         return items
 
-    to: NaturalBatcher[str, str] = NaturalBatcher(travel, max_in_flight=1, max_batch=1)
+    to: NaturalBatcher[str, str] = NaturalBatcher(travel, max_in_flight=max_in_flight, max_batch=1)
     async with asyncio.TaskGroup() as group:
-        for item in "abc":
+        for item in "abcde"[: 1 + 2 * max_in_flight]:
             group.create_task(to.submit(item, 10))
         await asyncio.sleep(2.1)
         yield to, travelled
@@ -244,6 +227,19 @@ def test_what_travels_counts_when_an_answer_is_foreseen() -> None:
                 to.require_room(1, 2.9 / 0.65)
 
     run(foreseen())
+
+
+def test_what_fills_the_next_batches_is_taken_however_many_are_refused() -> None:
+    async def taken() -> None:
+        async with a_second_each(max_in_flight=2) as (to, _):
+            for _ in range(20):
+                with pytest.raises(QueueFull):
+                    to.require_room(5, 1.0)
+            to.require_room(2, 10)
+            with pytest.raises(QueueFull):
+                to.require_room(3, 10)
+
+    run(taken())
 
 
 def test_a_late_loop_counts_when_an_answer_is_foreseen() -> None:
