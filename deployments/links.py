@@ -87,10 +87,9 @@ class Links:
     @property
     def down(self) -> bool:
         """Whether all replicas hang, or the last one has died a moment ago: Ray is starting another one."""
-        links = [link for link in self._links.values() if link.open]
-        if links:
-            return all(link.silent_s >= self._stall_s for link in links)
-        return time.monotonic() - self._crashed_at < self._restart_s
+        if self.gone:
+            return time.monotonic() - self._crashed_at < self._restart_s
+        return all(link.silent_s >= self._stall_s for link in self._links.values() if link.open)
 
     async def refresh(self) -> None:
         """Connect to sockets that are new, forget links that are lost, delete sockets that nobody listens on.
