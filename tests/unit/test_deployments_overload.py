@@ -189,7 +189,7 @@ def test_a_busy_loop_is_late_and_an_idle_one_is_not() -> None:
 
 @asynccontextmanager
 async def a_second_each(max_in_flight: int = 1) -> AsyncIterator[tuple[NaturalBatcher[str, str], list[str]]]:
-    """A queue whose items travel alone for a second each, when the last has just left, at 2 s; and what has travelled."""
+    """A queue whose items travel alone, a second each, when the last has just left, at 2 s; and what has travelled."""
     travelled: list[str] = []
 
     async def travel(items: Sequence[str]) -> Sequence[str]:
