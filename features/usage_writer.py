@@ -14,6 +14,9 @@ import msgspec
 import polars as pl
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from features.cluster import as_connection_errors
@@ -25,6 +28,8 @@ Check = Callable[[str | None], None]
 """Takes the run that readers see, and raises if another must not replace it."""
 USERS_AT_ONCE = 5_000
 """Whose commands are sent before their answers are read."""
+_TAKEN = b"+OK\r\n"
+_READ_AT_ONCE = 2**16
 
 
 class ExpiredRun(ValueError):
@@ -141,8 +146,7 @@ class UsageWriter:
             for first in range(0, len(commands), USERS_AT_ONCE):
                 part = commands.slice(first, USERS_AT_ONCE)
                 connection.send_packed_command([part.str.join("").item().encode()])
-                for _ in range(len(part)):
-                    connection.read_response(disable_decoding=True)
+                await_taken(connection, len(part))
         except BaseException:
             connection.disconnect()
             raise
@@ -171,6 +175,7 @@ class UsageWriter:
                 socket_connect_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=True,
+                protocol=2,  # nothing but answers comes from the wire
             ) as redis,
         ):
             try:
@@ -189,6 +194,30 @@ class UsageWriter:
     def _mark(self, run: str, bucket: int) -> str:
         """Says that a bucket was written."""
         return f"usage-progress:{run}:{self.ttl_s}:{bucket}"
+
+
+def await_taken(connection: Any, commands: int) -> None:
+    """Read the answers of `SET` commands as they come from the wire: parsed one by one, they cost three times as much.
+
+    Raises:
+        ResponseError: the first answer that says that a value was not taken.
+        redis.ConnectionError, redis.TimeoutError: not all answers came.
+    """
+    answers, lines = bytearray(), 0
+    while lines < commands:
+        try:
+            read = connection._sock.recv(_READ_AT_ONCE)
+        except TimeoutError as error:
+            raise RedisTimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
+        except OSError as error:
+            raise RedisConnectionError(str(error)) from error
+        if not read:
+            raise RedisConnectionError("Redis has closed the connection")
+        answers += read
+        lines += read.count(b"\n")
+    if answers != _TAKEN * commands:
+        refused = next(line for line in answers.splitlines(keepends=True) if line != _TAKEN)
+        raise ResponseError(refused.decode(errors="replace").strip().removeprefix("-"))
 
 
 def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
