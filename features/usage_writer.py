@@ -176,6 +176,7 @@ class UsageWriter:
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=True,
                 protocol=2,  # nothing but answers comes from the wire
+                driver_info=None,  # redis-py would read its package's metadata for each connection
             ) as redis,
         ):
             try:
