@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 
 from features import screens
 from features.cluster import ClusterClient
@@ -43,6 +44,7 @@ class StoreConfig(BaseModel):
 def connect(url: str, timeout_s: float, **options: Any) -> Redis:
     """A client that fails within `timeout_s` and never repeats a command, which may have had its effect.
 
+    A connection to a server that has become a replica is closed: at the same address another may be the primary now.
     Bytes that are not UTF-8 arrive as U+FFFD, so that one broken entry cannot stop a whole read.
 
     Args:
@@ -57,6 +59,7 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
+        retry_on_error=[ReadOnlyError],  # with no retries, what is to be retried only closes its connection
         decode_responses=True,
         encoding_errors="replace",
         **options,

@@ -11,7 +11,7 @@ import pytest
 from local_redis import LocalRedis
 from redis.asyncio import Redis, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from features.schema import SCREEN_STREAM, ScreenEvent, UserFeatures
 from features.store import FeatureStore, connect
@@ -189,4 +189,18 @@ async def test_idle_connections_that_the_server_has_closed_cost_no_read(tmp_path
         server.kill()
         with pytest.raises(RedisConnectionError):
             await store.read(["ann"])
+        await redis.aclose()
+
+
+async def test_a_client_leaves_a_server_that_has_become_a_replica(tmp_path: Path) -> None:
+    """At its address, a name or a proxy's, another may be the primary by now: the old connection would never tell."""
+    with RedisProcess(tmp_path) as server, server.client as admin:
+        redis = connect(f"redis://127.0.0.1:{server.port}/0", 5.0)
+        connection = await redis.client_id()
+        admin.replicaof("127.0.0.1", server.port)
+        for write in (lambda: publish(redis, event("ann")), ScreenIngester(redis, FeatureStore(redis)).step):
+            with pytest.raises(ReadOnlyError):
+                await write()
+            before, connection = connection, await redis.client_id()
+            assert connection != before
         await redis.aclose()
