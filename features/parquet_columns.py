@@ -44,7 +44,8 @@ def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()
     if missing:
         raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema.names)}")
     columns = [*needed, *(column for column in optional if column in schema.names)]
-    numbered = [field.name for field in schema if field.name in few and field.type in _TEXTS]
+    texts = {field.name for field in schema if field.type in _TEXTS}
+    numbered = [name for name in few if name in texts and not _in_deltas(facts, name)]
     with pq.ParquetFile(file, metadata=facts, read_dictionary=numbered, pre_buffer=False) as parquet:
         table = parquet.read(columns=columns, use_threads=False)
     for column in table.columns:
@@ -52,6 +53,13 @@ def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()
             for chunk in column.chunks:
                 pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary)  # looks at the indices, as nobody did
     return table
+
+
+def _in_deltas(facts: pq.FileMetaData, name: str) -> bool:
+    """Whether a column has texts in the encodings of Parquet's version 2, of which Arrow makes no dictionaries."""
+    groups = map(facts.row_group, range(facts.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    return any("DELTA" in encoding for chunk in chunks if chunk.path_in_schema == name for encoding in chunk.encodings)
 
 
 def as_utf8(table: pa.Table) -> pa.Table:

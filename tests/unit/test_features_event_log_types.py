@@ -31,6 +31,15 @@ class TestTypes:
         assert day.valid["at"].to_list() == moments
         assert day.valid["at"].dtype == pl.Datetime("us", "UTC")
 
+    @pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
+    def test_texts_in_any_encoding(self, tmp_path: Path, encoding: str) -> None:
+        """Those of deltas come from writers of Parquet's version 2, such as Spark, DuckDB and arrow-rs."""
+        file, texts = tmp_path / "a.parquet", ("event_id", "user_id", "product")
+        encodings = dict.fromkeys(texts, encoding)
+        pq.write_table(table(USES), file, use_dictionary=False, column_encoding=encodings)
+        valid = read_day([file], DAY, "product").valid
+        assert list(zip(valid["user_id"], valid["product"], strict=True)) == USES
+
     def test_the_time_stamps_of_old_writers(self, tmp_path: Path) -> None:
         file = tmp_path / "a.parquet"
         pq.write_table(table(USES), file, use_deprecated_int96_timestamps=True)
