@@ -4,7 +4,9 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -40,11 +42,16 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
         ValueError: the address is none of these.
         ConnectionError: no cluster answers there.
         ChildProcessError: Ray did not start, as on a machine that is too busy.
+        KeyboardInterrupt: SIGTERM while Ray starts; from then on it does again what it did before.
     """
     try:
         _start(address, cpus)
     except ConnectionError as error:
         raise ConnectionError("no Ray cluster runs on this machine" if address == THIS_MACHINE else error) from None
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:
+            raise KeyboardInterrupt from None
+        raise
     except (OSError, ValueError):
         raise
     except Exception as error:  # Ray has no narrower type for it
@@ -64,6 +71,7 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 
 def _start(address: str | None, cpus: int | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
         require_answer(address)
@@ -74,6 +82,8 @@ def _start(address: str | None, cpus: int | None) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.update(_ONE_THREAD)  # workers inherit it, and so need no environment of their own
         ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler ends this process at once, with a stack trace
 
 
 def map_items(

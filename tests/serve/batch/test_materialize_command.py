@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import termios
@@ -55,6 +56,26 @@ class TestCommand:
         assert stored(client, summary["run"]) == expected
         assert "100%" in errors
         assert f"{BUCKETS - summary['buckets_reused']}/{BUCKETS - summary['buckets_reused']}" in errors
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_told_to_end_while_ray_works_it_says_so(
+        self, log: Path, writer: UsageWriter, number: signal.Signals
+    ) -> None:
+        """Ray has a SIGTERM handler of its own, which aborts the process with a stack trace."""
+        partials = partials_of(log)
+        os.mkfifo(log / f"day={WINDOW.last}" / "part-00001.parquet")  # whoever reads it waits
+        with subprocess.Popen(
+            command(log, writer.redis_url, *cluster()), cwd=ROOT, text=True, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                until(
+                    lambda: [partials.path(day).exists() for day in WINDOW.dates()], lambda there: sum(there) == 2, 120
+                )
+                process.send_signal(number)
+                _, errors = process.communicate(timeout=120)
+            finally:
+                process.kill()
+        assert (process.returncode, errors.splitlines()) == (130, ["error: interrupted"])
 
     def test_through_a_client_of_the_cluster(self, log: Path, writer: UsageWriter, client: Redis) -> None:
         """Which Ray Data itself cannot work through; a kernel's error arrives as it is."""
