@@ -58,7 +58,7 @@ def day_files(log: Path) -> dict[date, list[Path]]:
     if not log.is_dir():
         raise LogError(f"{log}: no such folder")
     days: dict[date, list[Path]] = {}
-    for folder in sorted(log.glob(f"{_PREFIX}*")):
+    for folder in sorted(path for path in log.iterdir() if path.name.startswith(_PREFIX)):
         day = _day_of(folder)
         shown = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "_"))]
         if deeper := [path for path in shown if path.is_dir()]:

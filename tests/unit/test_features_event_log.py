@@ -1,7 +1,10 @@
 """Reading event logs: which rows count, which are set aside and why, and which files are refused."""
 
+import subprocess
+import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pyarrow as pa
@@ -16,6 +19,14 @@ from tests.unit.event_logs import DAY, noon, table, write
 USES = [("u1", "a"), ("u2", "b"), ("u1", "a")]
 MIDNIGHT = datetime.combine(DAY, time(), UTC)
 TICK = timedelta(microseconds=1)
+_LIST_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from features.event_log import day_files
+if os.getuid() == 0:
+    os.setuid(65534)
+day_files(Path(sys.argv[1]))
+"""
 
 
 def one(log: Path, **columns: pa.Array) -> list[Path]:
@@ -54,6 +65,15 @@ class TestDayFiles:
         (tmp_path / name).mkdir()
         with pytest.raises(LogError, match=f"{name}: expected day=YYYY-MM-DD"):
             day_files(tmp_path)
+
+    def test_a_log_that_may_not_be_listed_is_not_taken_for_empty(self) -> None:
+        """By somebody else than root, who may list all."""
+        with TemporaryDirectory() as folder:
+            (Path(folder) / f"day={DAY}").mkdir()
+            Path(folder).chmod(0o311)
+            run = subprocess.run([sys.executable, "-c", _LIST_AS_NOBODY, folder], text=True, stderr=subprocess.PIPE)
+        reason = f"PermissionError: [Errno 13] Permission denied: '{folder}'"
+        assert (run.returncode, run.stderr.splitlines()[-1]) == (1, reason)
 
     def test_a_log_must_exist_and_hold_days(self, tmp_path: Path) -> None:
         with pytest.raises(LogError, match="none: no such folder"):
