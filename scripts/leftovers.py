@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LONGEST_TEMP = 8
 """Characters of a folder for temporary files up to which the names of HAProxy's sockets, which hold a node's id, still
 have the 97 that it takes."""
+_SCRATCH = "switchboard-"
+"""How the names of folders for sockets begin."""
 _PATIENCE_S = 5.0
 _SAME_S = 1.0
 """How far apart the system may tell the same process's start, after its clock was set."""
@@ -35,11 +37,9 @@ def scratch_folder(state: Path) -> Path:
     """
     note = state / "scratch"
     if note.is_file():
-        end_noted(state)
-        end_haproxy(Path(note.read_text()))
-        shutil.rmtree(note.read_text(), ignore_errors=True)
+        clear(state, Path(note.read_text(errors="replace")))
     try:
-        scratch = Path(tempfile.mkdtemp(prefix="switchboard-", dir=temp_folder()))
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=temp_folder()))
     except OSError as error:
         raise StateUnusable(f"no folder can be made in {temp_folder()}: {error.strerror}") from None
     try:
@@ -48,6 +48,14 @@ def scratch_folder(state: Path) -> Path:
         scratch.rmdir()
         raise StateUnusable.since(state, error) from None
     return scratch
+
+
+def clear(state: Path, scratch: Path) -> None:
+    """End what a service has left, and remove its folder for sockets; a folder of another name is none of ours."""
+    end_noted(state)
+    end_haproxy(scratch)
+    if scratch.name.startswith(_SCRATCH):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def note_children(state: Path) -> None:
@@ -105,7 +113,7 @@ def end_haproxy(scratch: Path) -> None:
 def _haproxy(scratch: Path) -> "list[Process]":
     import psutil
 
-    if not scratch.name.startswith("switchboard-"):
+    if not scratch.name.startswith(_SCRATCH):
         return []
     return [
         process

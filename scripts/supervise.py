@@ -10,7 +10,6 @@ import contextlib
 import io
 import logging
 import os
-import shutil
 import sys
 import threading
 import time
@@ -29,7 +28,7 @@ from configuration import (
     settle_here,
     unknown_desks,
 )
-from leftovers import drain_haproxy, end_haproxy, end_noted, note_children, scratch_folder
+from leftovers import clear, drain_haproxy, note_children, scratch_folder
 from local_redis import PORT, LocalRedis, RedisUnavailable
 from ports import fault
 from ray_environment import StartError, configure_ray
@@ -108,9 +107,7 @@ def _serve(arguments: argparse.Namespace) -> None:
                 _announce(arguments, address(wanted), needs_key(wanted), time.monotonic() - started)
                 _watch(arguments.state)
     finally:
-        end_noted(arguments.state)
-        end_haproxy(scratch)
-        shutil.rmtree(scratch, ignore_errors=True)
+        clear(arguments.state, scratch)
         if begun:
             say("stopped")
 

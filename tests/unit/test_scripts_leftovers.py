@@ -49,6 +49,24 @@ def test_the_next_start_ends_what_is_left_and_waits_for_it(tmp_path: Path, child
     scratch.rmdir()
 
 
+@pytest.mark.parametrize("note", [b"%b", b"%b/", b"%b\xff\x00"])
+def test_a_note_that_names_no_folder_of_ours_removes_nothing(tmp_path: Path, note: bytes) -> None:
+    """As where `--state` is a folder in which another program has a file of that name."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    (tmp_path / "scratch").write_bytes(note % bytes(kept))
+    scratch_folder(tmp_path).rmdir()
+    assert (kept / "file").exists()
+
+
+def test_the_folder_of_a_killed_service_is_removed(tmp_path: Path) -> None:
+    left = scratch_folder(tmp_path)
+    (left / "haproxy.cfg").touch()
+    scratch_folder(tmp_path).rmdir()
+    assert not left.exists()
+
+
 def test_another_process_of_the_same_id_goes_on(tmp_path: Path, child: "subprocess.Popen[str]") -> None:
     (tmp_path / "processes").write_text(json.dumps([[child.pid, noted(child)[1] - 5]]))
     end_noted(tmp_path)
