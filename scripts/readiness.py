@@ -1,5 +1,6 @@
 """Whether what was deployed answers, and why it does not."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -39,7 +40,8 @@ def wait_until_ready(
         if all_run(applications, wanted) and is_ready(address):
             return
         pause(0.25)
-    raise StartError(f"the service was not ready within {timeout_s:.0f} s; logs: /tmp/ray/session_latest/logs/serve")
+    logs = f"{os.environ.get('RAY_TMPDIR', '/tmp')}/ray/session_latest/logs/serve"
+    raise StartError(f"the service was not ready within {timeout_s:.0f} s; logs: {logs}")
 
 
 def all_run(applications: Mapping[str, Any], wanted: int) -> bool:

@@ -1,14 +1,18 @@
 """Whether what was deployed answers, and what is told of a failure."""
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
+from ray._common.utils import get_default_ray_temp_dir
 from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
-from readiness import all_run, is_ready, reason
+from ray_environment import StartError
+from readiness import all_run, is_ready, reason, wait_until_ready
 
 
 class Settings(BaseModel):
@@ -119,3 +123,12 @@ def test_the_reason_of_a_deployment_goes_before_its_name() -> None:
 
 def test_without_a_message_the_reason_is_the_status() -> None:
     assert reason(application(ApplicationStatus.DEPLOY_FAILED)) == "DEPLOY_FAILED"
+
+
+def test_who_is_never_ready_is_told_with_the_folder_that_ray_logs_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert get_default_ray_temp_dir() == f"{tmp_path}/ray"
+    with pytest.raises(StartError, match=re.escape(f"logs: {tmp_path}/ray/session_latest/logs/serve")):
+        wait_until_ready(None, 1, print, lambda seconds: None, timeout_s=0)
