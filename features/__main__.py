@@ -12,7 +12,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from features import batch_commands, bench_commands, demo, offline_commands
 from features.arguments import MissingExtra, positive, redis_url_of, redis_url_option, store_of, store_options
-from features.command_help import Command
+from features.command_line import Command, failed
 from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 
@@ -25,25 +25,20 @@ def main(argv: list[str] | None = None) -> int:
         if running is not None:
             asyncio.run(running)
     except (ResponseError, AuthenticationError, AuthorizationError) as error:
-        return _failed(f"Redis refused a command: {error}")
+        return failed(f"Redis refused a command: {error}")
     except (RedisError, TimeoutError) as error:
-        return _failed(f"Redis does not answer: {error}")
+        return failed(f"Redis does not answer: {error}")
     except ValidationError as error:
-        return _failed("; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in error.errors()))
+        return failed("; ".join(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}" for wrong in error.errors()))
     except (ValueError, OSError, MissingExtra) as error:
-        return _failed(str(error))
+        return failed(str(error))
     except OverflowError as error:
-        return _failed(f"a time or a number is out of range: {error}")
+        return failed(f"a time or a number is out of range: {error}")
     except MemoryError:
-        return _failed("there is not enough memory")
+        return failed("there is not enough memory")
     except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+        return failed("interrupted", 130)
     return 0
-
-
-def _failed(reason: str, status: int = 2) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return status
 
 
 async def _ingest(arguments: argparse.Namespace) -> None:

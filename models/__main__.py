@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from features.command_help import Help
+from features.command_line import Help, failed
 from models import options
 from models.bundle import BundleError
 from models.data import OUT_OF_SCOPE, TO_JUDGE, DataError, Example, load
@@ -30,15 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments.run(arguments)
     except (BundleError, DataError, OptionError, OSError) as error:
-        return _failed(str(error))
+        return failed(str(error))
     except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+        return failed("interrupted", 130)
     return 0
-
-
-def _failed(reason: str, status: int = 2) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return status
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
-"""How the commands of this project show their options."""
+"""What the command lines of this project share: how options are shown, and how a command says what stopped it."""
 
 import argparse
+import sys
 from typing import Any
 
 
@@ -17,3 +18,9 @@ class Command(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=Help)
+
+
+def failed(reason: str, status: int = 2) -> int:
+    """Say on standard error, in one line, what stopped a command; returns its exit code."""
+    print(f"error: {reason}", file=sys.stderr)
+    return status
