@@ -24,7 +24,7 @@ from deployments.stages import (
     prediction_cache,
     preprocessor,
 )
-from features.store import StoreConfig
+from features.store import LOCAL_URL, StoreConfig
 from features.stream import IngesterConfig
 from models.classifier import Device, require_device
 from models.registry import DEFAULT, Registry
@@ -37,7 +37,7 @@ class AppArgs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    redis_url: str = "redis://127.0.0.1:6380/0"
+    redis_url: str = LOCAL_URL
     """Or `$NAME`: an environment variable that holds it, since Ray logs these arguments."""
     redis_timeout_ms: float = Field(default=100, gt=0)
     """How long features may take; after it the answer goes without them."""
@@ -77,7 +77,7 @@ class ScreenEventsArgs(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    redis_url: str = "redis://127.0.0.1:6380/0"
+    redis_url: str = LOCAL_URL
     store: StoreConfig = StoreConfig()
     ingester: IngesterConfig = IngesterConfig()
 

@@ -11,13 +11,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.store import StoreConfig, connect
+from features.store import LOCAL_URL, StoreConfig, connect
 
 if TYPE_CHECKING:
     from features.partials import Partials
 
 Summary = dict[str, Any]
-_LOCAL = "redis://127.0.0.1:6380/0"
 _NEEDS = ("polars", "pandas", "pyarrow")
 
 
@@ -27,7 +26,7 @@ class MissingExtra(RuntimeError):
 
 def redis_url_option(command: argparse.ArgumentParser) -> None:
     """Where Redis is."""
-    command.add_argument("--redis-url", help=f"default: $REDIS_URL, or the local server, {_LOCAL}")
+    command.add_argument("--redis-url", help=f"default: $REDIS_URL, or the local server, {LOCAL_URL}")
 
 
 def redis_url_of(arguments: argparse.Namespace) -> str:
@@ -37,7 +36,7 @@ def redis_url_of(arguments: argparse.Namespace) -> str:
         ValueError, redis.RedisError: it is no URL, or has an option that clients do not take.
     """
     given = arguments.redis_url
-    url = os.environ.get("REDIS_URL", _LOCAL) if given is None else str(given)
+    url = os.environ.get("REDIS_URL", LOCAL_URL) if given is None else str(given)
     try:
         client = connect(url, 1.0)
         if pool := getattr(client, "connection_pool", None):

@@ -27,6 +27,8 @@ from features.snapshot import snapshot
 from features.usage import RUN_KEY as RUN_KEY
 from features.usage import TTL_S, encode, usage_key
 
+LOCAL_URL = "redis://127.0.0.1:6380/0"
+"""The server that `scripts/serve` starts, and what everything looks for where no other Redis is named."""
 STALE_CONNECTIONS = 2
 """Lost connections that a read may meet before it fails: a pool doesn't see at once that a server closed idle ones."""
 

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 PORT = 6380
-"""Where `python -m features` looks for it. Another one is taken where this one is in use."""
+"""That of `features.store.LOCAL_URL`. Another one is taken where this one is in use."""
 RESTART_AFTER_S = 5.0
 _PR_SET_PDEATHSIG = 1
 

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from local_redis import PORT
 from pydantic import BaseModel, ValidationError
 
 from deployments.autoscaling import by_batches_in_flight
 from deployments.cache import CacheConfig
 from deployments.ingress import IngressConfig
+from features.store import LOCAL_URL
 from graph import AppArgs, ScreenEventsArgs, build_screen_events
 from models.bundle import Bundle
 from models.registry import Registry
@@ -35,6 +38,13 @@ def test_the_file_sets_every_argument() -> None:
     args, events = (APPLICATIONS[name]["args"] for name in ("switchboard", "screen-events"))
     assert _unset(AppArgs(**args), args) == {"registry"}
     assert _unset(ScreenEventsArgs(**events), events) == {"store"}
+
+
+@pytest.mark.parametrize("file", ["serve_config.yaml", "serve_config.gpu.yaml"])
+def test_every_part_looks_for_the_redis_that_a_laptop_has(file: str) -> None:
+    config = yaml.safe_load((ROOT / file).read_text())
+    assert {application["args"]["redis_url"] for application in config["applications"]} == {LOCAL_URL}
+    assert urlsplit(LOCAL_URL).port == PORT
 
 
 def test_the_gpu_file_is_taken() -> None:
