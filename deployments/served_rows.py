@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from deployments.protocol import PredictResponse
 from deployments.served import ServedBatch
-from features.served_schema import SERVED, context_hash, text_hash
+from features.served_schema import SERVED, context_hash, text_hash, unknown_tokens
 
 
 def rows(batch: ServedBatch, with_text: bool) -> pa.Table:
@@ -18,7 +18,7 @@ def rows(batch: ServedBatch, with_text: bool) -> pa.Table:
     responses = [response for _, response in answered]
     n = len(kept)
     tokens = batch.tokens.rows()
-    unknown = batch.bundle.preprocessor.unknown_id
+    unknown_id = batch.bundle.preprocessor.unknown_id
     moment = None if batch.features.degraded else batch.features.at_ms
     answered_at = datetime.fromtimestamp(batch.answered_at, UTC)
     columns = {
@@ -31,7 +31,7 @@ def rows(batch: ServedBatch, with_text: bool) -> pa.Table:
         "product_usage_60d": _usage(responses),
         "degraded": [list(r.degraded) for r in responses],
         "tokens": [len(tokens[i]) for i in kept],
-        "unknown_tokens": [0 if unknown is None else int(np.count_nonzero(tokens[i] == unknown)) for i in kept],
+        "unknown_tokens": [unknown_tokens(tokens[i], unknown_id) for i in kept],
         "text_hash": [text_hash(tokens[i]) for i in kept],
         "context_hash": [context_hash(batch.contexts[i]) for i in kept],
         "preprocessing": [r.preprocessing for r in responses],

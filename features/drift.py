@@ -7,13 +7,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from features.labelled import OUT_OF_SCOPE, Example, read_labelled
 from features.parquet_columns import LogError
 from features.preprocess import ContextInput, Ids, Preprocessor
 from features.served_log import served_files
+from features.served_schema import unknown_tokens, usage_of
 from features.shifts import Contexts, Shift, context_shifts, share_shift, shift_of_names, shift_of_numbers, values
 
 _COLUMNS = (
@@ -158,7 +158,7 @@ def _seen_in_training(rows: Sequence[Example], preprocessor: Preprocessor) -> _S
         contexts,
         len(rows),
         Counter(map(len, ids)),
-        sum(int(np.count_nonzero(row == preprocessor.unknown_id)) for row in ids),
+        sum(unknown_tokens(row, preprocessor.unknown_id) for row in ids),
         Counter(row.product for row in rows if row.product != OUT_OF_SCOPE),
     )
 
@@ -187,8 +187,7 @@ def _tokens(rows: Sequence[Example], preprocessor: Preprocessor) -> list[Ids]:
 
 
 def _context(row: Mapping[str, Any], preprocessor: Preprocessor) -> ContextInput:
-    usage = {pair["product"]: pair["uses"] for pair in row["product_usage_60d"]}
-    return preprocessor.context(row["recent_screens"], usage)
+    return preprocessor.context(row["recent_screens"], usage_of(row))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from features.rows import DataError, read_structs
 from features.schema import FEEDBACK_STREAM, Identifier, Product, rfc3339
 from features.served_log import served_files
+from features.served_schema import usage_of
 from features.training_rows import TrainingRow, write_rows
 
 _PAGE = 1000
@@ -137,7 +138,7 @@ def _row(served: Mapping[str, Any], feedback: Feedback, texts: Mapping[str, str]
         text,
         feedback.product,
         served["recent_screens"],
-        {pair["product"]: pair["uses"] for pair in served["product_usage_60d"]},
+        usage_of(served),
         served["user_id"],
         rfc3339(served["answered_at"]),
         feedback.request_id,

@@ -1,11 +1,13 @@
-"""The served log: one row a request, Parquet under `day=YYYY-MM-DD/served-*.parquet`; and the hashes it carries.
+"""The served log: one row a request, Parquet under `day=YYYY-MM-DD/served-*.parquet`; and what it carries of each.
 
 The service writes it, `skew`, `drift` and `training-set --feedback` read it (`features.served_log`). Both sides
-compute hashes with the functions of this module.
+compute hashes and count unknown tokens with the functions of this module.
 """
 
 import json
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,3 +51,13 @@ def context_hash(context: ContextInput) -> str:
     """16 hexadecimal digits for what the context part of the model sees."""
     content = [list(context.recent_screens), sorted(context.product_usage_60d.items())]
     return blake2b(json.dumps(content, separators=(",", ":")).encode(), digest_size=8).hexdigest()
+
+
+def unknown_tokens(ids: Ids, unknown_id: int | None) -> int:
+    """How many of a message's tokens the vocabulary lacks; 0 where no token stands for those."""
+    return 0 if unknown_id is None else int(np.count_nonzero(ids == unknown_id))
+
+
+def usage_of(row: Mapping[str, Any]) -> dict[str, int]:
+    """The uses by product in a row of the log."""
+    return {pair["product"]: pair["uses"] for pair in row["product_usage_60d"]}

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from tqdm import tqdm
 
@@ -21,7 +20,7 @@ from features.point_in_time import MOMENT, usage_at
 from features.preprocess import Preprocessor
 from features.screen_skew import differing_screens
 from features.served_log import served_rows
-from features.served_schema import context_hash, text_hash
+from features.served_schema import context_hash, text_hash, unknown_tokens, usage_of
 from features.store import StoreConfig
 
 LAG = timedelta(seconds=1)
@@ -140,7 +139,7 @@ def skew(
     by_fingerprint = {preprocessor.fingerprint: preprocessor for preprocessor in preprocessors}
     with tqdm(total=served.height, desc="compare", unit="requests", disable=None if progress else True) as bar:
         for part in served.iter_slices(_SLICE):
-            rows = [_with_dict(row) for row in part.iter_rows(named=True)]
+            rows = [row | {"product_usage_60d": usage_of(row)} for row in part.iter_rows(named=True)]
             for row, expected, lagging in _again(rows, usage, differing, by_fingerprint):
                 report.lagging += lagging
                 report.unverifiable_usage += row["row"] not in usage
@@ -166,10 +165,6 @@ def _again(
         expected["recent_screens"] = row["recent_screens"] if lagging else screens
         expected["product_usage_60d"] = usage.get(row["row"], row["product_usage_60d"])
         yield row, expected, lagging
-
-
-def _with_dict(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"product_usage_60d": {pair["product"]: pair["uses"] for pair in row["product_usage_60d"]}}
 
 
 def _usage(
@@ -207,6 +202,6 @@ def _preprocessed(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Preproc
             expected[i] |= {"preprocessing": fingerprint, "context_hash": context_hash(context)}
         texts = [i for i in mine if rows[i]["text"] is not None]
         for i, ids in zip(texts, preprocessor.tokens([rows[i]["text"] for i in texts]), strict=True):
-            unknown = int(np.count_nonzero(ids == preprocessor.unknown_id))
+            unknown = unknown_tokens(ids, preprocessor.unknown_id)
             expected[i] |= {"text_hash": text_hash(ids), "tokens": len(ids), "unknown_tokens": unknown}
     return expected

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from features.event_log import LogError
 from features.preprocess import ContextInput
 from features.served_log import served_files, served_rows
-from features.served_schema import SERVED, context_hash, text_hash
+from features.served_schema import SERVED, context_hash, text_hash, unknown_tokens
 from tests.unit.event_logs import not_utf8
 from tests.unit.offline_world import NOON
 
@@ -37,6 +37,11 @@ def test_texts_have_equal_hashes_if_their_tokens_are_equal(one: list[int], other
 def test_a_text_hash_is_that_of_the_tokens_wherever_they_lie() -> None:
     row = np.arange(12, dtype=np.int32)
     assert text_hash(row[::2]) == text_hash(row[::2].copy()) == "f90640ae66199195"
+
+
+@given(ids, st.sampled_from([None, 0, 1, 7]))
+def test_unknown_are_the_tokens_that_stand_for_what_the_vocabulary_lacks(row: list[int], unknown: int | None) -> None:
+    assert unknown_tokens(np.array(row, np.int32), unknown) == sum(token == unknown for token in row)
 
 
 @given(contexts, contexts)
