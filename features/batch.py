@@ -110,11 +110,7 @@ def materialize(
     started = time.perf_counter()
     made, reused = aggregate_days(events, window, partials, progress)
     aggregated = time.perf_counter()
-    malformed = sum(partial.malformed for partial in made)
-    quarantine = str(partials.folder / "quarantine") if malformed else None
-    if not any(partial.rows for partial in made):
-        unfit = f" fits; {malformed} are in {quarantine}" if malformed else ""
-        raise LogError(f"{events}: no row from {window.first} to {window.last}{unfit}")
+    counts = _row_counts(events, window, partials, made)
     run = prefix + run_id(window, made)
     begun = writer.begin(run)
     users = _write_buckets(partials, made, run, begun.users, writer, progress)
@@ -125,13 +121,8 @@ def materialize(
         "run": run,
         "published": publish,
         "window": [str(window.first), str(window.last)],
-        "days_read": len(made) - reused,
-        "days_reused": reused,
-        "days_missing": window.days - len(made),
-        "events": sum(partial.rows for partial in made),
-        "malformed": malformed,
-        "duplicates": sum(partial.duplicates for partial in made),
-        "quarantine": quarantine,
+        **day_counts(window, made, reused),
+        **counts,
         "users": users,
         "buckets_reused": len(begun.users),
         "partials_s": round(aggregated - started, 2),
@@ -172,6 +163,28 @@ def aggregate_days(events: Path, window: Window, partials: Partials, progress: b
     for partial in map(build, lacking) if alone else map_items(build, lacking, "days", progress, size=size):
         known[date.fromisoformat(partial.day)] = partial
     return [known[day] for day in sorted(known)], len(files) - len(lacking)
+
+
+def day_counts(window: Window, made: Sequence[Partial], reused: int) -> dict[str, int]:
+    """How many days of a window were read, were reused, and are not in the log; see `aggregate_days`."""
+    read = len(made) - reused
+    return {"days_read": read, "days_reused": reused, "days_missing": window.days - len(made)}
+
+
+def _row_counts(events: Path, window: Window, partials: Partials, made: Sequence[Partial]) -> dict[str, Any]:
+    """How many rows the days have, of each kind, and where the malformed ones are kept.
+
+    Raises:
+        LogError: none fits.
+    """
+    malformed = sum(partial.malformed for partial in made)
+    quarantine = str(partials.folder / "quarantine") if malformed else None
+    rows = sum(partial.rows for partial in made)
+    if not rows:
+        unfit = f" fits; {malformed} are in {quarantine}" if malformed else ""
+        raise LogError(f"{events}: no row from {window.first} to {window.last}{unfit}")
+    duplicates = sum(partial.duplicates for partial in made)
+    return {"events": rows, "malformed": malformed, "duplicates": duplicates, "quarantine": quarantine}
 
 
 def _write_buckets(

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from features.batch import Window, aggregate_days, partials_of
+from features.batch import Window, aggregate_days, day_counts, partials_of
 from features.labelled import Chat, read_chats
 from features.partials import Partials
 from features.point_in_time import MOMENT, screens_at, usage_at
@@ -101,9 +101,7 @@ def _usage(
     days, reused = aggregate_days(events, window, partials, progress)
     told = {
         "usage_window": [str(window.first), str(window.last)],
-        "days_read": len(days) - reused,
-        "days_reused": reused,
-        "days_missing": window.days - len(days),
+        **day_counts(window, days, reused),
         "malformed": sum(day.malformed for day in days),
     }
     return usage_at(readings, partials, days, progress=progress), told
