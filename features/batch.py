@@ -106,7 +106,7 @@ def materialize(
         ExpiredRun: it took longer than values live.
         redis.RedisError: Redis does not take the values; nothing is visible then.
     """
-    partials = partials or partials_of(events)
+    partials = partials or partials_beside(events)
     started = time.perf_counter()
     made, reused = aggregate_days(events, window, partials, progress)
     aggregated = time.perf_counter()
@@ -131,7 +131,7 @@ def materialize(
     }
 
 
-def partials_of(events: Path) -> Partials:
+def partials_beside(events: Path) -> Partials:
     """Where the partials of a log are kept by default: beside it.
 
     Raises:

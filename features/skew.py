@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 from tqdm import tqdm
 
-from features.batch import Window, aggregate_days, partials_of, run_id, window_of
+from features.batch import Window, aggregate_days, partials_beside, run_id, window_of
 from features.partials import Partials, within
 from features.point_in_time import MOMENT, usage_at
 from features.preprocess import Preprocessor
@@ -132,7 +132,7 @@ def skew(
         "row"
     )
     report = Report(logged.height, logged.height - served.height)
-    usage, report.changed_runs = _usage(served, events, partials or partials_of(events), progress)
+    usage, report.changed_runs = _usage(served, events, partials or partials_beside(events), progress)
     moment = pl.col("features_at").cast(MOMENT) + _REST_OF_MS
     readings = served.select("row", "user_id", "recent_screens", moment=moment)
     differing, report.malformed_screens = differing_screens(readings, screens, lag, config, progress=progress)

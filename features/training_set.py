@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from features.batch import Window, aggregate_days, day_counts, partials_of
+from features.batch import Window, aggregate_days, day_counts, partials_beside
 from features.labelled import Chat, read_chats
 from features.partials import Partials
 from features.point_in_time import MOMENT, screens_at, usage_at
@@ -61,7 +61,7 @@ def training_set(
     started = time.perf_counter()
     messages = read_chats(chats)
     readings = _readings(messages, run_delay, window_days)
-    used, told = _usage(readings, events, partials or partials_of(events), window_days, progress)
+    used, told = _usage(readings, events, partials or partials_beside(events), window_days, progress)
     seen, malformed_screens = screens_at(readings, screens, config, progress=progress)
     return {
         "out": str(out),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from local_redis import LocalRedis
 from redis import Redis
 
-from features.batch import OlderRun, Window, materialize, partials_of, refuse_older, run_id, window_of
+from features.batch import OlderRun, Window, materialize, partials_beside, refuse_older, run_id, window_of
 from features.event_log import LogError
 from features.partials import BUCKETS, Partial, Partials
 from features.store import RUN_KEY
@@ -78,12 +78,12 @@ class TestPartialsOf:
     def test_are_beside_the_log_whatever_it_is_called(self, tmp_path: Path) -> None:
         (tmp_path / "a").mkdir()
         beside = tmp_path.with_name(f"{tmp_path.name}.partials")
-        assert [partials_of(log).folder for log in (tmp_path, tmp_path / "a" / "..")] == [beside, beside]
-        assert partials_of(Path()).folder == Path.cwd().with_name(f"{Path.cwd().name}.partials")
+        assert [partials_beside(log).folder for log in (tmp_path, tmp_path / "a" / "..")] == [beside, beside]
+        assert partials_beside(Path()).folder == Path.cwd().with_name(f"{Path.cwd().name}.partials")
 
     def test_of_a_log_without_a_name_must_be_elsewhere(self) -> None:
         with pytest.raises(LogError, match=r"^/: nothing can be kept beside it: give --partials$"):
-            partials_of(Path("/"))
+            partials_beside(Path("/"))
 
 
 class TestMaterialize:

@@ -16,7 +16,7 @@ import ray
 from ports import free_port, is_free
 from redis import Redis
 
-from features.batch import partials_of
+from features.batch import partials_beside
 from features.partials import BUCKETS
 from features.store import RUN_KEY
 from features.usage_writer import UsageWriter
@@ -38,7 +38,7 @@ class TestCommand:
         many = [(f"u{number}", "a") for number in range(3_000)]
         write(log, WINDOW.first, many)
         client.set(RUN_KEY, "old")
-        partials = partials_of(log)
+        partials = partials_beside(log)
         fifo = log / f"day={WINDOW.last}" / "part-00001.parquet"
         os.mkfifo(fifo)  # whoever reads it waits
         with started(log, writer.redis_url, *cluster()):
@@ -101,7 +101,7 @@ class TestCommand:
             pass
         status, _, errors = finish(log, f"redis://127.0.0.1:{server.port}/0")
         assert (status, errors.count("\n"), errors.startswith("error: Redis does not answer: ")) == (2, 1, True)
-        assert not partials_of(log).folder.exists()
+        assert not partials_beside(log).folder.exists()
 
     @pytest.mark.parametrize("option", ["--as-of=2026-13-01", "--window-days=0", "--window-days=9999999"])
     def test_a_window_that_cannot_be_is_refused(
