@@ -5,6 +5,7 @@ import asyncio
 import json
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 from pydantic import ValidationError
@@ -47,16 +48,13 @@ async def _ingest(arguments: argparse.Namespace) -> None:
     ingester = ScreenIngester(redis, FeatureStore(redis, store_of(arguments)), config)
     try:
         await ingester.prepare()
-    except BaseException:
-        await redis.aclose()
-        raise
-    task = asyncio.ensure_future(ingester.run())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    print(f"ingesting {config.stream} as {ingester.consumer}; stop with Ctrl-C", file=sys.stderr)
-    try:
-        await task
-    except asyncio.CancelledError:
+        task = asyncio.ensure_future(ingester.run())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        print(f"ingesting {config.stream} as {ingester.consumer}; stop with Ctrl-C", file=sys.stderr)
+        with suppress(asyncio.CancelledError):
+            await task
+    finally:
         await redis.aclose()
     print(json.dumps({"stored": ingester.stored, "dead": ingester.dead}))
 
