@@ -95,6 +95,16 @@ def _require_gpu(args: AppArgs) -> None:
         )
 
 
+def _served_version(args: AppArgs) -> str:
+    """The version that the model's name means now, once it is certain that the device can run it; see `build`."""
+    require_device(args.device)
+    if args.device == "cuda":
+        _require_gpu(args)
+    bundle = Registry.at(args.registry).load(args.model)
+    require_device(args.device, bundle.path / "text.onnx")
+    return bundle.version
+
+
 def _from_environment(setting: str, value: str) -> str:
     """The value itself, or what the environment variable `$NAME` holds where the application is built."""
     name = value.removeprefix("$")
@@ -123,12 +133,7 @@ def build(args: AppArgs) -> Application:
         RuntimeError: `device: cuda` without a GPU, without its provider, or with a network for CPUs; an environment
             variable that `redis_url` or `api_keys` names is not set, or holds no keys.
     """
-    require_device(args.device)
-    if args.device == "cuda":
-        _require_gpu(args)
-    bundle = Registry.at(args.registry).load(args.model)
-    require_device(args.device, bundle.path / "text.onnx")
-    version, redis_url = bundle.version, _from_environment("redis_url", args.redis_url)
+    version, redis_url = _served_version(args), _from_environment("redis_url", args.redis_url)
     gather = partial(gatherer, redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)
