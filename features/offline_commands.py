@@ -23,6 +23,7 @@ from features.arguments import (
     store_options,
     tell_missing,
 )
+from features.delays import LAG, LONGEST_LAG, LONGEST_RUN_DELAY, RUN_DELAY
 
 if TYPE_CHECKING:
     from features.skew import Report
@@ -41,8 +42,7 @@ _ONLY_WITHOUT_FEEDBACK = (
     "ray_address",
     "cpus",
 )
-_LONGEST_DELAY_HOURS = 720
-_LONGEST_LAG_MS = 86_400_000
+_HOUR, _MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
 
 
 def add_commands(commands: Any) -> None:
@@ -55,8 +55,8 @@ def add_commands(commands: Any) -> None:
     _bundle(training)
     training.add_argument(
         "--run-delay-hours",
-        type=number(0, _LONGEST_DELAY_HOURS),
-        default=3.0,
+        type=number(0, LONGEST_RUN_DELAY // _HOUR),
+        default=RUN_DELAY / _HOUR,
         help="when a day's usage run is there, after 00:00 UTC",
     )
     training.add_argument("--window-days", type=positive, default=60, help="days of uses that count")
@@ -76,8 +76,10 @@ def add_commands(commands: Any) -> None:
     skew.add_argument("--log", type=path, required=True, help="the served log")
     _logs(skew, required=True)
     _bundle(skew, action="append")
-    lag = number(0, _LONGEST_LAG_MS)
-    skew.add_argument("--lag-ms", type=lag, default=1000.0, help="within which an arriving screen gets stored")
+    lag = number(0, LONGEST_LAG // _MILLISECOND)
+    skew.add_argument(
+        "--lag-ms", type=lag, default=LAG / _MILLISECOND, help="within which an arriving screen gets stored"
+    )
     skew.add_argument("--examples", type=int, default=5, help="mismatches shown for each feature")
     skew.add_argument("--sample", type=positive, help="compare only so many requests")
     ray_options(skew)
@@ -120,7 +122,7 @@ def _training_set(arguments: argparse.Namespace) -> None:
     preprocessor = bundled_preprocessor(arguments.bundle)
     logs = (arguments.chats, arguments.events, arguments.screens)
     options: dict[str, Any] = {
-        "run_delay": timedelta(hours=arguments.run_delay_hours),
+        "run_delay": arguments.run_delay_hours * _HOUR,
         "window_days": arguments.window_days,
         "partials": partials_of(arguments),
         "config": store_of(arguments),
@@ -163,7 +165,7 @@ def _skew(arguments: argparse.Namespace) -> None:
             arguments.events,
             arguments.screens,
             preprocessors,
-            lag=timedelta(milliseconds=arguments.lag_ms),
+            lag=arguments.lag_ms * _MILLISECOND,
             examples=arguments.examples,
             sample=arguments.sample,
             partials=partials,

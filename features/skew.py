@@ -15,6 +15,7 @@ import polars as pl
 from tqdm import tqdm
 
 from features.batch import Window, aggregate_days, partials_beside, run_id, window_of
+from features.delays import LAG, LONGEST_LAG
 from features.partials import Partials, within
 from features.point_in_time import MOMENT, usage_at
 from features.preprocess import Preprocessor
@@ -23,8 +24,6 @@ from features.served_log import served_rows
 from features.served_schema import context_hash, text_hash, unknown_tokens, usage_of
 from features.store import StoreConfig
 
-LAG = timedelta(seconds=1)
-LONGEST_LAG = timedelta(days=1)
 FEATURES = (
     "recent_screens",
     "product_usage_60d",
