@@ -1,10 +1,10 @@
 """What `scripts/compare` does: the comparison, the sweep, and the tables of docs/performance.md."""
 
 import argparse
+import asyncio
 import json
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from local_redis import LocalRedis, RedisUnavailable
 from ports import free_port
+from redis_url import DEMO_USERS, seed
 from terminal import ENDS, accept_any_encoding, on_end
 
 from loadtests import generator, options, overload, plot, report
@@ -33,7 +34,6 @@ from loadtests.targets import Target, TargetError, all_targets, configuration, r
 
 PAGE = ROOT / "docs" / "performance.md"
 RUNS = ROOT / "docs" / "runs"
-USERS = 300
 MOST_DEGRADED = 0.2
 """Of the answers checked: those without features say nothing about features, and cost less."""
 SAVED = ("compare.json", "compare.png")
@@ -89,7 +89,7 @@ def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
             "targets": {target.name: target.title for target in targets},
         }
         desks = switchboard(configuration(lambda application: None))["args"]["desks"]
-        offline = Offline(held_by(server.url, [f"u{i}" for i in range(1, USERS + 1)]), desks)
+        offline = Offline(held_by(server.url, [f"u{i}" for i in range(1, DEMO_USERS + 1)]), desks)
         comparison = Comparison(plan, targets, server.url, psutil.Process(server.pid), scratch, offline)
         for number in comparison.rounds():
             saved |= {"rounds": number + 1, "loads": comparison.rows, "memory": comparison.memory}
@@ -215,8 +215,7 @@ def _limit(plan: Plan, redis_url: str, scratch: Path) -> float:
 def _redis(scratch: Path) -> Iterator[LocalRedis]:
     """One Redis for every target, with the demo users in it."""
     with LocalRedis(scratch / "redis", lambda text: print(text, file=sys.stderr), free_port()) as server:
-        command = [sys.executable, "-m", "features", "seed", "--users", str(USERS), "--redis-url", server.url]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        asyncio.run(seed(server.url, lambda text: None))
         yield server
 
 
