@@ -1,4 +1,4 @@
-"""Quantise the text network: int8 weights per channel, activations dynamically or by calibration data; or fp16."""
+"""Smaller copies of the text network: int8, with activations scaled by each run or by calibration rows, or fp16."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -89,7 +89,7 @@ def sparsify(source: Path, target: Path, share: float) -> None:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Keep ONNX Runtime's advice on models that still need shapes, which these do not, out of the user's terminal."""
+    """Keep ONNX Runtime's advice to pre-process models, which these do not need, out of the user's terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -100,7 +100,8 @@ def _without_advice() -> Iterator[None]:
 
 @contextmanager
 def _whole_copies(source: Path) -> Iterator[None]:
-    """Tell of a full disk, and leave no copy beside the source: ONNX writes one, and sees not if it is cut short."""
+    """Say so where the disk is full, and leave no copy beside the source: ONNX writes one that has the shapes of all
+    values, and nobody notices when it is cut short."""
     try:
         yield
     except (DecodeError, ValueError) as error:
