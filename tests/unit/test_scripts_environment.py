@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_environment import CHEAPER, SAFER, StartError, configure_ray
+from ray_environment import CHEAPER, PROXY_CHECKS, SAFER, StartError, configure_ray
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,7 +98,7 @@ def test_clusters_are_told_every_variable() -> None:
     exported = dict(
         pair.split("=", 1) for line in re.findall(r"^export (.+)$", page, re.MULTILINE) for pair in line.split()
     )
-    assert (CHEAPER | SAFER).items() <= exported.items()
+    assert (CHEAPER | SAFER | PROXY_CHECKS).items() <= exported.items()
 
 
 @pytest.mark.parametrize(
