@@ -129,6 +129,6 @@ def test_who_is_never_ready_is_told_with_the_folder_that_ray_logs_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert get_default_ray_temp_dir() == f"{tmp_path}/ray"
+    assert get_default_ray_temp_dir() == f"{tmp_path}/ray"  # type: ignore[no-untyped-call]
     with pytest.raises(StartError, match=re.escape(f"logs: {tmp_path}/ray/session_latest/logs/serve")):
         wait_until_ready(None, 1, print, lambda seconds: None, timeout_s=0)
