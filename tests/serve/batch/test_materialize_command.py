@@ -62,7 +62,7 @@ class TestCommand:
         self, log: Path, writer: UsageWriter, number: signal.Signals
     ) -> None:
         """Ray has a SIGTERM handler of its own, which aborts the process with a stack trace."""
-        partials = partials_of(log)
+        partials = partials_beside(log)
         os.mkfifo(log / f"day={WINDOW.last}" / "part-00001.parquet")  # whoever reads it waits
         with subprocess.Popen(
             command(log, writer.redis_url, *cluster()), cwd=ROOT, text=True, stderr=subprocess.PIPE
