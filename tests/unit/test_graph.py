@@ -47,6 +47,18 @@ def test_every_part_looks_for_the_redis_that_a_laptop_has(file: str) -> None:
     assert urlsplit(LOCAL_URL).port == PORT
 
 
+def test_a_deploy_finds_room_on_two_cpus() -> None:
+    """Beside all replicas, two ingresses among them: a new one must start before an old one stops."""
+    shares = {name: deployment["ray_actor_options"]["num_cpus"] for name, deployment in DEPLOYMENTS.items()}
+    scaled = {
+        name: d["autoscaling_config"]["max_replicas"] for name, d in DEPLOYMENTS.items() if "num_replicas" not in d
+    }
+    replicas = dict.fromkeys(shares, 1) | {"Ingress": 2} | scaled
+    assert replicas["Classifier"] == 2
+    taken = sum(share * replicas[name] for name, share in shares.items())
+    assert taken + max(shares.values()) <= 2
+
+
 def test_the_gpu_file_is_taken() -> None:
     gpu: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.gpu.yaml").read_text())
     application = {a["name"]: a for a in gpu["applications"]}["switchboard"]
