@@ -50,14 +50,14 @@ def test_the_slow_proxy_is_a_notice_unless_it_is_asked_for(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("environment")
-def test_two_services_that_start_at_once_do_not_share_a_fallback(tmp_path: Path) -> None:
+def test_two_services_that_start_at_once_share_no_port(tmp_path: Path) -> None:
     """Neither listens yet when the other looks which ports are free."""
-    names = [f"RAY_SERVE_FALLBACK_PROXY_{kind}_PORT" for kind in ("HTTP", "GRPC")]
+    kinds = ("FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC", "HAPROXY_STATS", "HAPROXY_METRICS")
     found = []
     for _ in range(2):
         configure("fast", tmp_path)
-        found += [os.environ[name] for name in names]
-    assert len(set(found)) == 4
+        found += [os.environ[f"RAY_SERVE_{kind}_PORT"] for kind in kinds]
+    assert len(set(found)) == 8
 
 
 @pytest.mark.usefixtures("environment")
