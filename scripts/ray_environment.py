@@ -54,6 +54,7 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ[_NODE_IS_LOOPBACK] = "0"
+    os.environ["TMPDIR"] = temp_folder()  # where the dashboard's sockets lie
     os.environ.setdefault("RAY_TMPDIR", temp_folder())
     _pass_by_proxies()
     os.environ.setdefault("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1")

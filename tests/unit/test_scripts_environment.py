@@ -83,6 +83,24 @@ def test_no_call_to_this_machine_goes_through_a_proxy(tmp_path: Path, lower: str
     assert [os.environ[name] for name in ("no_proxy", "NO_PROXY")] == [passed_by, passed_by]
 
 
+def test_what_ray_starts_has_a_short_folder_for_its_sockets(tmp_path: Path) -> None:
+    """The dashboard's lie where temporary files do. `tempfile` asks only once in a process."""
+    code = f"""if True:
+        from test_scripts_environment import *
+        configure("auto", Path({str(tmp_path)!r}))
+        print(os.environ["TMPDIR"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT / "scripts")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "/tmp"
+
+
 @pytest.mark.usefixtures("environment")
 def test_a_silent_client_does_not_keep_its_connection_for_an_hour(tmp_path: Path) -> None:
     """Ray reads the variable when it is imported."""
