@@ -170,6 +170,8 @@ def _ray(arguments: argparse.Namespace, scratch: Path) -> Iterator[None]:
             )
         except SystemExit:  # of the handler that Ray installs for SIGTERM
             raise Stopped from None
+        except Exception as error:  # Ray has no type of its own for what its processes say
+            raise StartError(f"Ray does not start: {(str(error).strip() or repr(error)).splitlines()[-1]}") from None
         _catch_signals()
         if not arguments.dashboard:
             end_helpers()

@@ -138,6 +138,15 @@ def test_a_wrong_configuration(
     assert not done.stdout
 
 
+def test_a_ray_that_does_not_start(tmp_path: Path, port: int, redis_server: LocalRedis) -> None:
+    folder = tmp_path / ("ray" * 40)
+    done = run(command(tmp_path, port), redis_server.url, RAY_TMPDIR=str(folder))
+    assert done.returncode == 1
+    [error] = errors(done)
+    assert error.startswith("error: Ray does not start: ")
+    assert "AF_UNIX path length cannot exceed 107 bytes" in error
+
+
 def test_a_failed_start_leaves_no_process_and_no_lock(tmp_path: Path, port: int) -> None:
     run(command(tmp_path, port), f"redis://127.0.0.1:{free_port()}/0")
     with RunLock(tmp_path):
