@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
@@ -134,8 +135,16 @@ def deploy(schema: "ServeDeploySchema") -> None:
             controller_options=schema.controller_options,
         )
     except RuntimeError as error:
-        raise ConfigurationError(f"Ray Serve does not start: {' '.join(str(error).split())}") from None
+        raise ConfigurationError(f"Ray Serve does not start: {no_listener(str(error))}") from None
     client.deploy_apps(schema)
+
+
+def no_listener(told: str) -> str:
+    """Where HAProxy cannot listen, out of all that it and Ray have told; all of that where this is not why."""
+    lacking = re.search(r"cannot bind socket \((?P<reason>[^)]*)\) for \[(?P<where>[^]]*)\]", told)
+    if lacking is None:
+        return " ".join(told.split())
+    return f"HAProxy cannot listen on {lacking['where']} ({lacking['reason']})"
 
 
 def _require_one_store(schema: "ServeDeploySchema") -> None:

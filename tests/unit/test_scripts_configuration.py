@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
-from configuration import ConfigurationError, address, port_of, read, redis_urls, settle_here, unknown_desks
+from configuration import (
+    ConfigurationError,
+    address,
+    no_listener,
+    port_of,
+    read,
+    redis_urls,
+    settle_here,
+    unknown_desks,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "serve_config.yaml"
@@ -206,3 +215,18 @@ def test_where_the_service_is_asked_whether_it_is_ready(
     schema = read(write(tmp_path, **changes))
     settle_here(schema, Namespace(port=1234, served_log=None, state=tmp_path), "redis://127.0.0.1:1/0")
     assert address(schema) == asked
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            "RuntimeError: HAProxy crashed during startup:\n[ALERT] (7) : Binding [/tmp/haproxy.cfg:50] for frontend "
+            "http_frontend: cannot bind socket (Address already in use) for [127.0.0.1:8000]\n[ALERT] (7) : Exiting.",
+            "HAProxy cannot listen on 127.0.0.1:8000 (Address already in use)",
+        ),
+        ("Failed to bind\n  to address", "Failed to bind to address"),
+    ],
+)
+def test_a_port_that_another_took_meanwhile_is_told_in_one_sentence(told: str, said: str) -> None:
+    assert no_listener(told) == said
