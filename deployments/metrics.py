@@ -10,6 +10,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
+from deployments.defects import log_defect
 from deployments.request_meter import Metric
 
 _running: set[asyncio.Task[None]] = set()
@@ -36,7 +37,10 @@ class Exporter:
 
     async def _run(self, interval_s: float) -> None:
         while True:
-            self.export()
+            try:
+                self.export()
+            except Exception as error:
+                log_defect(f"metrics of {type(self._stage).__name__}", error)
             await asyncio.sleep(interval_s)
 
     def export(self) -> None:

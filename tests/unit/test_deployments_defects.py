@@ -8,6 +8,7 @@ import pytest
 
 from deployments.cache import PredictionCache
 from deployments.defects import log_defect
+from deployments.metrics import Exporter
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from deployments.stages import Stage
 from tests.unit.tokens import tokens
@@ -53,6 +54,23 @@ async def test_the_cache_tells_of_a_classifier_that_breaks_its_word(caplog: pyte
     answer = await PredictionCache(forgetful)(tokens("v", [1], [2]))
     assert answer.failure == "classifier: LookupError"
     assert "in forgetful" in caplog.text
+    assert WORDS not in caplog.text
+
+
+async def test_a_count_that_fails_is_told_and_metrics_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Part:
+        read = 0
+
+        def counts(self) -> dict[str, float]:
+            self.read += 1
+            raise LookupError(WORDS)
+
+    part = Part()
+    Exporter(part).start(interval_s=0)
+    async with asyncio.timeout(5):
+        while part.read < 3:
+            await asyncio.sleep(0)
+    assert "metrics of Part: unexpected LookupError" in caplog.text
     assert WORDS not in caplog.text
 
 
