@@ -82,8 +82,8 @@ def end_noted(state: Path) -> None:
     import psutil
 
     try:
-        noted = json.loads((state / "processes").read_text())
-    except (OSError, ValueError):
+        noted = [(int(pid), float(started)) for pid, started in json.loads((state / "processes").read_text())]
+    except (OSError, ValueError, TypeError):
         return
     found = []
     for pid, started in noted:

@@ -67,6 +67,12 @@ def test_the_folder_of_a_killed_service_is_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+@pytest.mark.parametrize("note", ["", "{", "3", "[3]", '[["a", 1]]', '{"a": 1}', "[[null, null]]"])
+def test_a_note_of_another_kind_ends_nothing(tmp_path: Path, note: str) -> None:
+    (tmp_path / "processes").write_text(note)
+    end_noted(tmp_path)
+
+
 def test_another_process_of_the_same_id_goes_on(tmp_path: Path, child: "subprocess.Popen[str]") -> None:
     (tmp_path / "processes").write_text(json.dumps([[child.pid, noted(child)[1] - 5]]))
     end_noted(tmp_path)
