@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         arguments.run(arguments)
     except (BundleError, DataError, OptionError, OSError) as error:
         return failed(str(error))
+    except MemoryError:
+        return failed("there is not enough memory")
     except KeyboardInterrupt:
         return failed("interrupted", 130)
     return 0
