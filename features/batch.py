@@ -98,7 +98,7 @@ def materialize(
 
     Returns:
         The run, and counts: days read and reused, events, malformed and duplicate rows, users, buckets that a killed
-        attempt had written, seconds.
+        attempt had written, days whose partials were deleted since the log has them no longer, seconds.
 
     Raises:
         LogError: the log has no day or no fitting row of the window, a file is damaged, or a column does not fit.
@@ -116,6 +116,7 @@ def materialize(
     users = _write_buckets(partials, made, run, begun.users, writer, progress)
     if publish:
         writer.publish(run, lambda present: None if allow_older else refuse_older(window, present), begun.until)
+    forgotten = partials.forget(events, made)
     finished = time.perf_counter()
     return {
         "run": run,
@@ -125,6 +126,7 @@ def materialize(
         **counts,
         "users": users,
         "buckets_reused": len(begun.users),
+        "days_forgotten": forgotten,
         "partials_s": round(aggregated - started, 2),
         "write_s": round(finished - aggregated, 2),
         "seconds": round(finished - started, 2),

@@ -132,6 +132,22 @@ class Partials:
         rows = [batch.num_rows for batch in batches]
         return frame.with_columns(pl.Series("day", np.repeat(days, rows), pl.Date))
 
+    def forget(self, log: Path, but: Sequence[Partial]) -> int:
+        """Delete what is kept of days that are no longer in their log, quarantined rows included.
+
+        Args:
+            but: of the run that was just made: what its sums hold may have to be subtracted from the next one's.
+
+        Returns:
+            The number of days.
+        """
+        needed = {partial.day for partial in but}
+        files = [*self.folder.glob("day=*.arrow"), *self.folder.glob("quarantine/day=*.parquet")]
+        gone = [file for file in files if file.stem[4:] not in needed and not (log / file.stem).exists()]
+        for file in gone:
+            file.unlink(missing_ok=True)
+        return len({file.stem for file in gone})
+
     def _set_aside(self, day: date, rejected: pl.DataFrame) -> None:
         target = self.quarantine(day)
         if rejected.is_empty():

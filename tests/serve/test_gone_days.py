@@ -64,3 +64,15 @@ def test_a_run_a_training_set_and_skew_agree(world: Path, server: RedisProcess) 
     log = write_log(world / "served", [row])
     report = skew(log, world / "usage", world / "screens", [PREPROCESSOR], progress=False)
     assert (report.compared, report.examples, report.changed_runs) == (1, {}, [])
+
+
+def test_the_next_run_deletes_what_was_kept_of_it_and_nothing_else(world: Path, server: RedisProcess) -> None:
+    """The users' names go with the day; other days outside of the window stay."""
+    kept, gone = world / "usage.partials", f"day={TODAY - timedelta(days=2)}"
+    (kept / "quarantine").mkdir()
+    (kept / "quarantine" / f"{gone}.parquet").touch()
+    writer = UsageWriter(f"redis://127.0.0.1:{server.port}/0")
+    summary, again = (materialize(world / "usage", Window(TODAY, 1), writer, progress=False) for _ in range(2))
+    assert (summary["days_forgotten"], again["days_forgotten"]) == (1, 0)
+    left = {f"day={TODAY - timedelta(days=before)}.arrow" for before in (1, 3)}
+    assert {file.name for file in kept.rglob("day=*")} == left
