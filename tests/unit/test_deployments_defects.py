@@ -59,17 +59,18 @@ async def test_the_cache_tells_of_a_classifier_that_breaks_its_word(caplog: pyte
 
 async def test_a_count_that_fails_is_told_and_metrics_go_on(caplog: pytest.LogCaptureFixture) -> None:
     class Part:
-        read = 0
+        read, often = 0, asyncio.Event()
 
         def counts(self) -> dict[str, float]:
             self.read += 1
+            if self.read > 2:
+                self.often.set()
             raise LookupError(WORDS)
 
     part = Part()
     Exporter(part).start(interval_s=0)
     async with asyncio.timeout(5):
-        while part.read < 3:
-            await asyncio.sleep(0)
+        await part.often.wait()
     assert "metrics of Part: unexpected LookupError" in caplog.text
     assert WORDS not in caplog.text
 
