@@ -149,14 +149,15 @@ def _list(arguments: argparse.Namespace) -> None:
     registry = Registry.at(arguments.registry)
     if not registry.is_there():
         raise BundleError(f"no registry in {registry.where}: no such folder")
-    names, versions = registry.names(), registry.versions()
+    pointers, versions = registry.pointers(), registry.versions()
+    names = {name: str(at.version) for name, at in pointers.items() if not isinstance(at, BundleError)}
     if not versions:
         print(f"{registry.where}: no bundles", file=sys.stderr)
     for version in versions:
         marks = ",".join(name for name, pointed in names.items() if pointed == version)
         try:
             manifest = registry.manifest(version)
-        except BundleError as error:
+        except (BundleError, OSError) as error:
             print(f"{version}  {marks or '-':<12} unreadable: {error}")
             continue
         figures = " ".join(f"{k} {v.get('accuracy')}" for k, v in manifest.metrics.items())
@@ -164,6 +165,9 @@ def _list(arguments: argparse.Namespace) -> None:
     for name, version in names.items():
         if version not in versions:
             print(f"{version}  {name:<12} gone: no such bundle; promote another, or roll back")
+    for name, pointer in pointers.items():
+        if isinstance(pointer, BundleError):
+            print(f"{'-':<12}  {name:<12} unreadable: {pointer}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -81,17 +81,32 @@ class Registry:
         return read_manifest(self.folder / version)
 
     def names(self) -> dict[str, str]:
-        """Each name and the version that it points at; JSON files of other content are none of ours.
+        """Each name and the version that it points at.
 
         Raises:
             BundleError: a name is damaged.
         """
-        files = {file: content for file in self._json_files() if (content := self._read(file)) is not None}
-        return {
-            file.removesuffix(".json"): str(parse_pointer(content, f"{self.where}/{file}").version)
-            for file, content in files.items()
-            if may_be_pointer(content)
-        }
+        versions = {}
+        for name, pointer in self.pointers().items():
+            if isinstance(pointer, BundleError):
+                raise pointer
+            versions[name] = str(pointer.version)
+        return versions
+
+    def pointers(self) -> dict[str, Pointer | BundleError]:
+        """Where each name points, or why it cannot be read; JSON files of other content are none of ours."""
+        found: dict[str, Pointer | BundleError] = {}
+        for file in self._json_files():
+            where = f"{self.where}/{file}"
+            try:
+                content = self._read(file)
+                if content is not None and may_be_pointer(content):
+                    found[file.removesuffix(".json")] = parse_pointer(content, where)
+            except BundleError as error:
+                found[file.removesuffix(".json")] = error
+            except OSError as error:
+                found[file.removesuffix(".json")] = BundleError(f"{where}: {error.strerror}")
+        return found
 
     def promote(
         self,

@@ -222,6 +222,23 @@ def test_a_damaged_bundle_does_not_hide_the_others(
     assert "labels" in lines[bundle.version]
 
 
+def test_damaged_names_do_not_hide_the_others(
+    registry: Registry, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.promote(bundle.version)
+    (registry.folder / "canary.json").write_text('{"version": 3}')
+    (registry.folder / "loop.json").symlink_to("loop.json")
+    (registry.folder / "aaaaaaaaaaaa" / "manifest.json").mkdir(parents=True)
+    capsys.readouterr()
+    assert main(["list", "--registry", str(registry.folder)]) == 0
+    told = {tuple(line.split()[:2]): line for line in capsys.readouterr().out.splitlines()}
+    assert "labels" in told.pop((bundle.version, "production"))
+    assert f"unreadable: {registry.folder / 'canary.json'}: damaged: " in told.pop(("-", "canary"))
+    assert f"unreadable: {registry.folder / 'loop.json'}: " in told.pop(("-", "loop"))
+    assert "unreadable: " in told.pop(("aaaaaaaaaaaa", "-"))
+    assert not told
+
+
 def test_a_name_whose_bundle_is_gone_is_listed(
     registry: Registry, bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
