@@ -39,9 +39,10 @@ def open_networks(paths: Mapping[str, Path], device: Device) -> list[TimedNetwor
     """Open the networks.
 
     Raises:
+        BundleError: one is missing or damaged.
         RuntimeError: the device cannot be had, see `open_session`.
     """
-    return [TimedNetwork(name, open_session(path, device)) for name, path in paths.items()]
+    return [TimedNetwork(name, _open(path, device)) for name, path in paths.items()]
 
 
 def bench(
@@ -83,7 +84,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     record = folder / "run.json"
     try:
         run = json.loads(record.read_text())
-        return run, {name: folder / described["file"] for name, described in run["networks"].items()}
+        paths = {name: folder / described["file"] for name, described in run["networks"].items()}
+        return run | {"version": str(run["version"]), "max_tokens": int(run["max_tokens"])}, paths
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{record} is damaged ({error}): train again with the same --work") from None
 
@@ -122,6 +124,17 @@ def machine(device: Device) -> str:
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         words = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
     return f"{words}, Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}"
+
+
+def _open(path: Path, device: Device) -> onnxruntime.InferenceSession:
+    try:
+        return open_session(path, device)
+    except RuntimeError:
+        raise
+    except Exception as error:  # ONNX Runtime has no narrower type for it
+        raise BundleError(
+            f"{path}: cannot be read ({type(error).__name__}): train again with the same --work"
+        ) from None
 
 
 def _run(session: onnxruntime.InferenceSession, ids: Any, device: Device) -> Callable[[], Any]:

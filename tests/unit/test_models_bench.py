@@ -1,6 +1,7 @@
 """The bench times every network of a run, at every batch size, as often as it is told to."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,32 @@ def test_what_cannot_be_timed_is_one_line(
     assert capsys.readouterr().err == f"error: {told.format(limit=limit)}\n"
 
 
-@pytest.mark.parametrize("record", ["{", "[]", "{}", '{"networks": {"teacher": {}}}', '{"networks": [1]}', "[" * 99999])
+@pytest.mark.parametrize(
+    "record",
+    [
+        "{", "[]", "{}", '{"networks": {"teacher": {}}}', '{"networks": [1]}', "[" * 99999,
+        '{"networks": {}, "version": "a"}', '{"networks": {}, "max_tokens": 8}',
+        '{"networks": {}, "version": "a", "max_tokens": "many"}',
+    ],
+)  # fmt: skip
 def test_a_damaged_record_of_a_run_is_one_line(tmp_path: Path, record: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.json").write_text(record)
     assert main(["bench", "--run", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'run.json'} is damaged (")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"half a network"])
+def test_a_damaged_network_of_a_run_is_one_line(
+    run: Trained, tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(run.run_folder, tmp_path / "run")
+    (folder / "static.onnx").unlink()
+    if content is not None:
+        (folder / "static.onnx").write_bytes(content)
+    assert main(["bench", "--run", str(folder)]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"error: {folder / 'static.onnx'}: cannot be read (")
+    assert told.endswith("train again with the same --work")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"loads": []}', "[" * 100_000])
