@@ -68,9 +68,14 @@ def _require_data(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from models.judge import judge, reproduce
+    from models.plots import require_matplotlib
 
     _require_data(arguments)
+    if arguments.plots is not None:
+        require_matplotlib()
     bundle = Registry.at(arguments.registry).load(arguments.bundle)
+    if arguments.plots is not None:
+        arguments.plots.mkdir(parents=True, exist_ok=True)
     if arguments.data is None:
         report, text = reproduce(bundle, arguments.plots)
     else:
@@ -120,8 +125,9 @@ def _networks(arguments: argparse.Namespace) -> tuple[Mapping[str, Any], dict[st
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from models.plots import accuracy_latency_png
+    from models.plots import accuracy_latency_png, require_matplotlib
 
+    require_matplotlib()
     sections = write_report(arguments.runs, arguments.page)
     accuracy_latency_png(points(sections), arguments.page.parent / "models.png")
     print(f"{arguments.page}: {', '.join(sorted(sections))}")

@@ -20,6 +20,15 @@ NUMBERED_LABELS = 15
 """The most labels whose counts are written into the cells of a confusion matrix."""
 
 
+def require_matplotlib() -> None:
+    """Find out before the work that no pictures of it could be drawn.
+
+    Raises:
+        BundleError: Matplotlib is missing.
+    """
+    _figure(1, 1)
+
+
 def confusion_png(matrix: Ints, labels: Sequence[str], path: Path) -> None:
     """Draw a confusion matrix, each cell as its share of the row.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from models.__main__ import main
 from models.bundle import Bundle
 from models.calibrate import Ints
 from models.classifier import TextClassifier
@@ -128,3 +129,27 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path: Path) -> None:
     assert told.startswith("plots need the extra [train]: ")
     assert len(told.splitlines()) == 1
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["evaluate", "--data", "none.csv", "--plots"], ["report", "--runs", "none", "--page"]]
+)
+def test_without_matplotlib_commands_that_draw_end_before_their_work(tmp_path: Path, command: list[str]) -> None:
+    code = (
+        "import sys; from models.__main__ import main; sys.stderr = sys.stdout\n"
+        "sys.modules['matplotlib'] = None  # as if it were not installed\n"
+        f"print(main({[*command, str(tmp_path / 'plots')]!r}))\n"
+    )
+    told, status = python(code).splitlines()
+    assert told.startswith("error: plots need the extra [train]: ")
+    assert status == "2"
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_have_no_folder_are_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plots").write_text("a file")
+    assert main(["evaluate", "--data", "none.csv", "--plots", str(tmp_path / "plots")]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "plots") in told
