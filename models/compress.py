@@ -2,6 +2,7 @@
 
 import copy
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ TEACHER_RATE = 1e-4
 STUDENT_RATE, STUDENT_HEAD_RATE = 2e-4, 5.0
 AWARE_RATE = 5e-5
 AWARE_FILE = "int8_aware.onnx"
+OF_STAGE = {"teacher": "teachers"}
+"""The stage that makes a network, where it goes by another name."""
 SAMPLE = 1500
 """Training texts that importance and the range of activations are measured on."""
 SHORTEST_LIMIT, LONGEST_LIMIT = 96, 192
@@ -99,13 +102,13 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
     if recipe.quantization != "none":
         source, name = list(files.values())[-1], "fp16" if recipe.quantization == "fp16" else "int8"
         rows = texts.sample(narrow, recipe.seed)[0]
-        files[name] = _quantized(source, stages.folder / f"{name}.onnx", recipe.quantization, rows)
+        files[name] = quantized(source, stages.folder / f"{name}.onnx", recipe.quantization, rows)
         if recipe.quantization == "dynamic" and recipe.aware_epochs and transfer is not None:
             rows, targets = texts.validation(narrow)
             fp32, plain = (_points(path, rows, targets) for path in (source, files[name]))
             if fp32 - plain > recipe.int8_tolerance:
                 net = stages.run("aware", lambda: _aware(pruned, transfer, texts, recipe, narrow))
-                aware = _quantized(_exported(net, "aware", stages), stages.folder / AWARE_FILE, "dynamic")
+                aware = quantized(_exported(net, "aware", stages), stages.folder / AWARE_FILE, "dynamic")
                 files[name] = aware if _points(aware, rows, targets) > plain else files[name]
     _save(wide, stages.folder / "teacher_tokenizer.json")
     _save(narrow, stages.folder / "tokenizer.json")
@@ -201,11 +204,21 @@ def _pruned(
 
 
 def _exported(net: TextNet, name: str, stages: Stages) -> Path:
-    path = stages.folder / f"{name}.onnx"
-    if not path.is_file():
+    path, stage = stages.folder / f"{name}.onnx", stages.path(OF_STAGE.get(name, name))
+    if not (path.is_file() and path.stat().st_mtime_ns >= stage.stat().st_mtime_ns and _is_whole(path)):
         with replacing(path) as draft:
             export_onnx(net, draft)
     return path
+
+
+def _is_whole(network: Path) -> bool:
+    """Whether an exported network can be read; one that cannot is told of."""
+    try:
+        TextClassifier(network)
+    except Exception as error:  # ONNX Runtime has no narrower type for it
+        tqdm.write(f"warning: {network} is damaged ({type(error).__name__}): exported again", file=sys.stderr)
+        return False
+    return True
 
 
 def _save(preprocessor: Preprocessor, target: Path) -> None:
@@ -213,7 +226,8 @@ def _save(preprocessor: Preprocessor, target: Path) -> None:
         preprocessor.tokenizer.save(str(draft))
 
 
-def _quantized(source: Path, target: Path, kind: str, rows: Sequence[Ids] = ()) -> Path:
+def quantized(source: Path, target: Path, kind: str, rows: Sequence[Ids] = ()) -> Path:
+    """The target, a smaller copy of a network that is there as a whole or not at all; see `quantize`."""
     with replacing(target) as draft:
         quantize(source, draft, kind, rows)
     return target

@@ -16,11 +16,11 @@ from features.preprocess import Preprocessor
 from models.bundle import Bundle, Manifest
 from models.calibrate import consistent_temperature
 from models.classifier import TextClassifier
-from models.compress import AWARE_FILE, Compressed, Texts
+from models.compress import AWARE_FILE, Compressed, Texts, quantized
 from models.data import OUT_OF_SCOPE, Example
 from models.evaluate import Scores, metrics
 from models.fit import text_logits
-from models.quantize import quantize, sparsify
+from models.quantize import sparsify
 from models.targets import one_hot
 from models.testsets import text_sets
 
@@ -86,15 +86,15 @@ def _comparisons(compressed: Compressed, texts: Texts, folder: Path) -> dict[str
     teacher = compressed.networks["teacher"]
     source = compressed.networks.get("pruned", teacher)
     static, sparse, sparse_int8 = (folder / f"{name}.onnx" for name in ("static", "sparse", "sparse_int8"))
-    quantize(source, static, "static", texts.sample(compressed.preprocessor, 0)[0])
-    sparsify(source, sparse, SPARSITY)
-    quantize(sparse, sparse_int8, "dynamic", [])
+    quantized(source, static, "static", texts.sample(compressed.preprocessor, 0)[0])
+    with replacing(sparse) as draft:
+        sparsify(source, draft, SPARSITY)
+    quantized(sparse, sparse_int8, "dynamic")
     made = {"static": static, "sparse": sparse, "sparse_int8": sparse_int8}
     halves = {teacher: "teacher_fp16", source: "fp16"}  # one of them where the teacher is the source
     for full, name in halves.items():
         if name not in compressed.networks:
-            made[name] = folder / f"{name}.onnx"
-            quantize(full, made[name], "fp16", [])
+            made[name] = quantized(full, folder / f"{name}.onnx", "fp16")
     if compressed.served.name == AWARE_FILE:
         made = {"unaware": folder / "int8.onnx"} | made
     return made

@@ -1,5 +1,6 @@
 """The whole of compression on a tiny encoder: which networks come of it, and that finished work is not done again."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,33 @@ def test_finished_run_is_not_trained_again(made: Compressed, recipe: Recipe, sta
     assert again.networks == made.networks
     assert again.served.read_bytes() == content
     assert again.preprocessor.fingerprint == made.preprocessor.fingerprint
+
+
+@pytest.mark.parametrize("name", ["teacher", "student", "pruned"])
+def test_a_damaged_network_is_named_and_exported_again(
+    made: Compressed, recipe: Recipe, stages: Stages, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made.networks[name]
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    compress(TEXTS, recipe, stages)
+    assert path.read_bytes() == content
+    assert f"warning: {path} is damaged (" in capsys.readouterr().err
+
+
+def test_a_stage_that_was_made_again_is_exported_again(
+    made: Compressed, recipe: Recipe, stages: Stages, tmp_path: Path
+) -> None:
+    work = shutil.copytree(stages.folder.parent, tmp_path / "work")
+    copied = Stages(work, PARTS, recipe)
+    pruned = copied.run("pruned", fail)
+    copied.path("pruned").unlink()
+    with torch.no_grad():
+        pruned.head.bias.add_(torch.arange(3.0))
+    copied.run("pruned", lambda: pruned)
+    again = compress(TEXTS, recipe, copied)
+    rows = again.preprocessor.tokens(TEXTS.held)
+    assert np.allclose(TextClassifier(again.networks["pruned"])(rows), logits(pruned, rows), atol=1e-4)
 
 
 def test_teacher_itself_may_be_served_in_half_precision(tmp_path: Path) -> None:
