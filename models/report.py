@@ -63,8 +63,10 @@ def write_report(runs: Path, page: Path) -> dict[str, str]:
         raise BundleError(f"{page}: {error}") from None
     for path, one in stored.items():
         try:
+            if not isinstance(one["name"], str):
+                raise TypeError("its name is no string")
             sections[one["name"]] = "".join(f"{line}\n" for line in section(one))
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise _damaged(path, error) from None
     with replacing(page) as draft:
         draft.write_text(join(before, sections, after))

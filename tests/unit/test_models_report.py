@@ -155,6 +155,19 @@ def test_a_damaged_run_is_named_and_the_page_stays(
     assert page.read_text() == PAGE
 
 
+@pytest.mark.parametrize("damage", [{"name": None}, {"name": 3}, {"bench": {"cpu": timed("teacher", "int8", ms=0.0)}}])
+def test_a_run_of_which_a_value_is_damaged_is_named(
+    record: dict[str, Any], tmp_path: Path, page: Path, damage: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "runs" / "tiny.json"
+    store(target, "tiny", record, "cpu", timed("teacher", "int8"))
+    target.write_text(json.dumps(json.loads(target.read_text()) | damage))
+    assert main(["report", "--runs", str(target.parent), "--page", str(page)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {target} is damaged (")
+    assert page.read_text() == PAGE
+
+
 def test_lists_and_numbers_beside_the_runs_are_left_out(record: dict[str, Any], tmp_path: Path, page: Path) -> None:
     store(tmp_path / "runs" / "tiny.json", "tiny", record, "cpu", timed("int8"))
     for name, content in (("a", '["bench"]'), ("b", "3")):
