@@ -60,6 +60,7 @@ class AppArgs(BaseModel):
     gather: Placement = "deployment"
     preprocess: Placement = "deployment"
     cache: Placement = "deployment"
+    classify: Placement = "deployment"
     """Whether a stage is a deployment of its own or runs in its caller's process."""
     near: NearConfig = NearConfig()
     """When the ingress gathers and preprocesses itself, though these stages are deployments."""
@@ -137,10 +138,11 @@ def build(args: AppArgs) -> Application:
     gather = partial(gatherer, redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)
-    classifiers = _stage("Classifier", classify, args)
+    classifiers = classify if args.classify == "inline" else _stage("Classifier", classify, args)
     cached = partial(prediction_cache, classifiers, args.cache_limits, args.links)
     apart = {"gather": gather, "preprocess": preprocess}
     here = {name: build for name, build in apart.items() if args.near.hop_from and getattr(args, name) == "deployment"}
+    past_cache = args.near.past_cache and (args.cache, args.classify) == ("deployment", "deployment")
     ingress = serve.deployment(name="Ingress", max_ongoing_requests=4096)(IngressDeployment)
     return ingress.bind(
         gather=gather if args.gather == "inline" else _stage("FeatureGatherer", gather, args),
@@ -157,7 +159,7 @@ def build(args: AppArgs) -> Application:
         linked=args.links,
         sparing=args.near,
         here=here,
-        uncached=classifiers if args.near.past_cache and args.cache == "deployment" else None,
+        uncached=classifiers if past_cache else None,
         keys=_keys(args),
     )
 

@@ -137,7 +137,12 @@ def classifiers(application: Config, replicas: int) -> None:
             deployment["num_replicas"] = replicas
 
 
-DEPLOYED = {"gather": "FeatureGatherer", "preprocess": "Preprocessor", "cache": "PredictionCache"}
+DEPLOYED = {
+    "gather": "FeatureGatherer",
+    "preprocess": "Preprocessor",
+    "cache": "PredictionCache",
+    "classify": "Classifier",
+}
 
 
 def inline(application: Config, *stages: str) -> None:
@@ -166,7 +171,7 @@ def all_targets(replicas: int = 2) -> list[Target]:
 
     def lean(application: Config) -> None:
         classifiers(application, replicas)
-        inline(application, *DEPLOYED)
+        inline(application, "gather", "preprocess", "cache")
 
     return [
         baseline("fastapi", "FastAPI, no cache", 0, workers(replicas)),
@@ -191,8 +196,17 @@ def reflector() -> Target:
 
 def variants(replicas: int = 2) -> list[Target]:
     """Services that are compared only when they are named."""
-    title = "FastAPI, no cache, inference on the loop"
-    return [baseline("fastapi_inline", title, 0, workers(replicas), "inline")]
+    ingresses = workers(replicas)
+
+    def whole(application: Config) -> None:
+        inline(application, *DEPLOYED)
+        (ingress,) = application["deployments"]
+        ingress["num_replicas"] = ingresses
+
+    return [
+        baseline("fastapi_inline", "FastAPI, no cache, inference on the loop", 0, workers(replicas), "inline"),
+        served("graph_whole", f"Switchboard, all stages in each of {ingresses} ingress replicas", whole),
+    ]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from loadtests import generator
 from loadtests.generator import LoadError, Timing, from_wrk
@@ -35,6 +36,15 @@ def test_inline_stages_are_no_deployments() -> None:
         "Preprocessor",
         "Classifier",
     }
+
+
+def test_with_all_stages_inline_there_is_an_ingress_for_each_core(tmp_path: Path) -> None:
+    (whole,) = (target for target in variants() if target.name == "graph_whole")
+    whole.command(1234, tmp_path)
+    application = switchboard(yaml.safe_load((tmp_path / "serve_config.yaml").read_text()))
+    (ingress,) = application["deployments"]
+    assert (ingress["name"], ingress["num_replicas"]) == ("Ingress", max(2, os.cpu_count() or 1))
+    assert {application["args"][stage] for stage in ("gather", "preprocess", "cache", "classify")} == {"inline"}
 
 
 def test_the_number_of_classifiers_is_fixed() -> None:
