@@ -135,16 +135,19 @@ def deploy(schema: "ServeDeploySchema") -> None:
             controller_options=schema.controller_options,
         )
     except RuntimeError as error:
-        raise ConfigurationError(f"Ray Serve does not start: {no_listener(str(error))}") from None
+        raise ConfigurationError(f"Ray Serve does not start: {what_haproxy_lacks(str(error))}") from None
     client.deploy_apps(schema)
 
 
-def no_listener(told: str) -> str:
-    """Where HAProxy cannot listen, out of all that it and Ray have told; all of that where this is not why."""
-    lacking = re.search(r"cannot bind socket \((?P<reason>[^)]*)\) for \[(?P<where>[^]]*)\]", told)
-    if lacking is None:
-        return " ".join(told.split())
-    return f"HAProxy cannot listen on {lacking['where']} ({lacking['reason']})"
+def what_haproxy_lacks(told: str) -> str:
+    """What keeps HAProxy from starting, out of all that it and Ray have told; all of that where it is something else."""
+    port = re.search(r"cannot bind socket \((?P<reason>[^)]*)\) for \[(?P<where>[^]]*)\]", told)
+    if port:
+        return f"HAProxy cannot listen on {port['where']} ({port['reason']})"
+    files = re.search(r"Cannot raise FD limit to (\d+)", told)
+    if files:
+        return f"HAProxy needs {files[1]} open files: raise the limit (ulimit -Hn), or use --proxy standard"
+    return " ".join(told.split())
 
 
 def _require_one_store(schema: "ServeDeploySchema") -> None:

@@ -10,12 +10,12 @@ import yaml
 from configuration import (
     ConfigurationError,
     address,
-    no_listener,
     port_of,
     read,
     redis_urls,
     settle_here,
     unknown_desks,
+    what_haproxy_lacks,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -225,8 +225,13 @@ def test_where_the_service_is_asked_whether_it_is_ready(
             "http_frontend: cannot bind socket (Address already in use) for [127.0.0.1:8000]\n[ALERT] (7) : Exiting.",
             "HAProxy cannot listen on 127.0.0.1:8000 (Address already in use)",
         ),
+        (
+            "RuntimeError: HAProxy crashed during startup:\n[ALERT] (7) : [/haproxy.main()] Cannot raise FD limit to "
+            "10267, limit is 256.\n",
+            "HAProxy needs 10267 open files: raise the limit (ulimit -Hn), or use --proxy standard",
+        ),
         ("Failed to bind\n  to address", "Failed to bind to address"),
     ],
 )
-def test_a_port_that_another_took_meanwhile_is_told_in_one_sentence(told: str, said: str) -> None:
-    assert no_listener(told) == said
+def test_what_haproxy_lacks_is_told_in_one_sentence(told: str, said: str) -> None:
+    assert what_haproxy_lacks(told) == said
