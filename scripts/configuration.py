@@ -140,7 +140,7 @@ def deploy(schema: "ServeDeploySchema") -> None:
 
 
 def what_haproxy_lacks(told: str) -> str:
-    """What keeps HAProxy from starting, out of all that it and Ray have told; all of that where it is something else."""
+    """What keeps HAProxy from starting, out of all that it and Ray have told; all of that for other reasons."""
     port = re.search(r"cannot bind socket \((?P<reason>[^)]*)\) for \[(?P<where>[^]]*)\]", told)
     if port:
         return f"HAProxy cannot listen on {port['where']} ({port['reason']})"
