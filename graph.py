@@ -61,7 +61,7 @@ class AppArgs(BaseModel):
     preprocess: Placement = "deployment"
     cache: Placement = "deployment"
     classify: Placement = "deployment"
-    """Whether a stage is a deployment of its own or runs in its caller's process."""
+    """Whether each of these four stages is a deployment of its own or runs in its caller's process."""
     near: NearConfig = NearConfig()
     """When the ingress gathers and preprocesses itself, though these stages are deployments."""
     links: bool = True

@@ -71,7 +71,7 @@ def classifier(registry: str, version: str, device: Device, threads: int) -> Cla
 
 
 def prediction_cache(classify: Placed, limits: CacheConfig, linked: bool) -> PredictionCache:
-    """The cache stage in front of the classifier replicas."""
+    """The cache stage in front of the classifiers."""
     return PredictionCache(as_call(classify, linked, when_down="try"), limits)
 
 

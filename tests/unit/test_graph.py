@@ -8,12 +8,13 @@ import pytest
 import yaml
 from local_redis import PORT
 from pydantic import BaseModel, ValidationError
+from ray.serve._private.build_app import build_app
 
 from deployments.autoscaling import by_batches_in_flight
 from deployments.cache import CacheConfig
 from deployments.ingress import IngressConfig
 from features.store import LOCAL_URL
-from graph import AppArgs, ScreenEventsArgs, build_screen_events
+from graph import AppArgs, ScreenEventsArgs, build, build_screen_events
 from models.bundle import Bundle
 from models.registry import Registry
 
@@ -57,6 +58,23 @@ def test_a_deploy_finds_room_on_two_cpus() -> None:
     assert replicas["Classifier"] == 2
     taken = sum(share * replicas[name] for name, share in shares.items())
     assert taken + max(shares.values()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("cache", "classify", "deployed", "past_cache"),
+    [
+        ("deployment", "deployment", {"PredictionCache", "Classifier"}, True),
+        ("deployment", "inline", {"PredictionCache"}, False),
+        ("inline", "deployment", {"Classifier"}, False),
+        ("inline", "inline", set(), False),
+    ],
+)
+def test_an_inline_stage_is_no_deployment(cache: str, classify: str, deployed: set[str], past_cache: bool) -> None:
+    """And where the cache has the classifier to itself, none goes past it."""
+    application: Any = build(AppArgs.model_validate({"cache": cache, "classify": classify}))
+    names = {deployment.name for deployment in build_app(application, name="app").deployments}
+    assert names == {"Ingress", "FeatureGatherer", "Preprocessor"} | deployed
+    assert (application._bound_deployment.init_kwargs["uncached"] is not None) == past_cache
 
 
 def test_the_gpu_file_is_taken() -> None:

@@ -1,0 +1,40 @@
+"""All stages in the processes of two ingress replicas, as for one small node."""
+
+from pathlib import Path
+
+import httpx
+import psutil
+import yaml
+from local_redis import LocalRedis
+from ports import free_port
+
+from loadtests.targets import DEPLOYED, inline, switchboard
+from tests.serve.conftest import command, running, write_config
+
+WORDS = {"my card got eaten by the cash machine": "checking_account", "how do I send money to a friend": "transfers"}
+
+
+def test_two_ingress_replicas_answer_alone(tmp_path: Path, redis_server: LocalRedis) -> None:
+    file, port = write_config(tmp_path / "config.yaml"), free_port()
+    config = yaml.safe_load(file.read_text())
+    inline(switchboard(config), *DEPLOYED)
+    switchboard(config)["deployments"][0]["num_replicas"] = 2
+    file.write_text(yaml.safe_dump(config))
+    arguments = command(tmp_path / "state", port, "--config", str(file))
+    with (
+        running(arguments, redis_server.url) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as http,
+    ):
+        named = [" ".join(child.cmdline()) for child in psutil.Process(process.pid).children(recursive=True)]
+        answers = [
+            http.post("/v1/predict", json={"user_id": f"u{number}", "text": text}).json()
+            for number in range(1, 9)
+            for text in WORDS
+        ]
+    assert (
+        sorted(name.strip() for name in named if "ServeReplica:switchboard" in name)
+        == ["ray::ServeReplica:switchboard:Ingress"] * 2
+    )
+    assert [answer["product"] for answer in answers] == [*WORDS.values()] * 8
+    assert [answer["degraded"] for answer in answers] == [[]] * 16
+    assert any(answer["cached"] for answer in answers)
