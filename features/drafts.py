@@ -40,9 +40,14 @@ def replacing(target: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def is_abandoned(draft: Path) -> bool:
+    """Whether a draft is so old that its writer must have been killed."""
+    return time.time() - draft.stat().st_mtime > ABANDONED_S
+
+
 def _forget(draft: Path) -> None:
     try:
-        if time.time() - draft.stat().st_mtime > ABANDONED_S:
+        if is_abandoned(draft):
             draft.unlink()
     except OSError:
         return

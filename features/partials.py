@@ -6,6 +6,8 @@ remembers the files that it was made from and is made again when they change.
 
 import hashlib
 import json
+import re
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.drafts import replacing
+from features.drafts import is_abandoned, replacing
 from features.event_log import LogError, read_day
 from features.pair_sums import PairSums, pair_sums
 
@@ -58,6 +60,10 @@ def source_of(files: Sequence[Path]) -> str:
     """Identity of raw files by name, size and modification time."""
     facts = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
     return hashlib.sha256(json.dumps([FORMAT, BUCKETS, facts]).encode()).hexdigest()[:16]
+
+
+_KEPT = re.compile(r"\.?(?P<day>day=\d{4}-\d\d-\d\d)\.(arrow|parquet)(?P<draft>\.[0-9a-f]{32})?")
+"""Names of partials, of files of malformed rows, and of their drafts."""
 
 
 class Partials:
@@ -133,20 +139,28 @@ class Partials:
         return frame.with_columns(pl.Series("day", np.repeat(days, rows), pl.Date))
 
     def forget(self, log: Path, but: Sequence[Partial]) -> int:
-        """Delete what is kept of days that are no longer in their log, quarantined rows included.
+        """Delete what is kept of days that the log no longer has: partials, malformed rows, drafts of killed writers.
+
+        What cannot be deleted is told of, and is the next run's to try.
 
         Args:
             but: of the run that was just made: what its sums hold may have to be subtracted from the next one's.
 
         Returns:
-            The number of days.
+            The number of days of which something was deleted.
         """
-        needed = {partial.day for partial in but}
-        files = [*self.folder.glob("day=*.arrow"), *self.folder.glob("quarantine/day=*.parquet")]
-        gone = [file for file in files if file.stem[4:] not in needed and not (log / file.stem).exists()]
-        for file in gone:
-            file.unlink(missing_ok=True)
-        return len({file.stem for file in gone})
+        needed, gone = {f"day={partial.day}" for partial in but}, set()
+        for file in [*self.folder.glob("*day=*"), *self.folder.glob("quarantine/*day=*")]:
+            kept = _KEPT.fullmatch(file.name)
+            if kept is None or kept["day"] in needed:
+                continue
+            try:
+                if not (log / kept["day"]).exists() and (kept["draft"] is None or is_abandoned(file)):
+                    file.unlink()
+                    gone.add(kept["day"])
+            except OSError as error:
+                print(f"notice: {file} is not deleted: {error.strerror}", file=sys.stderr)
+        return len(gone)
 
     def _set_aside(self, day: date, rejected: pl.DataFrame) -> None:
         target = self.quarantine(day)
