@@ -72,6 +72,14 @@ def session(address: str | None = None, cpus: int | None = None) -> Iterator[Non
 def _start(address: str | None, cpus: int | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect(address, cpus)
+    finally:
+        if on_sigterm is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler ends this process at once, with a stack trace
+
+
+def _connect(address: str | None, cpus: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
         require_answer(address)
@@ -82,8 +90,6 @@ def _start(address: str | None, cpus: int | None) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.update(_ONE_THREAD)  # workers inherit it, and so need no environment of their own
         ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **quiet)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler ends this process at once, with a stack trace
 
 
 def map_items(

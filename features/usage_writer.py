@@ -29,7 +29,6 @@ Check = Callable[[str | None], None]
 USERS_AT_ONCE = 5_000
 """Whose commands are sent before their answers are read."""
 _TAKEN = b"+OK\r\n"
-_READ_AT_ONCE = 2**16
 
 
 class ExpiredRun(ValueError):
@@ -175,7 +174,7 @@ class UsageWriter:
                 socket_connect_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=True,
-                protocol=2,  # nothing but answers comes from the wire
+                protocol=2,  # in which nothing but answers comes from the wire
                 driver_info=None,  # redis-py would read its package's metadata for each connection
             ) as redis,
         ):
@@ -197,8 +196,11 @@ class UsageWriter:
         return f"usage-progress:{run}:{self.ttl_s}:{bucket}"
 
 
-def await_taken(connection: Any, commands: int) -> None:
+def await_taken(connection: Any, commands: int, at_once: int = 2**16) -> None:
     """Read the answers of `SET` commands as they come from the wire: parsed one by one, they cost three times as much.
+
+    Args:
+        at_once: bytes of a read, at the most.
 
     Raises:
         ResponseError: the first answer that says that a value was not taken.
@@ -207,9 +209,9 @@ def await_taken(connection: Any, commands: int) -> None:
     answers, lines = bytearray(), 0
     while lines < commands:
         try:
-            read = connection._sock.recv(_READ_AT_ONCE)
+            read = connection._sock.recv(at_once)
         except TimeoutError as error:
-            raise RedisTimeoutError(f"no answer within {TIMEOUT_S:g} s") from error
+            raise RedisTimeoutError("Redis does not answer in time") from error
         except OSError as error:
             raise RedisConnectionError(str(error)) from error
         if not read:
@@ -217,7 +219,7 @@ def await_taken(connection: Any, commands: int) -> None:
         answers += read
         lines += read.count(b"\n")
     if answers != _TAKEN * commands:
-        refused = next(line for line in answers.splitlines(keepends=True) if line != _TAKEN)
+        refused = next((line for line in answers.splitlines(keepends=True) if line != _TAKEN), b"too many answers")
         raise ResponseError(refused.decode(errors="replace").strip().removeprefix("-"))
 
 

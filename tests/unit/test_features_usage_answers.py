@@ -41,17 +41,18 @@ def wire() -> Iterator[Wire]:
 
 
 class TestAwaitTaken:
-    @given(st.lists(st.booleans(), min_size=1, max_size=50))
-    def test_the_first_refusal_is_raised_and_all_answers_are_read(self, taken: list[bool]) -> None:
+    @given(st.lists(st.booleans(), min_size=1, max_size=50), st.integers(1, 500))
+    def test_the_first_refusal_is_raised_and_all_answers_are_read(self, taken: list[bool], at_once: int) -> None:
+        """Whatever the size of the pieces that they come in."""
         wire = Wire()
         try:
             answers = [TAKEN if fine else REFUSED.replace(b"OOM", f"OOM {n}".encode()) for n, fine in enumerate(taken)]
             wire.server.sendall(b"".join(answers))
             if all(taken):
-                await_taken(wire.connection, len(taken))
+                await_taken(wire.connection, len(taken), at_once)
             else:
                 with pytest.raises(ResponseError, match=f"^OOM {taken.index(False)} command not allowed"):
-                    await_taken(wire.connection, len(taken))
+                    await_taken(wire.connection, len(taken), at_once)
             wire.connection._sock.setblocking(False)
             with pytest.raises(BlockingIOError):
                 wire.connection._sock.recv(1)
@@ -63,6 +64,11 @@ class TestAwaitTaken:
         with pytest.raises(ResponseError, match=r"^\$-1$"):
             await_taken(wire.connection, 2)
 
+    def test_more_answers_than_commands_are_an_error(self, wire: Wire) -> None:
+        wire.server.sendall(TAKEN * 3)
+        with pytest.raises(ResponseError, match="too many answers"):
+            await_taken(wire.connection, 2)
+
     def test_a_closed_connection_is_an_error(self, wire: Wire) -> None:
         wire.server.sendall(TAKEN + b"+O")
         wire.server.shutdown(socket.SHUT_WR)
@@ -71,5 +77,5 @@ class TestAwaitTaken:
 
     def test_silence_is_an_error(self, wire: Wire) -> None:
         wire.connection._sock.settimeout(0.01)
-        with pytest.raises(RedisTimeoutError, match="no answer"):
+        with pytest.raises(RedisTimeoutError, match="in time"):
             await_taken(wire.connection, 1)
