@@ -135,12 +135,12 @@ def deploy(schema: "ServeDeploySchema") -> None:
             controller_options=schema.controller_options,
         )
     except RuntimeError as error:
-        raise ConfigurationError(f"Ray Serve does not start: {what_haproxy_lacks(str(error))}") from None
+        raise ConfigurationError(f"Ray Serve does not start: {why_haproxy_fails(str(error))}") from None
     client.deploy_apps(schema)
 
 
-def what_haproxy_lacks(told: str) -> str:
-    """What keeps HAProxy from starting, out of all that it and Ray have told; all of that for other reasons."""
+def why_haproxy_fails(told: str) -> str:
+    """Why HAProxy does not start, in one sentence of all that it and Ray have told; all of that for other reasons."""
     port = re.search(r"cannot bind socket \((?P<reason>[^)]*)\) for \[(?P<where>[^]]*)\]", told)
     if port:
         return f"HAProxy cannot listen on {port['where']} ({port['reason']})"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import signal
 import tempfile
@@ -17,7 +18,7 @@ LONGEST_TEMP = 8
 """Characters of a folder for temporary files up to which the names of HAProxy's sockets, which hold a node's id, still
 have the 97 that it takes."""
 _SCRATCH = "switchboard-"
-"""How the names of folders for sockets begin."""
+"""How the names of folders for sockets begin; `mkdtemp` adds eight characters."""
 _PATIENCE_S = 5.0
 _SAME_S = 1.0
 """How far apart the system may tell the same process's start, after its clock was set."""
@@ -54,7 +55,7 @@ def clear(state: Path, scratch: Path) -> None:
     """End what a service has left, and remove its folder for sockets; a folder of another name is none of ours."""
     end_noted(state)
     end_haproxy(scratch)
-    if scratch.name.startswith(_SCRATCH):
+    if _is_ours(scratch):
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -83,11 +84,11 @@ def end_noted(state: Path) -> None:
 
     try:
         noted = [(int(pid), float(started)) for pid, started in json.loads((state / "processes").read_text())]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
         return
     found = []
     for pid, started in noted:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, ValueError):
             process = psutil.Process(pid)
             if abs(process.create_time() - started) < _SAME_S:
                 found.append(process)
@@ -110,10 +111,14 @@ def end_haproxy(scratch: Path) -> None:
     _end(_haproxy(scratch))
 
 
+def _is_ours(scratch: Path) -> bool:
+    return re.fullmatch(_SCRATCH + "[a-z0-9_]{8}", scratch.name) is not None
+
+
 def _haproxy(scratch: Path) -> "list[Process]":
     import psutil
 
-    if not scratch.name.startswith(_SCRATCH):
+    if not _is_ours(scratch):
         return []
     return [
         process

@@ -15,7 +15,7 @@ from configuration import (
     redis_urls,
     settle_here,
     unknown_desks,
-    what_haproxy_lacks,
+    why_haproxy_fails,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,5 +233,5 @@ def test_where_the_service_is_asked_whether_it_is_ready(
         ("Failed to bind\n  to address", "Failed to bind to address"),
     ],
 )
-def test_what_haproxy_lacks_is_told_in_one_sentence(told: str, said: str) -> None:
-    assert what_haproxy_lacks(told) == said
+def test_why_haproxy_fails_is_told_in_one_sentence(told: str, said: str) -> None:
+    assert why_haproxy_fails(told) == said

@@ -67,7 +67,9 @@ def test_the_folder_of_a_killed_service_is_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-@pytest.mark.parametrize("note", ["", "{", "3", "[3]", '[["a", 1]]', '{"a": 1}', "[[null, null]]"])
+@pytest.mark.parametrize(
+    "note", ["", "{", "3", "[3]", '[["a", 1]]', '{"a": 1}', "[[null, null]]", "[[-1, 1]]", "[[1e999, 1]]", "[" * 9999]
+)
 def test_a_note_of_another_kind_ends_nothing(tmp_path: Path, note: str) -> None:
     (tmp_path / "processes").write_text(note)
     end_noted(tmp_path)
@@ -87,7 +89,7 @@ def test_without_a_note_nothing_is_ended(tmp_path: Path, note: str | None) -> No
 
 
 def test_an_haproxy_that_is_left_has_ended_when_it_was_told_to(tmp_path: Path) -> None:
-    scratch = tmp_path / "switchboard-1"
+    scratch = tmp_path / "switchboard-12345678"
     with subprocess.Popen([sys.executable, "-c", "input()", str(scratch)], stdin=subprocess.PIPE) as process:
         end_haproxy(scratch)
         assert not psutil.pid_exists(process.pid)
