@@ -85,8 +85,10 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
     try:
         run = json.loads(record.read_text())
         paths = {name: folder / described["file"] for name, described in run["networks"].items()}
-        return run | {"version": str(run["version"]), "max_tokens": int(run["max_tokens"])}, paths
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if not isinstance(run["version"], str):
+            raise TypeError("its version is no text")
+        return run | {"max_tokens": int(run["max_tokens"])}, paths
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise BundleError(f"{record} is damaged ({error}): train again with the same --work") from None
 
 
@@ -129,12 +131,11 @@ def machine(device: Device) -> str:
 def _open(path: Path, device: Device) -> onnxruntime.InferenceSession:
     try:
         return open_session(path, device)
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         raise
     except Exception as error:  # ONNX Runtime has no narrower type for it
-        raise BundleError(
-            f"{path}: cannot be read ({type(error).__name__}): train again with the same --work"
-        ) from None
+        reason = [*str(error).splitlines(), type(error).__name__][0]
+        raise BundleError(f"{path}: cannot be read: {reason}") from None
 
 
 def _run(session: onnxruntime.InferenceSession, ids: Any, device: Device) -> Callable[[], Any]:

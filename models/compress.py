@@ -215,6 +215,8 @@ def _is_whole(network: Path) -> bool:
     """Whether an exported network can be read; one that cannot is told of."""
     try:
         TextClassifier(network)
+    except MemoryError:
+        raise
     except Exception as error:  # ONNX Runtime has no narrower type for it
         tqdm.write(f"warning: {network} is damaged ({type(error).__name__}): exported again", file=sys.stderr)
         return False

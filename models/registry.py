@@ -105,7 +105,7 @@ class Registry:
             except BundleError as error:
                 found[file.removesuffix(".json")] = error
             except OSError as error:
-                found[file.removesuffix(".json")] = BundleError(f"{where}: {error.strerror}")
+                found[file.removesuffix(".json")] = BundleError(f"{where}: {error.strerror or error}")
         return found
 
     def promote(

@@ -158,7 +158,7 @@ def test_a_damaged_network_of_a_run_is_one_line(
         (folder / "static.onnx").write_bytes(content)
     assert main(["bench", "--run", str(folder)]) == 2
     (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith(f"error: {folder / 'static.onnx'}: cannot be read (")
+    assert told.startswith(f"error: {folder / 'static.onnx'}: cannot be read: ")
     assert told.endswith("train again with the same --work")
 
 
