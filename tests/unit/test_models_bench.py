@@ -159,7 +159,6 @@ def test_a_damaged_network_of_a_run_is_one_line(
     assert main(["bench", "--run", str(folder)]) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"error: {folder / 'static.onnx'}: cannot be read: ")
-    assert told.endswith("train again with the same --work")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"loads": []}', "[" * 100_000])
