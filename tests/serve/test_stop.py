@@ -40,7 +40,7 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
     with started(tmp_path, free_port()) as (process, traces):
         os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert process.returncode == 0, output
     assert output.splitlines()[-1] == "[switchboard] stopped"
     assert "failed to shut down" not in output
     until(lambda: left_behind(traces), lambda left: not left)
