@@ -1,17 +1,20 @@
-"""The model that serves by default, loaded once; a service of plain stages; a Redis that is not there."""
+"""The model that serves by default, loaded once; a service of plain stages; a Redis that is not there; a usage log."""
 
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
 from redis.asyncio import Redis
 
+from features.partials import Partials
 from features.store import connect
 from models.bundle import Bundle
 from models.classifier import TextClassifier
 from models.registry import Registry
+from tests.unit.event_logs import DAY, USES, write
 from tests.unit.plain_graph import Service, classify_stage, service
 
 LIMIT_S = 60
@@ -56,3 +59,16 @@ async def dead_redis() -> AsyncIterator[Redis]:
         client = connect(f"redis://127.0.0.1:{taken.getsockname()[1]}/0", 5.0)
         yield client
         await client.aclose()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A usage log of one day."""
+    write(tmp_path / "usage", DAY, USES)
+    return tmp_path / "usage"
+
+
+@pytest.fixture
+def partials(tmp_path: Path) -> Partials:
+    """Those of that log, of which none is made yet."""
+    return Partials(tmp_path / "partials")

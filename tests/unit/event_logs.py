@@ -15,6 +15,7 @@ from features.partials import BUCKETS, Partial, Partials
 DAY = date(2026, 10, 1)
 Use = tuple[str, str]
 """A user and a product."""
+USES: list[Use] = [("u1", "a"), ("u2", "b"), ("u1", "a")]
 Uses = dict[str, dict[str, int]]
 
 

@@ -8,26 +8,14 @@ from pathlib import Path
 import pytest
 
 from features.partials import Partial, Partials
-from tests.unit.event_logs import DAY, build, write
+from tests.unit.event_logs import DAY, USES, build, write
 
-USES = [("u1", "a")]
 LATER = DAY + timedelta(1)
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Path:
-    write(tmp_path / "usage", DAY, USES)
-    return tmp_path / "usage"
-
-
-@pytest.fixture
-def partials(tmp_path: Path) -> Partials:
-    return Partials(tmp_path / "partials")
-
-
-@pytest.fixture
 def kept(log: Path, partials: Partials) -> list[Path]:
-    """Of three days that have left the log: of the first one all kinds of files."""
+    """All kinds of files of a day that has left the log, and of another one its malformed rows."""
     build(log, partials)
     shutil.rmtree(log / f"day={DAY}")
     write(log, LATER, USES)

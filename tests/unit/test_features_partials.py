@@ -15,25 +15,13 @@ from hypothesis import strategies as st
 
 from features.event_log import LogError, day_files
 from features.partials import BUCKETS, Partials
-from tests.unit.event_logs import DAY, Use, all_buckets, as_dict, build, counted, table, write
+from tests.unit.event_logs import DAY, USES, Use, all_buckets, as_dict, build, counted, table, write
 
-USES = [("u1", "a"), ("u2", "b"), ("u1", "a")]
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8) | st.sampled_from(
     ["a b", "x:y", "\r\n", "$3\r\n", "\0"]
 )
 DAY_OF_USES = st.lists(st.tuples(st.sampled_from(["u1", "u2"]) | TEXT, st.sampled_from(["a", "b"]) | TEXT), max_size=12)
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    write(tmp_path / "usage", DAY, USES)
-    return tmp_path / "usage"
-
-
-@pytest.fixture
-def partials(tmp_path: Path) -> Partials:
-    return Partials(tmp_path / "partials")
 
 
 class TestContent:
