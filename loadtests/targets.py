@@ -152,6 +152,13 @@ def inline(application: Config, *stages: str) -> None:
     application["deployments"] = [d for d in application["deployments"] if d["name"] not in gone]
 
 
+def whole(application: Config, ingresses: int) -> None:
+    """All stages in each of some ingress replicas."""
+    inline(application, *DEPLOYED)
+    (ingress,) = application["deployments"]
+    ingress["num_replicas"] = ingresses
+
+
 def nothing(application: Config) -> None:
     """The do-nothing application with the ingress' settings."""
     ingress = copy.deepcopy(next(d for d in application["deployments"] if d["name"] == "Ingress"))
@@ -196,16 +203,11 @@ def reflector() -> Target:
 
 def variants(replicas: int = 2) -> list[Target]:
     """Services that are compared only when they are named."""
-    ingresses = workers(replicas)
-
-    def whole(application: Config) -> None:
-        inline(application, *DEPLOYED)
-        (ingress,) = application["deployments"]
-        ingress["num_replicas"] = ingresses
-
+    processes = workers(replicas)
+    title = f"Switchboard, all stages in each of {processes} ingress replicas"
     return [
-        baseline("fastapi_inline", "FastAPI, no cache, inference on the loop", 0, workers(replicas), "inline"),
-        served("graph_whole", f"Switchboard, all stages in each of {ingresses} ingress replicas", whole),
+        baseline("fastapi_inline", "FastAPI, no cache, inference on the loop", 0, processes, "inline"),
+        served("graph_whole", title, lambda application: whole(application, processes)),
     ]
 
 

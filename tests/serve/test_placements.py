@@ -9,7 +9,7 @@ import yaml
 from local_redis import LocalRedis
 from ports import free_port
 
-from loadtests.targets import DEPLOYED, inline, switchboard
+from loadtests.targets import switchboard, whole
 from tests.serve.conftest import command, running, write_config
 from tests.serve.polling import until
 
@@ -28,8 +28,7 @@ def asked(http: httpx.Client) -> list[dict[str, Any]]:
 def test_two_ingress_replicas_answer_alone(tmp_path: Path, redis_server: LocalRedis) -> None:
     file, port = write_config(tmp_path / "config.yaml"), free_port()
     config = yaml.safe_load(file.read_text())
-    inline(switchboard(config), *DEPLOYED)
-    switchboard(config)["deployments"][0]["num_replicas"] = 2
+    whole(switchboard(config), 2)
     file.write_text(yaml.safe_dump(config))
     arguments = command(tmp_path / "state", port, "--config", str(file))
     with (
