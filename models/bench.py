@@ -15,7 +15,7 @@ import onnxruntime
 from tqdm import tqdm
 
 from features.machine import processor
-from models.bundle import BundleError
+from models.bundle import BundleError, as_bundle_errors
 from models.classifier import Device, is_int8, open_session
 
 BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 8, 32), "cuda": (1, 8, 32, 128)}
@@ -129,13 +129,8 @@ def machine(device: Device) -> str:
 
 
 def _open(path: Path, device: Device) -> onnxruntime.InferenceSession:
-    try:
+    with as_bundle_errors(f"{path}: cannot be read"):
         return open_session(path, device)
-    except (RuntimeError, MemoryError):
-        raise
-    except Exception as error:  # ONNX Runtime has no narrower type for it
-        reason = [*str(error).splitlines(), type(error).__name__][0]
-        raise BundleError(f"{path}: cannot be read: {reason}") from None
 
 
 def _run(session: onnxruntime.InferenceSession, ids: Any, device: Device) -> Callable[[], Any]:

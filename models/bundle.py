@@ -97,7 +97,7 @@ class Bundle:
             BundleError: the network cannot be read or run, or its width does not fit the labels.
             RuntimeError: the device is not there, or cannot run it.
         """
-        try:
+        with as_bundle_errors(f"{self.path}: text.onnx cannot be read or run"):
             classifier = TextClassifier(self.path / "text.onnx", device=device, threads=threads)
             if classifier.outputs != self.manifest.outputs:
                 raise BundleError(
@@ -105,12 +105,19 @@ class Bundle:
                 )
             for text in ("hi", "warm up " * 8, "warm up " * 200):
                 classifier(self.preprocessor.tokens([text] * 8))
-        except (RuntimeError, MemoryError):
-            raise
-        except Exception as error:  # ONNX Runtime has no narrower type for it
-            reason = [*str(error).splitlines(), ""][0]
-            raise BundleError(f"{self.path}: text.onnx cannot be read or run: {reason}") from error
         return classifier
+
+
+@contextmanager
+def as_bundle_errors(fault: str) -> Iterator[None]:
+    """Raise what ONNX Runtime says of a network as `BundleError`, of which the first words are a fault."""
+    try:
+        yield
+    except (RuntimeError, MemoryError):
+        raise
+    except Exception as error:  # ONNX Runtime has no narrower type for it
+        reason = [*str(error).splitlines(), type(error).__name__][0]
+        raise BundleError(f"{fault}: {reason}") from error
 
 
 def read_manifest(path: Path) -> Manifest:
