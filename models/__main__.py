@@ -71,10 +71,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from models.plots import require_matplotlib
 
     _require_data(arguments)
-    if arguments.plots is not None:
-        require_matplotlib()
     bundle = Registry.at(arguments.registry).load(arguments.bundle)
     if arguments.plots is not None:
+        require_matplotlib()
         arguments.plots.mkdir(parents=True, exist_ok=True)
     if arguments.data is None:
         report, text = reproduce(bundle, arguments.plots)
