@@ -17,7 +17,7 @@ import polars as pl
 import ray
 
 from features.event_log import day_files
-from features.partials import BUCKETS, Partial, Partials, bucket, within
+from features.partials import Partial, Partials, buckets, within
 from features.ray_session import map_items
 from features.screen_history import Malformed, recent_screens, screens_around
 from features.store import StoreConfig
@@ -73,7 +73,7 @@ def usage_at(
         LogError: a partial has another content by now, or is damaged.
     """
     windows = readings.select("user_id", "as_of", "days").unique()
-    parts = windows.with_columns(bucket(pl.col("user_id"), BUCKETS).alias("bucket")).partition_by(
+    parts = windows.with_columns(bucket=buckets(windows["user_id"])).partition_by(
         "bucket", as_dict=True, include_key=False
     )
 

@@ -5,6 +5,7 @@ finds the present usage run itself, so a run that flips is never missed; the key
 Cluster would not allow.
 """
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from features import screens
 from features.schema import UserFeatures
-from features.usage import RUN_KEY, decode, usage_key
+from features.usage import RUN_KEY, decode, shard, usage_key
 
 Screens = list[str]
 Snapshot = tuple[str | None, list[UserFeatures]]
@@ -26,11 +27,13 @@ local function known(reply, nothing)
   error(reply.err)
 end
 local run = redis.call('GET', KEYS[1])
+local usage = 'usage:' .. (run or '') .. ':'
 local users = {{}}
 for i = 2, #KEYS do
   local seen = known(redis.pcall('ZREVRANGEBYSCORE', KEYS[i], '+inf', ARGV[1], 'LIMIT', 0, ARGV[2]), {{}})
   local user = string.sub(KEYS[i], {len(screens.key("")) + 1})
-  users[i - 1] = {{seen, run and known(redis.pcall('GET', 'usage:' .. run .. ':' .. user), '') or ''}}
+  local shard = struct.unpack('<H', ARGV[3], 2 * i - 3)
+  users[i - 1] = {{seen, run and known(redis.pcall('HGET', usage .. shard, user), '') or ''}}
 end
 return cmsgpack.pack({{run, users}})
 """
@@ -52,7 +55,7 @@ async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int,
     """
     if not isinstance(redis, RedisCluster):
         keys = [RUN_KEY, *(screens.key(user) for user in users)]
-        command = ("EVAL", _READ, len(keys), *keys, since_ms, most)
+        command = ("EVAL", _READ, len(keys), *keys, since_ms, most, struct.pack(f"<{len(users)}H", *map(shard, users)))
         packed = await redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         try:
             current, answers = _decoder.decode(packed)
@@ -74,7 +77,7 @@ async def by_pipeline(redis: Redis, users: Sequence[str], since_ms: int, most: i
         pipe.zrevrangebyscore(screens.key(user), "+inf", since_ms, start=0, num=most)
     if run is not None:
         for user in users:
-            pipe.get(usage_key(run, user))
+            pipe.hget(usage_key(run, user), user)
     current, *answers = await pipe.execute(raise_on_error=False)
     if isinstance(current, Exception):
         raise current

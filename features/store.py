@@ -3,7 +3,7 @@
 Keys:
     screens:<user>        sorted set, member `<event id>\\x1f<screen>`, score event time in milliseconds
     usage:run             the run that readers see
-    usage:<run>:<user>    JSON object, product to uses in the last 60 days
+    usage:<run>:<shard>   hash of the users of a shard, JSON objects, product to uses in the last 60 days
 
 Writing a screen twice, late or out of order leaves the same set, so ingestion may repeat itself safely.
 """
@@ -25,7 +25,7 @@ from features.cluster import ClusterClient
 from features.schema import ScreenEvent, UserFeatures
 from features.snapshot import snapshot
 from features.usage import RUN_KEY as RUN_KEY
-from features.usage import TTL_S, encode, usage_key
+from features.usage import TTL_S, WRITE, encode, usage_key
 
 LOCAL_URL = "redis://127.0.0.1:6380/0"
 """The server that `scripts/serve` starts, and what everything looks for where no other Redis is named."""
@@ -124,7 +124,7 @@ class FeatureStore:
         pipe = self._redis.pipeline(transaction=False)
         for user, uses in usage.items():
             key = usage_key(run, user)
-            pipe.set(key, encode(uses), ex=ttl_s) if uses else pipe.delete(key)
+            pipe.eval(WRITE, 1, key, ttl_s, user, encode(uses)) if uses else pipe.hdel(key, user)
         await pipe.execute()
 
     async def publish_run(self, run: str, ttl_s: int = TTL_S) -> None:

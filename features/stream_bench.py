@@ -97,8 +97,7 @@ async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[st
         store, everybody = FeatureStore(redis), [f"{name}-u{number}" for number in range(1_000)]
         await store.write_screens(_journeys(name, 5 * len(everybody), len(everybody)))
         rng, took = random.Random(0), []
-        async with visible_run(redis, name) as run:
-            await store.write_usage(run, {user: {"loans": 3, "credit_card": 20} for user in everybody})
+        async with usage_for(redis, name, everybody):
             for number in tqdm(range(-WARM_UP_ROUNDS, rounds), desc="reads", unit="read", disable=None):
                 asked = rng.sample(everybody, users) if users <= len(everybody) else rng.choices(everybody, k=users)
                 before, began = sends(), time.perf_counter()
@@ -113,6 +112,18 @@ async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[st
             "round_trips": max(sent for _, sent in took) or None,
             "machine": await machine(redis),
         }
+
+
+@asynccontextmanager
+async def usage_for(redis: Redis, name: str, users: list[str]) -> AsyncGenerator[None]:
+    """Usage of these users in the run that readers see, see `visible_run`, until the end."""
+    store = FeatureStore(redis)
+    async with visible_run(redis, name) as run:
+        try:
+            await store.write_usage(run, {user: {"loans": 3, "credit_card": 20} for user in users})
+            yield
+        finally:
+            await store.write_usage(run, {user: {} for user in users})
 
 
 @asynccontextmanager

@@ -1,9 +1,10 @@
-"""Usage values into Redis, many at once: the commands of thousands of users as one text, made by polars.
+"""Usage values into Redis, many at once: the transactions of thousands of users as one text, made by polars.
 
 Redis calls this mass insertion; it costs a fraction of packing each command in Python. A Redis Cluster, where
 every key may live elsewhere, is written through the client's own pipeline instead.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,14 +22,17 @@ from redis.retry import Retry
 
 from features.cluster import as_connection_errors
 from features.partials import BUCKETS
-from features.usage import RUN_KEY, TTL_S, encode, usage_key
+from features.shards import crc32
+from features.usage import RUN_KEY, SHARDS, TTL_S, WRITE, shard_key
 
 TIMEOUT_S = 10.0
 Check = Callable[[str | None], None]
 """Takes the run that readers see, and raises if another must not replace it."""
-USERS_AT_ONCE = 5_000
-"""Whose commands are sent before their answers are read."""
-_TAKEN = b"+OK\r\n"
+USERS_AT_ONCE = 256
+"""In one transaction, about: Redis does nothing else for a tenth of a millisecond."""
+TRANSACTIONS_AT_ONCE = 256
+"""Sent before their answers are read."""
+_TAKEN = re.compile(rb"\+OK\r\n\+QUEUED\r\n\+QUEUED\r\n\*2\r\n:\d+\r\n:1\r\n")
 
 
 class ExpiredRun(ValueError):
@@ -87,7 +91,7 @@ class UsageWriter:
         """Write one bucket's users; invisible until `publish`.
 
         Args:
-            uses: user_id, product, uses; a row for each pair.
+            uses: user_id, product, uses; a row for each pair, of users of this bucket.
 
         Returns:
             The number of users.
@@ -97,11 +101,12 @@ class UsageWriter:
         """
         started = time.monotonic()
         with self._client() as redis:
-            users = self._insert(redis, run, uses) if isinstance(redis, Redis) else self._pipeline(redis, run, uses)
+            values = values_of(run, uses)
+            (self._insert if isinstance(redis, Redis) else self._pipeline)(redis, values)
             left_ms = int((started + self._mark_s - time.monotonic()) * 1000)
             if left_ms > 0:
-                redis.set(self._mark(run, bucket), users, px=left_ms)
-        return users
+                redis.set(self._mark(run, bucket), values.height, px=left_ms)
+        return values.height
 
     def publish(self, run: str, check: Check = lambda present: None, until: float | None = None) -> None:
         """Make a run the one that readers see, atomically; it expires with the first of its values.
@@ -138,12 +143,12 @@ class UsageWriter:
                         pipe.unlink(key)
                     pipe.execute()
 
-    def _insert(self, redis: Redis, run: str, uses: pl.DataFrame) -> int:
-        commands = commands_of(run, uses, self.ttl_s)
+    def _insert(self, redis: Redis, values: pl.DataFrame) -> None:
+        transactions = transactions_of(values, self.ttl_s)
         connection: Any = redis.connection_pool.get_connection()
         try:
-            for first in range(0, len(commands), USERS_AT_ONCE):
-                part = commands.slice(first, USERS_AT_ONCE)
+            for first in range(0, len(transactions), TRANSACTIONS_AT_ONCE):
+                part = transactions.slice(first, TRANSACTIONS_AT_ONCE)
                 connection.send_packed_command([part.str.join("").item().encode()])
                 await_taken(connection, len(part))
         except BaseException:
@@ -151,16 +156,14 @@ class UsageWriter:
             raise
         finally:
             redis.connection_pool.release(connection)
-        return len(commands)
 
-    def _pipeline(self, redis: Any, run: str, uses: pl.DataFrame) -> int:
-        users = uses.group_by("user_id").agg(pl.col("product").cast(pl.String), "uses")
-        for part in users.iter_slices(USERS_AT_ONCE):
+    def _pipeline(self, redis: Any, values: pl.DataFrame) -> None:
+        shares = values.group_by("key", "part").agg(pl.concat_list("user_id", "value").explode().alias("fields"))
+        for some in shares.iter_slices(TRANSACTIONS_AT_ONCE):
             pipe = redis.pipeline()
-            for user, products, counts in part.iter_rows():
-                pipe.set(usage_key(run, user), encode(dict(zip(products, counts, strict=True))), ex=self.ttl_s)
+            for key, fields in some.select("key", "fields").iter_rows():
+                pipe.execute_command("EVAL", WRITE, 1, key, self.ttl_s, *fields)
             pipe.execute()
-        return users.height
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -196,18 +199,18 @@ class UsageWriter:
         return f"usage-progress:{run}:{self.ttl_s}:{bucket}"
 
 
-def await_taken(connection: Any, commands: int, at_once: int = 2**16) -> None:
-    """Read the answers of `SET` commands as they come from the wire: parsed one by one, they cost three times as much.
+def await_taken(connection: Any, transactions: int, at_once: int = 2**16) -> None:
+    """Read the answers of transactions as they come from the wire: parsed one by one, they cost as much as the rest.
 
     Args:
         at_once: bytes of a read, at the most.
 
     Raises:
-        ResponseError: the first answer that says that a value was not taken.
+        ResponseError: the first answer that says that something was not taken.
         redis.ConnectionError, redis.TimeoutError: not all answers came.
     """
-    answers, lines = bytearray(), 0
-    while lines < commands:
+    answers = bytearray()
+    while answers.count(b"\n") < 4 * transactions + 2 * answers.count(b"*2\r\n"):
         try:
             read = connection._sock.recv(at_once)
         except TimeoutError as error:
@@ -217,14 +220,15 @@ def await_taken(connection: Any, commands: int, at_once: int = 2**16) -> None:
         if not read:
             raise RedisConnectionError("Redis has closed the connection")
         answers += read
-        lines += read.count(b"\n")
-    if answers != _TAKEN * commands:
-        refused = next((line for line in answers.splitlines(keepends=True) if line != _TAKEN), b"too many answers")
-        raise ResponseError(refused.decode(errors="replace").strip().removeprefix("-"))
+    others, taken = _TAKEN.subn(b"", answers)
+    if others or taken != transactions:
+        refused = next((line for line in others.splitlines() if line.startswith(b"-")), b"-unexpected answers")
+        raise ResponseError(refused.decode(errors="replace").removeprefix("-"))
 
 
-def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
-    """`SET` of each user's value, as Redis reads it from the wire (RESP arrays).
+def values_of(run: str, uses: pl.DataFrame) -> pl.DataFrame:
+    """What is to be written: user_id, value, the key of their hash, and the part of that hash's users that are written
+    in one step; a row for each user.
 
     Args:
         uses: user_id, product, uses; a row for each pair.
@@ -233,11 +237,23 @@ def commands_of(run: str, uses: pl.DataFrame, ttl_s: int) -> pl.Series:
     names = pl.Series("name", [msgspec.json.encode(product).decode() for product in products.to_list()], pl.String)
     named = uses.join(pl.DataFrame([products, names]), on="product")
     pairs = named.select("user_id", pl.format("{}:{}", "name", "uses").alias("pairs")).group_by("user_id").agg("pairs")
-    users = pairs.select(
-        (pl.lit(usage_key(run, "")) + pl.col("user_id")).alias("key"),
+    checksum, parts = crc32(pairs["user_id"]), 1 + pairs.height * BUCKETS // (SHARDS * USERS_AT_ONCE)
+    return pairs.select(
+        "user_id",
         (pl.lit("{") + pl.col("pairs").list.join(",") + pl.lit("}")).alias("value"),
+        (pl.lit(shard_key(run, "")) + pl.Series(checksum % SHARDS).cast(pl.String)).alias("key"),
+        pl.Series("part", checksum // SHARDS % parts),
     )
-    life = f"$2\r\nEX\r\n${len(str(ttl_s))}\r\n{ttl_s}\r\n"
-    command = "*5\r\n$3\r\nSET\r\n${}\r\n{}\r\n${}\r\n{}\r\n" + life
-    of_key, of_value = (pl.col(column).str.len_bytes() for column in ("key", "value"))
-    return users.select(pl.format(command, of_key, "key", of_value, "value").alias("commands")).to_series()
+
+
+def transactions_of(values: pl.DataFrame, ttl_s: int) -> pl.Series:
+    """The transactions that write them, as Redis reads them from the wire (RESP arrays); see `values_of`."""
+    size = {column: pl.col(column).str.len_bytes() for column in ("user_id", "value", "key")}
+    field = pl.format("${}\r\n{}\r\n${}\r\n{}\r\n", size["user_id"], "user_id", size["value"], "value")
+    shares = values.select("key", "part", field.alias("fields")).group_by("key", "part").agg("fields")
+    key = pl.format("${}\r\n{}\r\n", size["key"], "key")
+    written = pl.format(
+        "*{}\r\n$4\r\nHSET\r\n{}{}", 2 + 2 * pl.col("fields").list.len(), key, pl.col("fields").list.join("")
+    )
+    life = pl.format(f"*3\r\n$6\r\nEXPIRE\r\n{{}}${len(str(ttl_s))}\r\n{ttl_s}\r\n", key)
+    return shares.select(pl.format("*1\r\n$5\r\nMULTI\r\n{}{}*1\r\n$4\r\nEXEC\r\n", written, life)).to_series()

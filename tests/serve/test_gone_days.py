@@ -14,6 +14,7 @@ from features.bundled import bundled_preprocessor
 from features.ray_session import session
 from features.schema import UserFeatures
 from features.skew import skew
+from features.usage import usage_key
 from features.usage_writer import UsageWriter
 from tests.unit.offline_world import NOON, Screen, Use, build, write_world
 from tests.unit.redis_process import RedisProcess
@@ -57,7 +58,7 @@ def test_a_run_a_training_set_and_skew_agree(world: Path, server: RedisProcess) 
     writer = UsageWriter(f"redis://127.0.0.1:{server.port}/0")
     run = materialize(world / "usage", Window(TODAY), writer, progress=False)["run"]
     with server.client as client:
-        assert client.get(f"usage:{run}:ana") == '{"loans":2}'
+        assert client.hget(usage_key(run, "ana"), "ana") == '{"loans":2}'
     build(world, PREPROCESSOR)
     assert trained(world) == {"loans": 2}
     row = served_row("r1", "ana", UserFeatures(("home",), {"loans": 2}), "hi", PREPROCESSOR) | {"usage_run": run}

@@ -11,6 +11,7 @@ from deployments.gather import FeatureGatherer
 from deployments.protocol import FeatureBatch
 from features.schema import ScreenEvent, UserFeatures
 from features.store import RUN_KEY, FeatureStore, Reading, connect
+from features.usage import usage_key
 
 NOTHING = UserFeatures()
 DEGRADED = ("recent_screens", "product_usage_60d")
@@ -97,7 +98,7 @@ async def test_a_store_that_does_not_answer_in_time_degrades(silent_port: int) -
     await redis.aclose()
 
 
-@pytest.mark.parametrize("broken", ["usage:r1:ann", "screens:ann"])
+@pytest.mark.parametrize("broken", [usage_key("r1", "ann"), "screens:ann"])
 async def test_a_value_of_another_kind_costs_nobody_else_their_features(redis: Redis, broken: str) -> None:
     store = FeatureStore(redis)
     await store.write_usage("r1", {"bob": {"loans": 2}})

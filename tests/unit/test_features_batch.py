@@ -1,6 +1,5 @@
 """The batch pipeline without Ray: windows, versions of runs, and any log from files to Redis."""
 
-import json
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -14,9 +13,11 @@ from features.batch import OlderRun, Window, materialize, partials_beside, refus
 from features.event_log import LogError
 from features.partials import BUCKETS, Partial, Partials
 from features.store import RUN_KEY
+from features.usage import usage_key
 from features.usage_writer import UsageWriter
 from features.window_sums import window_sums
 from tests.unit.event_logs import Use, build, counted, table, write
+from tests.unit.usage_values import stored
 
 AS_OF = date(2026, 11, 25)
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
@@ -134,7 +135,7 @@ class TestMaterialize:
                 client.expire(key, client.ttl(key) - 300)
             summary = materialize(tmp_path / "usage", window, writer, partials)
             assert (summary["run"], summary["buckets_reused"]) == (run, BUCKETS)
-            assert 0 <= client.pttl(f"usage:{run}:u1") - client.pttl(RUN_KEY) < 10_000
+            assert 0 <= client.pttl(usage_key(run, "u1")) - client.pttl(RUN_KEY) < 10_000
 
     def test_of_a_prefix_is_a_run_of_its_own(self, tmp_path: Path, writer: UsageWriter) -> None:
         partials, window = Partials(tmp_path / "partials"), Window(AS_OF, 3)
@@ -168,8 +169,6 @@ class TestPipeline:
         with Redis.from_url(redis_server.url, decode_responses=True) as client:
             client.flushall()
             users = sum(writer.write("run", number, window_sums(partials, number, window)) for number in range(BUCKETS))
-            stored = {
-                key.removeprefix("usage:run:"): json.loads(client.get(key)) for key in client.scan_iter("usage:run:*")
-            }
-        assert stored == counted(days)
-        assert users == len(stored)
+            found = stored(client, "run")
+        assert found == counted(days)
+        assert users == len(found)

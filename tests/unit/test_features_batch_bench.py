@@ -8,6 +8,7 @@ from local_redis import LocalRedis
 from redis.asyncio import Redis
 
 from features.batch_bench import own_run
+from features.usage import usage_key
 from features.usage_writer import UsageWriter
 from tests.unit.redis_process import RedisProcess, cluster_port, join
 
@@ -15,13 +16,13 @@ ONE_USE = {"user_id": ["u1"], "product": ["a"], "uses": [1]}
 
 
 async def test_what_is_written_under_another_name_stays(redis: Redis, redis_server: LocalRedis) -> None:
-    live = ["usage:run", "usage:2026-11-25-60d-0123abcd:u1", "usage-progress:2026-11-25-60d-0123abcd:1000:0"]
+    live = ["usage:run", "usage:2026-11-25-60d-0123abcd:17", "usage-progress:2026-11-25-60d-0123abcd:1000:0"]
     for key in live:
         await redis.set(key, "live")
     writer = UsageWriter(redis_server.url)
     with own_run(writer) as one, own_run(writer) as other:
         for prefix in (one, other):
-            await redis.set(f"usage:{prefix}2026-11-25-60d-0123abcd:u1", "bench")
+            await redis.set(f"usage:{prefix}2026-11-25-60d-0123abcd:17", "bench")
             await redis.set(f"usage-progress:{prefix}2026-11-25-60d-0123abcd:1000:0", "bench")
         assert await redis.dbsize() == len(live) + 4
     assert sorted(await redis.keys()) == sorted(live)
@@ -48,5 +49,5 @@ def test_a_cluster_is_cleaned_up_as_well(tmp_path: Path) -> None:
             with own_run(writer) as prefix:
                 users = [f"u{number}" for number in range(20)]
                 writer.write(f"{prefix}run", 0, pl.DataFrame({"user_id": users, "product": "a", "uses": 1}))
-                assert client.dbsize() == 22
+                assert client.dbsize() == 2 + len({usage_key("run", user) for user in users})
             assert client.keys() == ["usage:run"]

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from features.schema import ScreenEvent, UserFeatures
 from features.snapshot import Snapshot, by_pipeline, snapshot
 from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
+from features.usage import usage_key
 
 
 def seen(user: str, *screens: str, ago_s: float = 60.0, event_id: str = "e") -> list[ScreenEvent]:
@@ -147,7 +148,7 @@ async def test_what_nobody_renews_expires(redis: Redis) -> None:
     await store.write_screens(seen("ana", "home"))
     await store.write_usage("r1", {"ana": {"loans": 1}}, 7200)
     await store.publish_run("r1", 7200)
-    lives: Sequence[int] = [await redis.ttl(key) for key in ("usage:run", "usage:r1:ana", "screens:ana")]
+    lives: Sequence[int] = [await redis.ttl(key) for key in (RUN_KEY, usage_key("r1", "ana"), "screens:ana")]
     assert 890 <= lives[2] <= 900
     assert 7190 <= lives[1] <= 7200
     assert lives[1] <= lives[0] <= 7200, "else nothing would be read under a run that stays"
@@ -169,7 +170,7 @@ async def test_a_key_that_holds_something_else_costs_nobody_else_their_features(
     await store.write_usage("r1", {"ana": {"loans": 1}})
     await store.publish_run("r1")
     await redis.set("screens:ana", "another program's")
-    await redis.rpush("usage:r1:bo", "another program's")
+    await redis.rpush(usage_key("r1", "bo"), "another program's")
     run, features = await way(redis, ["ana", "bo"], 0, 5, "r1")
     assert run == "r1"
     assert features == [UserFeatures((), {"loans": 1}), UserFeatures(("card",), {})]
@@ -185,7 +186,7 @@ async def test_bytes_that_are_not_utf8_and_uses_that_are_no_numbers_cost_nobody_
     now_ms = datetime.now(UTC).timestamp() * 1000
     await redis.zadd("screens:ana", {b"e1\x1fho\xffme": now_ms})
     broken = b'{"lo\xffans":2,"cards":3.5,"mortgages":1,"security":' + b"9" * 24 + b',"loans":[2],"fees":-1}'
-    await redis.set("usage:r1:ana", broken)
+    await redis.hset(usage_key("r1", "ana"), "ana", broken)
     run, features = await way(redis, ["ana", "bo"], 0, 5, "r1")
     assert run == "r1"
     assert features == [UserFeatures(("ho\ufffdme",), {"lo\ufffdans": 2, "mortgages": 1}), UserFeatures(("card",), {})]
@@ -199,12 +200,12 @@ async def test_a_run_key_that_holds_something_else_is_an_error(redis: Redis) -> 
 
 
 @pytest.mark.parametrize("way", [snapshot, by_pipeline])
-@pytest.mark.parametrize("forbidden", ["screens:ana", "usage:r1:ana"])
+@pytest.mark.parametrize("forbidden", ["screens:ana", usage_key("r1", "ana")])
 async def test_a_key_that_may_not_be_read_is_an_error(
     redis: Redis, redis_server: LocalRedis, way: Callable[..., Awaitable[Snapshot]], forbidden: str
 ) -> None:
     """An answer without the features would not say that it lacks them."""
-    allowed = {RUN_KEY, "screens:ana", "usage:r1:ana"} - {forbidden}
+    allowed = {RUN_KEY, "screens:ana", usage_key("r1", "ana")} - {forbidden}
     await redis.acl_setuser("reader", enabled=True, passwords="+pw", commands=["+@all"], keys=list(allowed), reset=True)
     await FeatureStore(redis).publish_run("r1")
     reader = connect(redis_server.url.replace("://", "://reader:pw@"), 5.0)

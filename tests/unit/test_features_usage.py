@@ -12,8 +12,8 @@ from local_redis import LocalRedis
 from redis.asyncio import Connection, Redis
 
 from features.store import FeatureStore
-from features.usage import MOST, decode, encode, usage_key
-from features.usage_writer import UsageWriter, commands_of
+from features.usage import MOST, SHARDS, decode, encode, shard, usage_key
+from features.usage_writer import UsageWriter, transactions_of, values_of
 
 USES = {"ana": {"loans": 3, "credit_card": 20}, "bo": {"loans": 1}, "çi": {"loans": 2}}
 MANY = {f"product {number}": number for number in range(1, 9_002)}
@@ -33,7 +33,8 @@ def by_writer() -> bytes:
     """What the batch pipeline sends."""
     rows = [(user, product, uses) for user, pairs in USES.items() for product, uses in pairs.items()]
     schema = {"user_id": pl.String, "product": pl.Categorical, "uses": pl.Int64}
-    return str(commands_of("r1", pl.DataFrame(rows, schema, orient="row"), 60).str.join("").item()).encode()
+    values = values_of("r1", pl.DataFrame(rows, schema, orient="row"))
+    return str(transactions_of(values, 60).str.join("").item()).encode()
 
 
 async def by_store(server: LocalRedis) -> bytes:
@@ -54,14 +55,24 @@ def sent_up_to(port: int, content: bytes) -> None:
             pass
 
 
+def neighbours() -> tuple[str, str]:
+    """Two users of the same shard."""
+    found: dict[int, str] = {}
+    for user in map(str, range(SHARDS + 1)):
+        if shard(user) in found:
+            return found[shard(user)], user
+        found[shard(user)] = user
+    raise AssertionError
+
+
 @pytest.mark.parametrize("writer", ["batch pipeline", "store"])
 async def test_a_writer_that_dies_leaves_nothing_that_lives_for_ever(
     redis: Redis, redis_server: LocalRedis, writer: str
 ) -> None:
-    commands = by_writer() if writer == "batch pipeline" else await by_store(redis_server)
-    for length in range(len(commands) + 1):
+    sent = by_writer() if writer == "batch pipeline" else await by_store(redis_server)
+    for length in range(len(sent) + 1):
         await redis.flushall()
-        sent_up_to(redis_server.port, commands[:length])
+        sent_up_to(redis_server.port, sent[:length])
         lives = {key: await redis.ttl(key) for key in await redis.keys("usage:*")}
         assert all(left > 0 for left in lives.values()), (length, lives)
     assert lives.keys() == {usage_key("r1", user) for user in USES}
@@ -72,7 +83,16 @@ async def test_any_number_of_products_is_written(redis: Redis, redis_server: Loc
     UsageWriter(redis_server.url).write("r1", 0, frame.cast({"product": pl.Categorical}))
     await FeatureStore(redis).write_usage("r2", {"ana": MANY})
     for run in ("r1", "r2"):
-        assert json.loads(await redis.get(usage_key(run, "ana")) or "") == MANY
+        assert json.loads(await redis.hget(usage_key(run, "ana"), "ana") or "") == MANY
+
+
+async def test_a_user_who_is_written_later_leaves_the_others_their_time(redis: Redis) -> None:
+    store, (first, second) = FeatureStore(redis), neighbours()
+    await store.write_usage("r1", {first: {"loans": 1}}, 1000)
+    await store.write_usage("r1", {second: {"loans": 2}}, 60)
+    assert 990 < await redis.ttl(usage_key("r1", first)) <= 1000
+    await store.write_usage("r1", {second: {}}, 60)
+    assert await redis.hkeys(usage_key("r1", first)) == [first]
 
 
 async def test_a_user_who_uses_nothing_any_more_has_no_value(redis: Redis) -> None:

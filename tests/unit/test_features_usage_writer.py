@@ -1,7 +1,6 @@
 """Usage into a real Redis: any text survives, nothing shows before it is published, a resumed run is complete."""
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +16,23 @@ from redis.exceptions import ResponseError
 
 from features.partials import BUCKETS
 from features.store import RUN_KEY, FeatureStore, connect
-from features.usage_writer import USERS_AT_ONCE, ExpiredRun, UsageWriter, commands_of
+from features.usage import SHARDS, shard, usage_key
+from features.usage_writer import (
+    TRANSACTIONS_AT_ONCE,
+    USERS_AT_ONCE,
+    ExpiredRun,
+    UsageWriter,
+    transactions_of,
+    values_of,
+)
 from tests.unit.event_logs import Uses
 from tests.unit.redis_process import RedisProcess, cluster_port, join
+from tests.unit.usage_values import stored
 
 RUN = "2026-11-25-60d-0123abcd"
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
+BUCKET = SHARDS // BUCKETS
+"""Shards in a bucket."""
 USES = st.dictionaries(TEXT, st.dictionaries(TEXT, st.integers(1, 2**40), min_size=1, max_size=4), max_size=4)
 
 
@@ -43,6 +53,10 @@ def frame(uses: Uses) -> pl.DataFrame:
     rows = [(user, product, n) for user, products in uses.items() for product, n in products.items()]
     schema = {"user_id": pl.String, "product": pl.Categorical, "uses": pl.Int64}
     return pl.DataFrame(rows, schema, orient="row")
+
+
+def user_of(bucket: int) -> str:
+    return next(user for user in map(str, range(SHARDS)) if shard(user) % BUCKETS == bucket)
 
 
 def refuse_any(present: str | None) -> None:
@@ -71,33 +85,42 @@ class TestCommands:
         with Redis.from_url(redis_server.url, decode_responses=True) as client:
             client.flushall()
             assert UsageWriter(redis_server.url).write(RUN, 0, frame(uses)) == len(uses)
-            stored = {
-                key.removeprefix(f"usage:{RUN}:"): json.loads(client.get(key))
-                for key in client.scan_iter(f"usage:{RUN}:*")
-            }
-        assert stored == uses
+            assert stored(client, RUN) == uses
 
-    def test_one_command_for_each_user(self) -> None:
-        (command,) = commands_of("run", frame({"ü": {"ä": 12}}), 60)
-        value = '$9\r\n{"ä":12}\r\n'
-        assert command == f"*5\r\n$3\r\nSET\r\n$12\r\nusage:run:ü\r\n{value}$2\r\nEX\r\n$2\r\n60\r\n"
-        assert len(commands_of("run", frame({f"u{number}": {"a": number} for number in range(3)}), 60)) == 3
-        assert len(commands_of("run", frame({}), 60)) == 0
+    def test_one_transaction_for_some_users_of_a_shard(self) -> None:
+        (transaction,) = transactions_of(values_of("run", frame({"ü": {"ä": 12}})), 60)
+        key = "$14\r\nusage:run:2517\r\n"
+        assert transaction == (
+            f'*1\r\n$5\r\nMULTI\r\n*4\r\n$4\r\nHSET\r\n{key}$2\r\nü\r\n$9\r\n{{"ä":12}}\r\n'
+            f"*3\r\n$6\r\nEXPIRE\r\n{key}$2\r\n60\r\n*1\r\n$4\r\nEXEC\r\n"
+        )
+        values = values_of("run", frame({f"u{number}": {"a": number} for number in range(2 * SHARDS)}))
+        assert len(transactions_of(values, 60)) == values["key"].n_unique() <= SHARDS
+        assert (
+            len(transactions_of(values.with_columns(key=pl.lit("k"), part=pl.Series(range(2 * SHARDS)) % 3), 60)) == 3
+        )
+        assert len(transactions_of(values_of("run", frame({})), 60)) == 0
+
+    def test_large_shards_are_written_in_parts(self) -> None:
+        users = BUCKET * USERS_AT_ONCE + 1
+        uses = pl.DataFrame({"user_id": [f"u{number}" for number in range(users)], "product": "a", "uses": 1})
+        assert set(values_of("run", uses)["part"]) == {0, 1}
+        assert set(values_of("run", uses.head(users // 2))["part"]) == {0}
 
 
 class TestWrite:
     def test_more_users_than_are_sent_at_once(self, writer: UsageWriter, server: Redis) -> None:
-        uses = {f"u{number}": {"a": number + 1, "b": 1} for number in range(2 * USERS_AT_ONCE + 2_001)}
+        uses = {f"u{number}": {"a": number + 1, "b": 1} for number in range(3 * TRANSACTIONS_AT_ONCE)}
         assert writer.write(RUN, 3, frame(uses)) == len(uses)
         writer.publish(RUN)
-        users = ["u0", "u4999", "u5000", "u12000", "none"]
+        users = [*uses, "none"]
         assert read(writer.redis_url, *users) == [uses.get(user, {}) for user in users]
-        assert server.dbsize() == len(uses) + 1
+        assert server.dbsize() == len({shard(user) for user in uses}) + 1
 
     def test_values_expire(self, writer: UsageWriter, server: Redis) -> None:
         writer.write(RUN, 0, frame({"u1": {"a": 1}}))
         writer.publish(RUN)
-        assert all(990 < server.ttl(key) <= 1000 for key in (f"usage:{RUN}:u1", RUN_KEY))
+        assert all(990 < server.ttl(key) <= 1000 for key in (usage_key(RUN, "u1"), RUN_KEY))
 
     def test_nothing_shows_before_it_is_published(self, writer: UsageWriter) -> None:
         writer.write("before", 0, frame({"u1": {"a": 1}, "u2": {"a": 1}}))
@@ -114,12 +137,12 @@ class TestWrite:
             "half",
             enabled=True,
             nopass=True,
-            keys=["usage-progress:*", "usage:run", f"usage:{RUN}:u1*"],
+            keys=["usage-progress:*", "usage:run", f"usage:{RUN}:1*"],
             commands=["+@all"],
         )
         half = UsageWriter(writer.redis_url.replace("://", "://half:x@"), writer.ttl_s)
         with pytest.raises(ResponseError, match="permission"):
-            half.write(RUN, 0, frame({f"u{number}": {"a": 1} for number in range(9)}))
+            half.write(RUN, 0, frame({f"u{number}": {"a": 1} for number in range(99)}))
         assert writer.begin(RUN).users == {}
 
     def test_a_full_redis_is_an_error(self, tmp_path: Path) -> None:
@@ -185,7 +208,7 @@ class TestResume:
         writer.write(RUN, 0, frame({"u1": {"a": 1}}))
         writer.publish(RUN)
         assert writer.begin(RUN).users == {}
-        assert sorted(server.keys()) == [f"usage:{RUN}:u1", RUN_KEY]
+        assert sorted(server.keys()) == [usage_key(RUN, "u1"), RUN_KEY]
 
     def test_what_was_visible_once_is_written_again(self, writer: UsageWriter) -> None:
         writer.write(RUN, 0, frame({"u1": {"a": 1}}))
@@ -195,7 +218,7 @@ class TestResume:
 
     def test_what_is_done_is_forgotten_when_half_of_its_life_is_over(self, writer: UsageWriter, server: Redis) -> None:
         for bucket in range(BUCKETS):
-            writer.write(RUN, bucket, frame({f"u{bucket}": {"a": 1}}))
+            writer.write(RUN, bucket, frame({user_of(bucket): {"a": 1}}))
         values = list(server.scan_iter(f"usage:{RUN}:*"))
         marks = set(server.keys()) - set(values)
         assert (len(values), len(marks)) == (BUCKETS, BUCKETS)
@@ -210,13 +233,13 @@ class TestResume:
         with Redis.from_url(redis_server.url, decode_responses=True) as server:
             server.flushall()
             for bucket, age_s in ages_s.items():
-                writer.write(RUN, bucket, frame({f"u{bucket}": {"a": 1}}))
-                for key in (f"usage:{RUN}:u{bucket}", *server.keys(f"usage-progress:{RUN}:*:{bucket}")):
+                writer.write(RUN, bucket, frame({user_of(bucket): {"a": 1}}))
+                for key in (usage_key(RUN, user_of(bucket)), *server.keys(f"usage-progress:{RUN}:*:{bucket}")):
                     server.pexpire(key, server.pttl(key) - age_s * 1000)
             begun = writer.begin(RUN)
             assert begun.users == dict.fromkeys(ages_s, 1)
             for bucket in set(range(3)) - set(ages_s):
-                writer.write(RUN, bucket, frame({f"u{bucket}": {"a": 1}}))
+                writer.write(RUN, bucket, frame({user_of(bucket): {"a": 1}}))
             writer.publish(RUN, until=begun.until)
             values = list(server.scan_iter(f"usage:{RUN}:*"))
             assert 0 <= min(map(server.pttl, values)) - server.pttl(RUN_KEY) < 10_000
@@ -255,4 +278,4 @@ class TestCluster:
                     sizes.append(client.dbsize())
                     assert all(0 < client.ttl(key) <= 1000 for key in client.scan_iter("usage:2026*"))
             assert min(sizes) > 0
-            assert sum(sizes) == len(uses) + 1
+            assert sum(sizes) == len({shard(user) for user in uses}) + 1

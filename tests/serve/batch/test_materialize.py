@@ -14,9 +14,11 @@ from features.event_log import LogError
 from features.partials import BUCKETS
 from features.simulate import simulate
 from features.store import RUN_KEY
+from features.usage import usage_key
 from features.usage_writer import UsageWriter
-from tests.serve.batch.usage import AS_OF, DAYS, USES, WINDOW, run, seen, stored
+from tests.serve.batch.usage import AS_OF, DAYS, USES, WINDOW, run, seen
 from tests.unit.event_logs import Uses, counted, table, write
+from tests.unit.usage_values import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray.data.context")
 
@@ -39,15 +41,15 @@ class TestRun:
         }
         expected |= {"events": 13, "duplicates": 0, "quarantine": None, "buckets_reused": 0}
         assert {name: summary[name] for name in expected} == expected
-        assert 0 < client.ttl(f"usage:{summary['run']}:u1") <= writer.ttl_s
+        assert 0 < client.ttl(usage_key(summary["run"], "u1")) <= writer.ttl_s
 
     def test_the_same_again_is_the_same_run(self, log: Path, writer: UsageWriter, client: Redis) -> None:
         first = run(log, writer)
-        client.expire(f"usage:{first['run']}:u1", 9)
+        client.expire(usage_key(first["run"], "u1"), 9)
         again = run(log, writer)
         assert (again["run"], again["users"], again["days_read"]) == (first["run"], first["users"], 0)
         assert stored(client, again["run"]) == counted(USES.values())
-        assert client.ttl(f"usage:{first['run']}:u1") > 9
+        assert client.ttl(usage_key(first["run"], "u1")) > 9
         assert set(client.scan_iter("usage*")) == {RUN_KEY, *client.scan_iter(f"usage:{first['run']}:*")}
 
     def test_the_next_day_reads_one_day_and_drops_one(self, log: Path, writer: UsageWriter, client: Redis) -> None:

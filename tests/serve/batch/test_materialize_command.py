@@ -21,11 +21,12 @@ from features.partials import BUCKETS
 from features.store import RUN_KEY
 from features.usage_writer import UsageWriter
 from tests.serve.batch.relay import Relay
-from tests.serve.batch.usage import AS_OF, DAYS, USES, WINDOW, stored
+from tests.serve.batch.usage import AS_OF, DAYS, USES, WINDOW
 from tests.serve.conftest import ROOT
 from tests.serve.polling import until
 from tests.unit.event_logs import counted, table, write
 from tests.unit.redis_process import RedisProcess
+from tests.unit.usage_values import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray.data.context")
 

@@ -18,10 +18,11 @@ from features.ray_session import map_items
 from features.store import RUN_KEY
 from features.usage_writer import UsageWriter
 from tests.serve.batch.relay import Relay
-from tests.serve.batch.usage import AS_OF, DAYS, WINDOW, run, seen, stored
+from tests.serve.batch.usage import AS_OF, DAYS, WINDOW, run, seen
 from tests.serve.polling import until
 from tests.unit.event_logs import write
 from tests.unit.redis_process import RedisProcess
+from tests.unit.usage_values import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray.data.context")
 

@@ -1,17 +1,14 @@
 """A small usage log, and what its runs leave in Redis."""
 
 import asyncio
-import json
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
-
 from features.batch import Window, materialize
 from features.store import FeatureStore, connect
 from features.usage_writer import UsageWriter
-from tests.unit.event_logs import Use, Uses
+from tests.unit.event_logs import Use
 
 AS_OF = date(2026, 11, 1)
 DAYS = 3
@@ -27,17 +24,6 @@ USES: dict[int, list[Use]] = {
 
 def run(log: Path, writer: UsageWriter, window: Window = WINDOW, **options: Any) -> dict[str, Any]:
     return materialize(log, window, writer, progress=False, **options)
-
-
-def stored(client: Redis, run: str) -> Uses:
-    """All values of a run."""
-    prefix = f"usage:{run}:"
-    keys = list(client.scan_iter(f"{prefix}*", count=10_000))
-    pipe = client.pipeline(transaction=False)
-    for key in keys:
-        pipe.get(key)
-    values = pipe.execute()
-    return {key.removeprefix(prefix): json.loads(value) for key, value in zip(keys, values, strict=True)}
 
 
 def seen(url: str, *users: str) -> list[dict[str, int]]:
