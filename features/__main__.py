@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from types import FrameType
 
 from pydantic import ValidationError
@@ -68,6 +69,17 @@ async def _seed(arguments: argparse.Namespace) -> None:
     print(json.dumps({"users": arguments.users, "run": demo.RUN}))
 
 
+async def _show(arguments: argparse.Namespace) -> None:
+    users = list(dict.fromkeys(arguments.users))
+    redis = connect(redis_url_of(arguments), 5.0)
+    try:
+        reading = await FeatureStore(redis, store_of(arguments)).reading(users)
+    finally:
+        await redis.aclose()
+    features = {user: asdict(found) for user, found in zip(users, reading.users, strict=True)}
+    print(json.dumps({"usage_run": reading.usage_run, "users": features}))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m features", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command", parser_class=Command)
@@ -78,7 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     seed = commands.add_parser("seed", help="made-up product usage for users u1, u2, …")
     seed.set_defaults(run=_seed)
     seed.add_argument("--users", type=positive, default=300, help="of them, from u1 on")
-    for command in (ingest, seed):
+    show = commands.add_parser("show", help="the features of users as the service reads them now")
+    show.set_defaults(run=_show)
+    show.add_argument("users", nargs="+", metavar="USER")
+    store_options(show)
+    for command in (ingest, seed, show):
         redis_url_option(command)
     for group in (batch_commands, offline_commands, bench_commands):
         group.add_commands(commands)

@@ -1,5 +1,6 @@
 """`python -m features`: one JSON line at the end, one line of error."""
 
+import asyncio
 import json
 import resource
 import signal
@@ -16,10 +17,12 @@ import psutil
 import pytest
 from local_redis import LocalRedis
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from features.__main__ import main
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.screens import key
+from features.store import FeatureStore
 from tests.unit.event_logs import DAY, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +32,26 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_seed_says_what_it_wrote(redis_server: LocalRedis, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["seed", "--users", "3", "--redis-url", redis_server.url]) == 0
     assert json.loads(capsys.readouterr().out) == {"users": 3, "run": "demo"}
+
+
+@pytest.mark.usefixtures("redis")
+def test_show_prints_what_the_service_reads(redis_server: LocalRedis, capsys: pytest.CaptureFixture[str]) -> None:
+    async def write() -> None:
+        async with AsyncRedis(port=redis_server.port, decode_responses=True) as client:
+            store = FeatureStore(client)
+            await store.write_screens([ScreenEvent(f"e{n}", "bø", f"screen {n}", datetime.now(UTC)) for n in range(3)])
+            await store.write_usage("r1", {"ana": {"loans": 2}})
+            await store.publish_run("r1")
+
+    asyncio.run(write())
+    assert main(["show", "ana", "bø", "ana", "--max-screens", "2", "--redis-url", redis_server.url]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "usage_run": "r1",
+        "users": {
+            "ana": {"recent_screens": [], "product_usage_60d": {"loans": 2}},
+            "bø": {"recent_screens": ["screen 1", "screen 2"], "product_usage_60d": {}},
+        },
+    }
 
 
 def test_a_store_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +77,9 @@ def test_help_tells_defaults_and_not_the_password_of_redis(
     assert "secret" not in shown
 
 
-@pytest.mark.parametrize("command", ["seed", "ingest", "materialize", "training-set --feedback", "bench reads"])
+@pytest.mark.parametrize(
+    "command", ["seed", "show u1", "ingest", "materialize", "training-set --feedback", "bench reads"]
+)
 @pytest.mark.parametrize("url", ["redis://h:1?tls=1", "redis://h:1?ssl_ca_certs=/x", "redis+cluster://h:1?tls=1"])
 def test_an_option_of_the_url_that_no_client_takes_is_one_line(
     tmp_path: Path, command: str, url: str, capsys: pytest.CaptureFixture[str]
