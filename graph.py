@@ -3,18 +3,16 @@
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import ray
-from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
 from deployments.access import digests
-from deployments.breaker import BreakerConfig
-from deployments.cache import CacheConfig
-from deployments.near import NearConfig
-from deployments.served import ServedLogConfig
+from deployments.arguments import AppArgs as AppArgs
+from deployments.arguments import ScreenEventsArgs as ScreenEventsArgs
+from deployments.placements import Placements
 from deployments.stages import (
     IngressDeployment,
     ScreenEventsDeployment,
@@ -24,63 +22,8 @@ from deployments.stages import (
     prediction_cache,
     preprocessor,
 )
-from features.store import LOCAL_URL, StoreConfig
-from features.stream import IngesterConfig
-from models.classifier import Device, require_device
-from models.registry import DEFAULT, Registry
-
-Placement = Literal["deployment", "inline"]
-
-
-class AppArgs(BaseModel):
-    """Arguments of the application `switchboard`. Unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    redis_url: str = LOCAL_URL
-    """Or `$NAME`: an environment variable that holds it, since Ray logs these arguments."""
-    redis_timeout_ms: float = Field(default=100, gt=0)
-    """How long features may take; after it the answer goes without them."""
-    gather_timeout_ms: float = Field(default=250, gt=0)
-    """How long the gather stage as a whole may take, its hop and a restart of its replica included."""
-    api_keys: str | None = Field(default=None, pattern=r"^\$[A-Za-z_][A-Za-z0-9_]*$")
-    """`$NAME`: an environment variable that holds keys, separated by commas; requests then need one as bearer token."""
-    publish_timeout_ms: float = Field(default=1000, gt=0)
-    """How long publishing a screen event may take."""
-    registry: str = str(DEFAULT)
-    model: str = "production"
-    """Name or version of the bundle that answers."""
-    device: Device = "cpu"
-    await_gpu: bool = False
-    """With `device: cuda`, whether to wait for a GPU node when the cluster has none."""
-    threads: int = Field(default=1, ge=1)
-    """Threads of one inference."""
-    desks: dict[str, str] = Field(default_factory=dict)
-    """Product to desk; products that are not listed have the desk of their own name."""
-    gather: Placement = "deployment"
-    preprocess: Placement = "deployment"
-    cache: Placement = "deployment"
-    classify: Placement = "deployment"
-    """Whether each of these four stages is a deployment of its own or runs in its caller's process."""
-    near: NearConfig = NearConfig()
-    """When the ingress gathers and preprocesses itself, though these stages are deployments."""
-    links: bool = True
-    """Whether stages that are deployments are called over Unix sockets where caller and replica share a node."""
-    cache_limits: CacheConfig = CacheConfig()
-    """As a deployment, the cache takes them as `user_config` too, while it runs."""
-    store: StoreConfig = StoreConfig()
-    breaker: BreakerConfig = BreakerConfig()
-    served_log: ServedLogConfig = ServedLogConfig()
-
-
-class ScreenEventsArgs(BaseModel):
-    """Arguments of the application `screen-events`. Unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    redis_url: str = LOCAL_URL
-    store: StoreConfig = StoreConfig()
-    ingester: IngesterConfig = IngesterConfig()
+from models.classifier import require_device
+from models.registry import Registry
 
 
 def _stage(name: str, build: Callable[[], Any], args: AppArgs) -> Application:
@@ -140,28 +83,18 @@ def build(args: AppArgs) -> Application:
     classify = partial(classifier, args.registry, version, args.device, args.threads)
     classifiers = classify if args.classify == "inline" else _stage("Classifier", classify, args)
     cached = partial(prediction_cache, classifiers, args.cache_limits, args.links)
-    apart = {"gather": gather, "preprocess": preprocess}
+    apart: dict[str, Callable[[], Any]] = {"gather": gather, "preprocess": preprocess}
     here = {name: build for name, build in apart.items() if args.near.hop_from and getattr(args, name) == "deployment"}
     past_cache = args.near.past_cache and (args.cache, args.classify) == ("deployment", "deployment")
     ingress = serve.deployment(name="Ingress", max_ongoing_requests=4096)(IngressDeployment)
-    return ingress.bind(
+    placements = Placements(
         gather=gather if args.gather == "inline" else _stage("FeatureGatherer", gather, args),
         preprocess=preprocess if args.preprocess == "inline" else _stage("Preprocessor", preprocess, args),
         classify=cached if args.cache == "inline" else _stage("PredictionCache", cached, args),
-        registry=args.registry,
-        version=version,
-        model=args.model,
-        desks=args.desks,
-        redis_url=redis_url,
-        publish_timeout_ms=args.publish_timeout_ms,
-        gather_timeout_ms=args.gather_timeout_ms,
-        served=args.served_log,
-        linked=args.links,
-        sparing=args.near,
         here=here,
         uncached=classifiers if past_cache else None,
-        keys=_keys(args),
     )
+    return ingress.bind(placements, args, version, redis_url, _keys(args))
 
 
 def build_screen_events(args: ScreenEventsArgs) -> Application:

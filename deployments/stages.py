@@ -18,21 +18,21 @@ from starlette.types import ASGIApp
 
 from deployments import edge
 from deployments.access import Access
+from deployments.arguments import AppArgs
 from deployments.autoscaling import Concurrency
 from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.cache import CacheConfig, PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.defects import log_defect
-from deployments.flow import Flow
 from deployments.gather import FeatureGatherer
 from deployments.ingress import Ingress, IngressConfig
 from deployments.link_server import Call, LinkServer
 from deployments.links import socket_name
 from deployments.logs import log_with_serve
 from deployments.metrics import Exporter
-from deployments.near import Near, NearConfig, near
-from deployments.past_cache import PastCache
+from deployments.near import Near
 from deployments.placed import Placed, Remote, as_call, socket_folder
+from deployments.placements import Placements
 from deployments.served import ServedLogConfig
 from features.store import FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester
@@ -155,57 +155,32 @@ class Stage:
 
 @serve.ingress()
 class IngressDeployment:
-    """`Ingress` behind Ray's HTTP proxy; warms every stage before it says that it is ready."""
+    """`Ingress` behind Ray's HTTP proxy; warms every stage before it says that it is ready.
+
+    Args:
+        version: of the bundle that `args.model` meant when the application was built.
+        redis_url: where `args.redis_url` names an environment variable, what it held then.
+        keys: digests of the API keys; without any, everybody may ask.
+    """
 
     def __init__(
-        self,
-        gather: Placed,
-        preprocess: Placed,
-        classify: Placed,
-        registry: str,
-        version: str,
-        model: str,
-        desks: Mapping[str, str],
-        redis_url: str,
-        publish_timeout_ms: float,
-        gather_timeout_ms: float,
-        served: ServedLogConfig,
-        linked: bool,
-        sparing: NearConfig,
-        here: Mapping[str, Callable[[], Call]],
-        uncached: Placed | None,
-        keys: frozenset[bytes],
+        self, placements: Placements, args: AppArgs, version: str, redis_url: str, keys: frozenset[bytes]
     ) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
-        cached = as_call(classify, linked, when_down="wait" if uncached is None else "fail")
-        apart = Flow(
-            as_call(gather, linked, when_down="fail" if "gather" in here else "wait"),
-            as_call(preprocess, linked, when_down="fail" if "preprocess" in here else "wait"),
-            cached,
-            desks,
-            gather_timeout_ms / 1000,
-        )
-        self._log = served_log(served)
-        flow = replace(
-            apart,
-            gather=near(apart.gather, here.get("gather"), sparing),
-            preprocess=near(apart.preprocess, here.get("preprocess"), sparing),
-            classify=cached
-            if uncached is None
-            else PastCache(cached, as_call(uncached, linked, prefer="last", when_down="try")),
-            record=self._log.record if self._log else None,
-        )
+        self._log = served_log(args.served_log)
+        apart, flow = placements.flows(args)
+        flow = replace(flow, record=self._log.record if self._log else None)
         built = [call for call in (flow.gather, flow.preprocess, flow.classify) if not isinstance(call, Remote)]
         self._parts = [self._log, *built, *(call.here for call in built if isinstance(call, Near))]
-        bundles = Registry.at(registry)
+        bundles, publish_timeout_s = Registry.at(args.registry), args.publish_timeout_ms / 1000
         self._ingress = Ingress(
             flow,
             bundles.load(version),
-            connect(redis_url, publish_timeout_ms / 1000),
+            connect(redis_url, publish_timeout_s),
             on_stop=self._log.close if self._log else None,
             warm=apart,
-            model=model,
-            publish_timeout_s=publish_timeout_ms / 1000,
+            model=args.model,
+            publish_timeout_s=publish_timeout_s,
             load=bundles.load,
             access=Access(keys),
         )

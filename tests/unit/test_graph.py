@@ -74,7 +74,7 @@ def test_an_inline_stage_is_no_deployment(cache: str, classify: str, deployed: s
     application: Any = build(AppArgs.model_validate({"cache": cache, "classify": classify}))
     names = {deployment.name for deployment in build_app(application, name="app").deployments}
     assert names == {"Ingress", "FeatureGatherer", "Preprocessor"} | deployed
-    assert (application._bound_deployment.init_kwargs["uncached"] is not None) == past_cache
+    assert (application._bound_deployment.init_args[0].uncached is not None) == past_cache
 
 
 def test_the_gpu_file_is_taken() -> None:
