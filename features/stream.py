@@ -9,13 +9,21 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 
 from features.consumer_group import ConsumerGroup, Entry, Group
 from features.schema import SCREEN_STREAM, ScreenEvent, screen_event
@@ -183,7 +191,8 @@ class ScreenIngester:
 
         Returns whether there were any: they are this consumer's now, and there may be more.
         """
-        await self._group.create()
+        with suppress(OutOfMemoryError):  # the group may be there all the same, and trimming is what gives room
+            await self._group.create()
         await self._group.trim()
         backlog = await self._group.backlog()
         self.backlog = backlog.entries

@@ -10,13 +10,13 @@ import pytest
 from local_redis import LocalRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from features.__main__ import main
 from features.consumer_group import Backlog, Entry
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore, connect
-from features.stream import IngesterConfig, ScreenIngester, told
+from features.stream import IngesterConfig, ScreenIngester, publish, publish_all, told
 from tests.unit.redis_process import RedisProcess
 
 
@@ -153,3 +153,22 @@ async def test_a_redis_without_memory_is_waited_for(redis: Redis, redis_server: 
     finally:
         await redis.config_set("maxmemory", 0)
         await client.aclose()
+
+
+async def test_a_stream_that_fills_the_memory_is_trimmed_and_what_waits_is_stored(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    with RedisProcess(tmp_path) as server:
+        redis = connect(f"redis://127.0.0.1:{server.port}/0", 5.0)
+        store = FeatureStore(redis)
+        await publish_all(redis, [ScreenEvent(f"e{n}", "ben", "cards", now) for n in range(10_000)])
+        untidy = ScreenIngester(redis, store, IngesterConfig(batch=10_000, housekeeping_s=3600))
+        assert await untidy.step() == 10_000
+        await publish(redis, ScreenEvent("last", "ana", "loans", now))
+        await redis.config_set("maxmemory", (await redis.info("memory"))["used_memory"] - 100_000)
+        with pytest.raises(OutOfMemoryError):
+            await publish(redis, ScreenEvent("refused", "ana", "loans", now))
+        ingester = ScreenIngester(redis, store)
+        assert await ingester.step() == 1
+        assert ingester.backlog == 1
+        assert (await store.read(["ana"]))[0].recent_screens == ("loans",)
+        await redis.aclose()
