@@ -104,6 +104,7 @@ def materialize(
         LogError: the log has no day or no fitting row of the window, a file is damaged, or a column does not fit.
         OlderRun: readers see the run of a later day, by now. What was written expires.
         ExpiredRun: it took longer than values live.
+        LostUsers: Redis does not hold all that was written.
         redis.RedisError: Redis does not take the values; nothing is visible then.
     """
     partials = partials or partials_beside(events)
@@ -114,6 +115,7 @@ def materialize(
     run = prefix + run_id(window, made)
     begun = writer.begin(run)
     users = _write_buckets(partials, made, run, begun.users, writer, progress)
+    writer.require(run, users)
     if publish:
         writer.publish(run, lambda present: None if allow_older else refuse_older(window, present), begun.until)
     forgotten = partials.forget(events, made)

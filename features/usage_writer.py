@@ -32,11 +32,23 @@ USERS_AT_ONCE = 256
 """In one transaction, about: Redis does nothing else for a tenth of a millisecond."""
 TRANSACTIONS_AT_ONCE = 256
 """Sent before their answers are read."""
+_COUNT = """
+local users = 0
+for shard = ARGV[2], ARGV[2] + ARGV[3] - 1 do users = users + redis.call('HLEN', ARGV[1] .. shard) end
+return users
+"""
+"""How many users some hashes have, from the name of them all without its number, the first number, and how many."""
+SHARDS_AT_ONCE = 256
+"""Counted in one step: Redis does nothing else for about half a millisecond."""
 _TAKEN = re.compile(rb"\+OK\r\n\+QUEUED\r\n\+QUEUED\r\n\*2\r\n:\d+\r\n:1\r\n")
 
 
 class ExpiredRun(ValueError):
     """Values of a run may have expired before all were written; the message names the run."""
+
+
+class LostUsers(ValueError):
+    """Redis no longer holds all that was written of a run; the message names the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,21 @@ class UsageWriter:
                 redis.set(self._mark(run, bucket), values.height, px=left_ms)
         return values.height
 
+    def require(self, run: str, users: int) -> None:
+        """See to it that all users of a run are there: a restart, a failover or an eviction may have lost some.
+
+        Raises:
+            LostUsers: some are not; the next attempt writes all of them.
+        """
+        with self._client() as redis:
+            lost = users - self._users(redis, run)
+            if lost > 0:
+                self._forget_marks(redis, run)
+                raise LostUsers(
+                    f"{run}: Redis has lost {lost} of {users} users, "
+                    "as one does that restarts without its data or evicts keys: run again"
+                )
+
     def publish(self, run: str, check: Check = lambda present: None, until: float | None = None) -> None:
         """Make a run the one that readers see, atomically; it expires with the first of its values.
 
@@ -129,8 +156,7 @@ class UsageWriter:
 
         with self._client() as redis:
             redis.transaction(flip, RUN_KEY)
-            for bucket in range(BUCKETS):
-                redis.delete(self._mark(run, bucket))
+            self._forget_marks(redis, run)
 
     def remove(self, prefix: str) -> None:
         """Delete what was written of every run whose name begins so."""
@@ -165,6 +191,15 @@ class UsageWriter:
                 pipe.execute_command("EVAL", WRITE, 1, key, self.ttl_s, *fields)
             pipe.execute()
 
+    def _users(self, redis: Any, run: str) -> int:
+        if isinstance(redis, Redis):
+            firsts = range(0, SHARDS, SHARDS_AT_ONCE)
+            return sum(redis.eval(_COUNT, 0, shard_key(run, ""), first, SHARDS_AT_ONCE) for first in firsts)
+        pipe = redis.pipeline()
+        for number in range(SHARDS):
+            pipe.hlen(shard_key(run, number))
+        return sum(pipe.execute())
+
     @contextmanager
     def _client(self) -> Iterator[Any]:
         one_server = self.redis_url.replace("+cluster://", "://", 1)
@@ -197,6 +232,10 @@ class UsageWriter:
     def _mark(self, run: str, bucket: int) -> str:
         """Says that a bucket was written."""
         return f"usage-progress:{run}:{self.ttl_s}:{bucket}"
+
+    def _forget_marks(self, redis: Any, run: str) -> None:
+        for bucket in range(BUCKETS):
+            redis.delete(self._mark(run, bucket))
 
 
 def await_taken(connection: Any, transactions: int, at_once: int = 2**16) -> None:

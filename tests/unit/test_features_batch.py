@@ -14,7 +14,7 @@ from features.event_log import LogError
 from features.partials import BUCKETS, Partial, Partials
 from features.store import RUN_KEY
 from features.usage import usage_key
-from features.usage_writer import UsageWriter
+from features.usage_writer import LostUsers, UsageWriter
 from features.window_sums import window_sums
 from tests.unit.event_logs import Use, build, counted, table, write
 from tests.unit.usage_values import stored
@@ -136,6 +136,20 @@ class TestMaterialize:
             summary = materialize(tmp_path / "usage", window, writer, partials)
             assert (summary["run"], summary["buckets_reused"]) == (run, BUCKETS)
             assert 0 <= client.pttl(usage_key(run, "u1")) - client.pttl(RUN_KEY) < 10_000
+
+    @pytest.mark.parametrize("publish", [True, False])
+    def test_of_a_run_that_redis_has_lost_a_part_of_is_refused_and_begins_anew(
+        self, tmp_path: Path, writer: UsageWriter, publish: bool
+    ) -> None:
+        """Else readers would take it for users without any usage."""
+        partials, window = Partials(tmp_path / "partials"), Window(AS_OF, 3)
+        write(tmp_path / "usage", AS_OF - timedelta(1), [("u1", "a"), ("u2", "a"), ("u2", "b")])
+        run = self._killed(tmp_path / "usage", window, writer, partials)
+        with Redis.from_url(writer.redis_url) as client:
+            client.delete(usage_key(run, "u1"))
+        with pytest.raises(LostUsers, match=f"{run}: Redis has lost 1 of 2 users.*run again"):
+            materialize(tmp_path / "usage", window, writer, partials, publish=publish)
+        assert (writer.present(), writer.begin(run).users) == (None, {})
 
     def test_of_a_prefix_is_a_run_of_its_own(self, tmp_path: Path, writer: UsageWriter) -> None:
         partials, window = Partials(tmp_path / "partials"), Window(AS_OF, 3)

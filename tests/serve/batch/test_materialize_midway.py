@@ -16,7 +16,7 @@ from features.batch import Window
 from features.event_log import LogError
 from features.ray_session import map_items
 from features.store import RUN_KEY
-from features.usage_writer import UsageWriter
+from features.usage_writer import LostUsers, UsageWriter
 from tests.serve.batch.relay import Relay
 from tests.serve.batch.usage import AS_OF, DAYS, WINDOW, run, seen
 from tests.serve.polling import until
@@ -50,6 +50,20 @@ class TestMidway:
             assert relay.reached.is_set()
         assert client.get(RUN_KEY) == before
         assert seen(writer.redis_url, "u0", "u1") == [{"p2": 1, "p3": 1, "p4": 1}, {}]
+        self._check_whole(run(busy, writer), client)
+
+    def test_redis_starts_again_with_nothing(
+        self, busy: Path, writer: UsageWriter, server: RedisProcess, client: Redis
+    ) -> None:
+        """Between two buckets, as a server without persistence: no connection breaks."""
+        with Relay(server.port, 100_000, "hold") as relay, ThreadPoolExecutor(1) as thread:
+            running = thread.submit(run, busy, UsageWriter(relay.url))
+            assert relay.reached.wait(60)
+            client.flushall()
+            relay.release()
+            with pytest.raises(LostUsers, match=r"Redis has lost \d+ of 2000 users"):
+                running.result(60)
+        assert client.get(RUN_KEY) is None
         self._check_whole(run(busy, writer), client)
 
     def test_a_worker_dies(self, busy: Path, server: RedisProcess, client: Redis) -> None:
