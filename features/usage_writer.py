@@ -15,8 +15,8 @@ import msgspec
 import polars as pl
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -246,7 +246,7 @@ def await_taken(connection: Any, transactions: int, at_once: int = 2**16) -> Non
 
     Raises:
         ResponseError: the first answer that says that something was not taken.
-        redis.ConnectionError, redis.TimeoutError: not all answers came.
+        redis.ConnectionError, redis.TimeoutError: not all answers came, or the server still loads its data.
     """
     answers = bytearray()
     while answers.count(b"\n") < 4 * transactions + 2 * answers.count(b"*2\r\n"):
@@ -262,7 +262,10 @@ def await_taken(connection: Any, transactions: int, at_once: int = 2**16) -> Non
     others, taken = _TAKEN.subn(b"", answers)
     if others or taken != transactions:
         refused = next((line for line in others.splitlines() if line.startswith(b"-")), b"-unexpected answers")
-        raise ResponseError(refused.decode(errors="replace").removeprefix("-"))
+        reason = refused.decode(errors="replace").removeprefix("-")
+        if reason.startswith("LOADING "):
+            raise BusyLoadingError(reason.removeprefix("LOADING "))
+        raise ResponseError(reason)
 
 
 def values_of(run: str, uses: pl.DataFrame) -> pl.DataFrame:

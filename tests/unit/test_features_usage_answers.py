@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from features.usage_writer import await_taken
@@ -77,6 +77,13 @@ class TestAwaitTaken:
     def test_more_answers_than_commands_are_an_error(self, wire: Wire) -> None:
         wire.server.sendall(TAKEN * 3)
         with pytest.raises(ResponseError, match="unexpected answers"):
+            await_taken(wire.connection, 2)
+
+    def test_a_server_that_loads_its_data_does_not_answer_yet(self, wire: Wire) -> None:
+        """As redis-py has it for every other command: nothing is refused for good."""
+        loading = b"-LOADING Redis is loading the dataset in memory\r\n"
+        wire.server.sendall(TAKEN + b"+OK\r\n" + 2 * loading + b"-EXECABORT Transaction discarded\r\n")
+        with pytest.raises(BusyLoadingError, match=r"^Redis is loading the dataset in memory$"):
             await_taken(wire.connection, 2)
 
     def test_a_closed_connection_is_an_error(self, wire: Wire) -> None:
