@@ -86,7 +86,8 @@ class UsageWriter:
     def begin(self, run: str) -> Begun:
         """What a killed attempt at the same run has written.
 
-        Nothing if readers see the run: it is written once more, so that its values live on.
+        Nothing if readers see the run: it is written once more, so that its values live on. If these are to live
+        shorter than before, so does the run, from now on.
         """
         users, started, life_s = dict[int, int](), time.monotonic(), float(self.ttl_s)
         with self._client() as redis:
@@ -97,6 +98,8 @@ class UsageWriter:
                     if number is not None and left_s > 0:
                         users[bucket] = int(number)
                         life_s = min(life_s, left_s + self.ttl_s - self._mark_s)
+            elif redis.pttl(RUN_KEY) > self.ttl_s * 1000:
+                redis.expire(RUN_KEY, self.ttl_s)
         return Begun(users, started + life_s)
 
     def write(self, run: str, bucket: int, uses: pl.DataFrame) -> int:

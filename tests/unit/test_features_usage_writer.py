@@ -210,6 +210,17 @@ class TestResume:
         assert writer.begin(RUN).users == {}
         assert sorted(server.keys()) == [usage_key(RUN, "u1"), RUN_KEY]
 
+    def test_what_is_visible_does_not_outlive_values_that_are_to_live_shorter(
+        self, writer: UsageWriter, server: Redis
+    ) -> None:
+        """Even if the attempt is killed, or does not publish."""
+        writer.write(RUN, 0, frame({"u1": {"a": 1}}))
+        writer.publish(RUN)
+        brief = UsageWriter(writer.redis_url, 60)
+        brief.begin(RUN)
+        brief.write(RUN, 0, frame({"u1": {"a": 1}}))
+        assert 0 < server.pttl(RUN_KEY) <= server.pttl(usage_key(RUN, "u1"))
+
     def test_what_was_visible_once_is_written_again(self, writer: UsageWriter) -> None:
         writer.write(RUN, 0, frame({"u1": {"a": 1}}))
         writer.publish(RUN)
