@@ -13,7 +13,8 @@ from redis.asyncio import Connection, Redis
 
 from features.store import FeatureStore
 from features.usage import MOST, SHARDS, decode, encode, shard, usage_key
-from features.usage_writer import UsageWriter, transactions_of, values_of
+from features.usage_wire import transactions_of, values_of
+from features.usage_writer import UsageWriter
 
 USES = {"ana": {"loans": 3, "credit_card": 20}, "bo": {"loans": 1}, "çi": {"loans": 2}}
 MANY = {f"product {number}": number for number in range(1, 9_002)}

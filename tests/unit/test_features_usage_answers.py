@@ -12,7 +12,7 @@ from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from features.usage_writer import await_taken
+from features.usage_wire import await_taken
 
 QUEUED = b"+OK\r\n+QUEUED\r\n+QUEUED\r\n"
 TAKEN = QUEUED + b"*2\r\n:12\r\n:1\r\n"
