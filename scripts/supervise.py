@@ -181,23 +181,28 @@ def _ray(arguments: argparse.Namespace, scratch: Path) -> Iterator[None]:
     finally:
         say("stopping…")
         with contextlib.redirect_stdout(io.StringIO()):  # Ray finds it worth a line that the controller ended itself
-            ending = threading.Thread(target=_end_serve, args=(scratch,), daemon=True)
-            ending.start()
-            while ending.is_alive() and not missing():
-                ending.join(0.2)
+            with contextlib.suppress(Exception):
+                _end_serve(scratch)
             ray.shutdown()
 
 
 def _end_serve(scratch: Path) -> None:
-    """Let what is on its way be answered, then end Serve, which without a node would wait for half a minute or more."""
-    import ray
-    from ray import serve
+    """Let what is on its way be answered, then end Serve, as long as there is a node.
 
-    drain_haproxy(scratch)
-    if not ray.is_initialized():  # Serve would start one
+    `serve.shutdown` would wait without one for half a minute or more; in a thread, it would end this process at once
+    when `ray.shutdown` comes first.
+    """
+    import ray
+    from ray.serve.context import _get_global_client
+
+    if not ray.is_initialized() or missing():
         return
-    with contextlib.suppress(Exception):
-        serve.shutdown()  # type: ignore[no-untyped-call]
+    drain_haproxy(scratch)
+    if missing() or not (client := _get_global_client(raise_if_no_controller_running=False)):
+        return
+    ended = client._controller.graceful_shutdown.remote()
+    while not missing() and not ray.wait([ended], timeout=0.2)[0]:
+        pass
 
 
 def _require_free(ports: dict[str, int]) -> None:

@@ -59,6 +59,22 @@ def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
     until(lambda: left_behind(traces), lambda left: not left)
 
 
+def test_a_node_that_is_lost_while_the_service_ends_is_not_waited_for(tmp_path: Path) -> None:
+    """Nor does it end this process, whose Redis would be left behind."""
+    with started(tmp_path, free_port()) as (process, traces):
+        node = [child for child in psutil.Process(process.pid).children() if child.name() in ("gcs_server", "raylet")]
+        (classifier,), (gatherer,) = replicas(process, "Classifier"), replicas(process, "FeatureGatherer")
+        classifier.suspend()
+        process.send_signal(signal.SIGTERM)
+        until(gatherer.is_running, lambda running: not running)  # so Serve has begun, and waits for the classifier
+        for part in node:
+            part.kill()
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert output.splitlines()[-1] == "[switchboard] stopped"
+    until(lambda: left_behind(traces), lambda left: not left)
+
+
 def test_what_is_on_its_way_is_answered(tmp_path: Path) -> None:
     """The port is closed first; what came through it before is answered."""
     port = free_port()
