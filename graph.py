@@ -10,8 +10,7 @@ from ray import serve
 from ray.serve import Application
 
 from deployments.access import digests
-from deployments.arguments import AppArgs as AppArgs
-from deployments.arguments import ScreenEventsArgs as ScreenEventsArgs
+from deployments.arguments import AppArgs, ScreenEventsArgs
 from deployments.placements import Placements
 from deployments.stages import (
     IngressDeployment,

@@ -33,7 +33,7 @@ def crc32(texts: pl.Series) -> np.ndarray:
     Returns:
         uint32 [texts].
     """
-    array = texts.cast(pl.Binary).to_arrow().cast(pa.large_binary())
+    array = texts.to_arrow().cast(pa.large_binary())
     _, ends, content = array.buffers()
     values = np.full(len(array), 0xFFFFFFFF, np.uint32)
     if not len(array):

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from features.partials import BUCKETS
-from features.shards import crc32
+from features.shards import shards
 from features.usage import SHARDS, shard_key
 
 USERS_AT_ONCE = 256
@@ -62,12 +62,12 @@ def values_of(run: str, uses: pl.DataFrame) -> pl.DataFrame:
     names = pl.Series("name", [msgspec.json.encode(product).decode() for product in products.to_list()], pl.String)
     named = uses.join(pl.DataFrame([products, names]), on="product")
     pairs = named.select("user_id", pl.format("{}:{}", "name", "uses").alias("pairs")).group_by("user_id").agg("pairs")
-    checksum, parts = crc32(pairs["user_id"]), 1 + pairs.height * BUCKETS // (SHARDS * USERS_AT_ONCE)
+    parts = 1 + pairs.height * BUCKETS // (SHARDS * USERS_AT_ONCE)
     return pairs.select(
         "user_id",
         (pl.lit("{") + pl.col("pairs").list.join(",") + pl.lit("}")).alias("value"),
-        (pl.lit(shard_key(run, "")) + pl.Series(checksum % SHARDS).cast(pl.String)).alias("key"),
-        pl.Series("part", checksum // SHARDS % parts),
+        (pl.lit(shard_key(run, "")) + pl.Series(shards(pairs["user_id"])).cast(pl.String)).alias("key"),
+        (pl.int_range(pl.len()) % parts).alias("part"),
     )
 
 

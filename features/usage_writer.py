@@ -31,7 +31,7 @@ for shard = ARGV[2], ARGV[2] + ARGV[3] - 1 do users = users + redis.call('HLEN',
 return users
 """
 """How many users some hashes have, from the name of them all without its number, the first number, and how many."""
-SHARDS_AT_ONCE = 256
+_SHARDS_AT_ONCE = 256
 """Counted in one step: Redis does nothing else for about half a millisecond."""
 
 
@@ -188,8 +188,8 @@ class UsageWriter:
 
     def _users(self, redis: Any, run: str) -> int:
         if isinstance(redis, Redis):
-            firsts = range(0, SHARDS, SHARDS_AT_ONCE)
-            return sum(redis.eval(_COUNT, 0, shard_key(run, ""), first, SHARDS_AT_ONCE) for first in firsts)
+            firsts = range(0, SHARDS, _SHARDS_AT_ONCE)
+            return sum(redis.eval(_COUNT, 0, shard_key(run, ""), first, _SHARDS_AT_ONCE) for first in firsts)
         pipe = redis.pipeline()
         for number in range(SHARDS):
             pipe.hlen(shard_key(run, number))

@@ -75,7 +75,7 @@ def redis_urls(schema: "ServeDeploySchema") -> set[str]:
 
 def unknown_desks(schema: "ServeDeploySchema") -> set[str]:
     """Products that have a desk in the file and are none of the model's; a model that is not there is told later."""
-    from graph import AppArgs
+    from deployments.arguments import AppArgs
     from models.bundle import BundleError
     from models.registry import Registry
 
@@ -174,9 +174,9 @@ def _settings(
     application: "ServeApplicationSchema",
 ) -> Iterator[tuple[tuple[int | str, ...], "type[BaseModel]", dict[str, Any]]]:
     """What an application of graph.py takes: where it is, its model, and the values."""
+    from deployments.arguments import AppArgs, ScreenEventsArgs
     from deployments.cache import CacheConfig
     from deployments.ingress import IngressConfig
-    from graph import AppArgs, ScreenEventsArgs
 
     args: dict[str, type[BaseModel]] = dict(zip(_BUILDERS, (AppArgs, ScreenEventsArgs), strict=True))
     user_configs: dict[str, type[BaseModel]] = {"Ingress": IngressConfig, "PredictionCache": CacheConfig}

@@ -10,11 +10,12 @@ from local_redis import PORT
 from pydantic import BaseModel, ValidationError
 from ray.serve._private.build_app import build_app
 
+from deployments.arguments import AppArgs, ScreenEventsArgs
 from deployments.autoscaling import by_batches_in_flight
 from deployments.cache import CacheConfig
 from deployments.ingress import IngressConfig
 from features.store import LOCAL_URL
-from graph import AppArgs, ScreenEventsArgs, build, build_screen_events
+from graph import build, build_screen_events
 from models.bundle import Bundle
 from models.registry import Registry
 
