@@ -19,8 +19,10 @@ class Relay:
         self._released = threading.Event()
         self._server_port, self._left, self._then = server_port, limit, then
         self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets = [self._listener]
+        self._acceptor = threading.Thread(target=self._accept)
+        self._pumps: list[threading.Thread] = []
         self.port: int = self._listener.getsockname()[1]
 
     @property
@@ -33,30 +35,39 @@ class Relay:
         self._released.set()
 
     def __enter__(self) -> "Relay":
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self._shut()
         self._released.set()
+        self._acceptor.join()
+        self._shut()  # a connection that was accepted meanwhile
+        for pump in self._pumps:
+            pump.join()
+        for end in self._sockets:
+            end.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self._sockets.append(client)
                 server = socket.create_connection(("127.0.0.1", self._server_port))
-                self._sockets += [client, server]
-                threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
-                threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
+                self._sockets.append(server)
+                for ends in ((client, server, True), (server, client, False)):
+                    pump = threading.Thread(target=self._pump, args=ends)
+                    self._pumps.append(pump)
+                    pump.start()
 
     def _pump(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 if counted and self._over(len(data)):
                     if self._then == "break":
-                        return self._close()
+                        return self._shut()
                     self._released.wait()
                 target.sendall(data)
         for end in (source, target):
@@ -71,10 +82,7 @@ class Relay:
                 self.reached.set()
             return self._left < 0
 
-    def _close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        for end in (self._listener, *self._sockets):
+    def _shut(self) -> None:
+        for end in self._sockets.copy():
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            end.close()
