@@ -5,14 +5,16 @@ elsewhere, is written through the client's own pipeline instead.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import polars as pl
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from features.cluster import as_connection_errors
@@ -25,6 +27,8 @@ Check = Callable[[str | None], None]
 """Takes the run that readers see, and raises if another must not replace it."""
 TRANSACTIONS_AT_ONCE = 256
 """Sent before their answers are read."""
+COMMANDS_AT_ONCE = 16
+"""In a pipeline to a Cluster: redis-py repeats those of a node that hangs one by one, each for `TIMEOUT_S`."""
 _COUNT = """
 local users = 0
 for shard = ARGV[2], ARGV[2] + ARGV[3] - 1 do users = users + redis.call('HLEN', ARGV[1] .. shard) end
@@ -109,7 +113,7 @@ class UsageWriter:
         started = time.monotonic()
         with self._client() as redis:
             values = values_of(run, uses)
-            (self._insert if isinstance(redis, Redis) else self._pipeline)(redis, values)
+            (self._insert if isinstance(redis, Redis) else self._insert_in_cluster)(redis, values)
             left_ms = int((started + self._mark_s - time.monotonic()) * 1000)
             if left_ms > 0:
                 redis.set(self._mark(run, bucket), values.height, px=left_ms)
@@ -178,22 +182,16 @@ class UsageWriter:
         finally:
             redis.connection_pool.release(connection)
 
-    def _pipeline(self, redis: Any, values: pl.DataFrame) -> None:
+    def _insert_in_cluster(self, redis: Any, values: pl.DataFrame) -> None:
         shares = values.group_by("key", "part").agg(pl.concat_list("user_id", "value").explode().alias("fields"))
-        for some in shares.iter_slices(TRANSACTIONS_AT_ONCE):
-            pipe = redis.pipeline()
-            for key, fields in some.select("key", "fields").iter_rows():
-                pipe.execute_command("EVAL", WRITE, 1, key, self.ttl_s, *fields)
-            pipe.execute()
+        rows = shares.select("key", "fields").iter_rows()
+        _answers(redis, (("EVAL", WRITE, 1, key, self.ttl_s, *fields) for key, fields in rows))
 
     def _users(self, redis: Any, run: str) -> int:
-        if isinstance(redis, Redis):
-            firsts = range(0, SHARDS, _SHARDS_AT_ONCE)
-            return sum(redis.eval(_COUNT, 0, shard_key(run, ""), first, _SHARDS_AT_ONCE) for first in firsts)
-        pipe = redis.pipeline()
-        for number in range(SHARDS):
-            pipe.hlen(shard_key(run, number))
-        return sum(pipe.execute())
+        if isinstance(redis, RedisCluster):
+            return sum(_answers(redis, (("HLEN", shard_key(run, number)) for number in range(SHARDS))))
+        firsts = range(0, SHARDS, _SHARDS_AT_ONCE)
+        return sum(redis.eval(_COUNT, 0, shard_key(run, ""), first, _SHARDS_AT_ONCE) for first in firsts)
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -213,6 +211,9 @@ class UsageWriter:
         ):
             try:
                 yield redis
+            except RedisError as error:
+                vars(error).pop("connection", None)  # with it, a cluster's errors could not travel from a worker
+                raise
             finally:
                 cluster: Any = redis if isinstance(redis, RedisCluster) else None
                 for node in cluster.get_nodes() if cluster is not None else ():
@@ -231,3 +232,13 @@ class UsageWriter:
     def _forget_marks(self, redis: Any, run: str) -> None:
         for bucket in range(BUCKETS):
             redis.delete(self._mark(run, bucket))
+
+
+def _answers(cluster: Any, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+    waiting, answers = iter(commands), list[Any]()
+    while some := list(islice(waiting, COMMANDS_AT_ONCE)):
+        pipe = cluster.pipeline()
+        for command in some:
+            pipe.execute_command(*command)
+        answers += pipe.execute()
+    return answers
