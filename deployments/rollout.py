@@ -134,8 +134,9 @@ class Rollout:
                     raise ValueError(f"{wanted.model} is {bundle.version}, which is the present model")
                 await self._warm(bundle)
             except Exception as error:
-                logger.warning("candidate %s: %s", wanted.model, error)
                 self.candidate = Candidate(wanted, "failed", reason=str(error) or type(error).__name__)
+                if self.candidate != now:  # else the same is said of every try
+                    logger.warning("candidate %s: %s", wanted.model, self.candidate.reason)
             else:
                 self._breaker.succeeded()
                 self.candidate = None

@@ -213,10 +213,13 @@ async def test_one_that_answers_again_is_used_again(
     assert set(await versions(way)) == {other.version}
 
 
-async def test_one_that_is_missing_is_tried_again(stages: Flow, bundle: Bundle, other: Bundle) -> None:
-    registry: dict[str, Bundle] = {}
+async def test_one_that_is_missing_is_tried_again(
+    stages: Flow, bundle: Bundle, other: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry, tried = dict[str, Bundle](), list[str]()
 
     def load(name: str) -> Bundle:
+        tried.append(name)
         if name not in registry:
             raise BundleError(f"no bundle {name}")
         return registry[name]
@@ -227,8 +230,8 @@ async def test_one_that_is_missing_is_tried_again(stages: Flow, bundle: Bundle, 
     way = Rollout(stages, bundle, load, warm)
     following = asyncio.create_task(way.follow(every_s=0.001, retry_s=0.001))
     way.wanted = CandidateConfig(model="next", share=1.0)
-    await until(lambda: state(way) == ("failed", "no bundle next"))
-    assert set(await versions(way)) == {bundle.version}
+    await until(lambda: len(tried) > 2 and state(way) == ("failed", "no bundle next"))
+    assert (set(await versions(way)), caplog.messages) == ({bundle.version}, ["candidate next: no bundle next"])
     registry["next"] = other
     await until(lambda: state(way) == ("ready", None))
     assert set(await versions(way)) == {other.version}
