@@ -114,6 +114,10 @@ class Preprocessor:
     Args:
         config: the settings; part of the fingerprint.
         tokenizer: a `tokenizers.Tokenizer`; its own padding and truncation are switched off.
+
+    Attributes:
+        fingerprint: 16 hex digits that change with whatever changes what a message becomes.
+        unknown_id: the token that stands for what the vocabulary lacks; None where bytes stand for it.
     """
 
     def __init__(self, config: PreprocessConfig, tokenizer: Tokenizer) -> None:
@@ -124,12 +128,7 @@ class Preprocessor:
         run, rest = config.mask_run, config.mask_group - 1
         self._digits = re.compile(rf"\d(?:[^\w]{{0,3}}\d){{{rest},}}|\d{{{run},}}")
         self.fingerprint = self._fingerprint()
-
-    @property
-    def unknown_id(self) -> int | None:
-        """The token that stands for what the vocabulary lacks."""
-        token = getattr(self.tokenizer.model, "unk_token", None)
-        return None if token is None else self.tokenizer.token_to_id(token)
+        self.unknown_id = _unknown_id(tokenizer)
 
     def normalise(self, text: str) -> str:
         """The canonical form of a message: idempotent, free of long digit runs, the cache's notion of equal."""
@@ -175,6 +174,13 @@ class Preprocessor:
         context = self.context([" Home ", "", "CARD_LIMIT"] * 4, {"b": 10**9, "a": 1, "c": 0})
         digest.update(json.dumps([context.recent_screens, dict(context.product_usage_60d)]).encode())
         return digest.hexdigest()[:16]
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Unigram models alone name the id instead of the token."""
+    model = json.loads(tokenizer.to_str())["model"]
+    named: int | None = model.get("unk_id")
+    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else named
 
 
 def wordless() -> Preprocessor:

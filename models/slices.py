@@ -1,6 +1,5 @@
 """Figures of parts of the labelled chats: by length, typos and unknown tokens; the served parts, no torch."""
 
-import json
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from features.preprocess import Ids, Preprocessor
+from features.preprocess import Preprocessor
 from models.augment import noisy
 from models.bundle import Bundle
 from models.classifier import TextClassifier
@@ -82,22 +81,15 @@ def memberships(preprocessor: Preprocessor, texts: Sequence[str]) -> Iterator[li
     a slip that makes another known word does not.
     """
     tokenizer = preprocessor.tokenizer
-    special, unknown = tokenizer.num_special_tokens_to_add(is_pair=False), _unknown(tokenizer)
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
     known = frozenset(filter(_WORD.fullmatch, _first_pieces(tokenizer)))
     for text, ids in zip(texts, preprocessor.tokens(texts), strict=True):
         names = [_length(len(ids) - special)]
         if any(_is_slip(word, known) for word in set(_WORD.findall(preprocessor.normalise(text)))):
             names.append("typos")
-        if _holds(ids, unknown):
+        if preprocessor.unknown_id in ids.tolist():
             names.append("out_of_vocabulary")
         yield names
-
-
-def _unknown(tokenizer: Tokenizer) -> int | None:
-    """The token that stands for what the vocabulary lacks; None where bytes stand for it."""
-    model = json.loads(tokenizer.to_str())["model"]
-    unknown: int | None = model.get("unk_id")
-    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else unknown
 
 
 def _first_pieces(tokenizer: Tokenizer) -> set[str]:
@@ -108,10 +100,6 @@ def _first_pieces(tokenizer: Tokenizer) -> set[str]:
 
 def _length(tokens: int) -> str:
     return "short" if tokens <= SHORT else "medium" if tokens <= MEDIUM else "long"
-
-
-def _holds(ids: Ids, token: int | None) -> bool:
-    return token is not None and bool((ids == token).any())
 
 
 def _is_slip(word: str, known: frozenset[str]) -> bool:

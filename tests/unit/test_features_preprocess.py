@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
+from tokenizers.models import BPE, Model, Unigram, WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
@@ -138,6 +138,18 @@ def test_fingerprint_is_of_the_tokenizer_too() -> None:
     )
     assert re.fullmatch("[0-9a-f]{16}", one)
     assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (WordPiece({"[UNK]": 1, "a": 0}, unk_token="[UNK]"), 1),
+        (Unigram([("a", -1.0), ("<unk>", 0.0)], unk_id=1), 1),
+        (BPE({"a": 0}, []), None),
+    ],
+)
+def test_the_token_for_what_the_vocabulary_lacks(model: Model, expected: int | None) -> None:
+    assert Preprocessor(PreprocessConfig(), Tokenizer(model)).unknown_id == expected
 
 
 def test_settings_refuse_unknown_keys() -> None:
