@@ -1,6 +1,6 @@
 """Event logs on disk: Parquet under `day=YYYY-MM-DD/`, read one day at a time and checked row by row.
 
-A log of product uses and one of screens differ in one column only: `product` or `screen`. A file whose columns
+A log of product uses has a column `product`, one of screens `screen` and, optional, `arrived_at`. A file whose columns
 do not fit is an error; a row whose values do not fit is set aside with a reason, and its neighbours count.
 """
 

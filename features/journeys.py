@@ -107,7 +107,7 @@ class Journey(NamedTuple):
 
 
 def journeys(users: int, seed: int = 0, messages_file: Path | None = None) -> Iterator[Journey]:
-    """Journeys without end, for load tests and demos that publish the screens and then send the message.
+    """Journeys without end, for whoever publishes the screens and then sends the message.
 
     Raises:
         ValueError: as `population` and `load_texts` do.

@@ -14,7 +14,7 @@ _TEXTS = {"unique": "all misses (unique texts)", "zipf": "Zipf texts (20,000 dis
 
 
 def comparison_png(report: dict[str, Any], path: Path) -> None:
-    """Throughput, and latency (median as a line, p99 dashed), against the number of clients."""
+    """Throughput, and latency (median as a line, p99 dotted), against the number of clients."""
     figure = _figure(12, 8.5)
     kinds = list(dict.fromkeys(row["texts"] for row in report["loads"]))
     panels = figure.subplots(2, len(kinds), squeeze=False, sharex=True, sharey="row")

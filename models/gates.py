@@ -21,7 +21,7 @@ _ROUNDING = 1e-9
 def against(
     candidate: Bundle, present: Path | None, tolerance: float = TOLERANCE, examples: Sequence[Example] | None = None
 ) -> list[str]:
-    """Reasons to keep the bundle in the folder `present`; if that is None, gone or damaged, only that of `idle`.
+    """Reasons to keep the bundle in the folder `present`; if that is None, gone or damaged, those of `alone`.
 
     Compares the figures in the manifests, or, given examples, measures both bundles on them.
     """

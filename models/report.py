@@ -1,4 +1,4 @@
-"""Write the figures of stored runs into docs/models.md, and draw accuracy against latency."""
+"""Write the figures of stored runs into docs/models.md."""
 
 import json
 import shlex
