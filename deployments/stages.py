@@ -211,7 +211,7 @@ class ScreenEventsDeployment:
     """`ScreenIngester` under Ray Serve's supervision: no route, restarted when its task ends."""
 
     def __init__(self, redis_url: str, store: StoreConfig, ingester: IngesterConfig) -> None:
-        redis = connect(redis_url, ingester.block_ms / 1000 + 2.0)
+        redis = connect(redis_url, ingester.client_timeout_s)
         self._ingester = ScreenIngester(redis, FeatureStore(redis, store), ingester)
         self._task: asyncio.Task[None] | None = None
 

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 async def _ingest(arguments: argparse.Namespace) -> None:
     config = IngesterConfig(batch=arguments.batch)
-    redis = connect(redis_url_of(arguments), config.block_ms / 1000 + 2)
+    redis = connect(redis_url_of(arguments), config.client_timeout_s)
     ingester = ScreenIngester(redis, FeatureStore(redis, store_of(arguments)), config)
     try:
         await ingester.prepare()

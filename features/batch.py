@@ -15,7 +15,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from features.event_log import LogError, dates, day_files
+from features.event_log import dates, day_files
+from features.parquet_columns import LogError
 from features.partials import BUCKETS, Partial, Partials
 from features.ray_session import map_items
 from features.usage import run_window

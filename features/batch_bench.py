@@ -24,7 +24,8 @@ from uuid import uuid4
 import psutil
 
 from features.batch import Window, aggregate_days, materialize
-from features.event_log import LogError, day_files
+from features.event_log import day_files
+from features.parquet_columns import LogError
 from features.partials import BUCKETS, Partials
 from features.ray_session import map_items, session
 from features.usage_writer import UsageWriter

@@ -16,7 +16,7 @@ from features.preprocess import PreprocessConfig, Preprocessor
 
 T = TypeVar("T")
 PRODUCTION = Path(__file__).resolve().parent.parent / "bundles" / "production.json"
-TOKENIZER = "tokenizer.json"
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
 
 
 class _Pointer(msgspec.Struct):
@@ -42,8 +42,8 @@ def bundled_preprocessor(path: Path | None = None) -> Preprocessor:
     """
     path = path or PRODUCTION
     folder = path.parent / _read(path, _Pointer).version if path.suffix == ".json" else path
-    content = _read(folder / "manifest.json", dict[str, Any])
-    manifest = _fitted(folder / "manifest.json", content, _Manifest)
+    content = _read(folder / MANIFEST, dict[str, Any])
+    manifest = _fitted(folder / MANIFEST, content, _Manifest)
     if reason := alteration(folder, content, [TOKENIZER]):
         raise ValueError(reason)
     config = PreprocessConfig.model_validate(manifest.preprocessing)

@@ -14,12 +14,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.parquet_columns import LogError as LogError
-from features.parquet_columns import as_utf8, read_columns, readable
-from features.schema import UNDECODABLE
+from features.parquet_columns import LogError, as_utf8, read_columns, readable
+from features.schema import MAX_IDENTIFIER, UNDECODABLE
 
 Value = Literal["product", "screen"]
-MAX_LENGTH = 128
 _PREFIX = "day="
 _MOMENT = pl.Datetime("us", "UTC")
 _PER_SECOND = {"ms": 10**3, "us": 10**6}
@@ -93,7 +91,9 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     start = datetime.combine(day, time(), UTC)
     today = pl.col("at").is_between(start, start + timedelta(days=1), closed="left")
     reasons = [
-        pl.when(~_fits(column, value)).then(pl.lit(f"{column}: missing, or not 1 to {MAX_LENGTH} characters of UTF-8"))
+        pl.when(~_fits(column, value)).then(
+            pl.lit(f"{column}: missing, or not 1 to {MAX_IDENTIFIER} characters of UTF-8")
+        )
         for column in ("event_id", "user_id", value)
     ]
     reasons.append(pl.when(pl.col("at").is_null()).then(pl.lit("at: missing, or not RFC 3339")))
@@ -129,7 +129,7 @@ def _day_of(folder: Path) -> date:
 def _fits(column: str, value: Value) -> pl.Expr:
     """Whether texts are as they should be; of a screen what the ingester takes, which refuses U+FFFD."""
     text = pl.col(column).cast(pl.String)
-    long_enough = text.str.len_chars().is_between(1, MAX_LENGTH).fill_null(False)
+    long_enough = text.str.len_chars().is_between(1, MAX_IDENTIFIER).fill_null(False)
     return long_enough if value == "product" else long_enough & ~text.str.contains(UNDECODABLE, literal=True)
 
 
@@ -140,7 +140,7 @@ def _all_plain(value: Value, start: datetime) -> pl.Expr:
     whole = [column.null_count() == 0 for column in (event, user, kind, at)]
     lengths = [event.str.len_bytes(), user.str.len_bytes(), kind.cat.len_bytes()]
     shortest = [length.min() >= 1 for length in lengths]
-    longest = [length.max() <= MAX_LENGTH for length in lengths]
+    longest = [length.max() <= MAX_IDENTIFIER for length in lengths]
     if value == "screen":
         whole += [~text.str.contains(UNDECODABLE, literal=True).any() for text in (event, user, kind.cast(pl.String))]
     return pl.all_horizontal(

@@ -66,11 +66,11 @@ def feedback_in_file(path: Path) -> Collected:
     return collect([feedback for _, feedback in read_structs(path, Feedback)])
 
 
-async def feedback_in_stream(redis: Redis, stream: str = FEEDBACK_STREAM) -> Collected:
+async def feedback_in_stream(redis: Redis) -> Collected:
     """Feedback from the stream, page by page; malformed entries are counted."""
     entries: list[Feedback] = []
     malformed, after = 0, "-"
-    while page := await redis.xrange(stream, after, "+", count=_PAGE):
+    while page := await redis.xrange(FEEDBACK_STREAM, after, "+", count=_PAGE):
         for _, fields in page:
             try:
                 entries.append(msgspec.convert(fields, Feedback))

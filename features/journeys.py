@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.demo import PRODUCTS
-from features.labelled import OUT_OF_SCOPE, read_labelled
+from features.labelled import CORPUS, OUT_OF_SCOPE, read_labelled
 from features.population import PRODUCT_NAMES, Population, Stream, generator, population
 from features.rows import DataError
 from features.taxonomy import PRODUCT_SCREENS, SCREENS
 
-CORPUS = Path(__file__).resolve().parents[1] / "models" / "corpus"
 """Labelled messages; its hold-out lies in a subfolder, which is not read."""
 SCREEN_NAMES = tuple(SCREENS)
 STRAIGHT, ELSEWHERE, OFF_TOPIC = 0.08, 0.07, 0.06

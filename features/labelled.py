@@ -15,6 +15,8 @@ import msgspec
 from features.rows import FORMATS, DataError, Row, Rows, decoded, fitted, read_rows, require_utf8
 from features.schema import Identifier
 
+CORPUS = Path(__file__).resolve().parent.parent / "models" / "corpus"
+"""The project's own messages."""
 OUT_OF_SCOPE = "out_of_scope"
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 """Chats between these have windows that dates can express."""

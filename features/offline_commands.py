@@ -24,12 +24,12 @@ from features.arguments import (
     tell_missing,
 )
 from features.delays import LAG, LONGEST_LAG, LONGEST_RUN_DELAY, RUN_DELAY
+from features.labelled import CORPUS
+from features.schema import FEEDBACK_STREAM
 
 if TYPE_CHECKING:
     from features.skew import Report
 
-_ROOT = Path(__file__).resolve().parent.parent
-_STREAM = Path("events:feedback")
 _ONLY_WITHOUT_FEEDBACK = (
     "events",
     "screens",
@@ -64,7 +64,7 @@ def add_commands(commands: Any) -> None:
         "--feedback",
         type=path,
         nargs="?",
-        const=_STREAM,
+        const=Path(FEEDBACK_STREAM),
         help="label the served log with a file's rows (request_id, product, at), or Redis'",
     )
     training.add_argument("--log", type=path, help="the served log, with --feedback")
@@ -87,7 +87,7 @@ def add_commands(commands: Any) -> None:
     drift = commands.add_parser("drift", help="compare what was served with the training data")
     drift.set_defaults(run=_drift)
     drift.add_argument("--log", type=path, required=True, help="the served log")
-    drift.add_argument("--data", type=path, default=_ROOT / "models" / "corpus", help="training data")
+    drift.add_argument("--data", type=path, default=CORPUS, help="training data")
     drift.add_argument("--days", type=positive, help="the last so many days of the log (default: all)")
     _bundle(drift)
     drift.add_argument("--metrics-file", type=path, help="write Prometheus text, for a textfile collector")
@@ -146,7 +146,7 @@ def _feedback_set(arguments: argparse.Namespace) -> None:
         finally:
             await redis.aclose()
 
-    stored = arguments.feedback == _STREAM
+    stored = arguments.feedback == Path(FEEDBACK_STREAM)
     feedback = asyncio.run(from_redis()) if stored else feedback_in_file(arguments.feedback)
     show(feedback_set(feedback, arguments.log, arguments.out, arguments.chats))
 

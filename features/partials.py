@@ -21,8 +21,9 @@ import polars as pl
 import pyarrow as pa
 
 from features.drafts import is_abandoned, replacing
-from features.event_log import LogError, read_day
+from features.event_log import read_day
 from features.pair_sums import PairSums, pair_sums
+from features.parquet_columns import LogError
 from features.shards import shards
 
 BUCKETS = 16

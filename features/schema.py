@@ -9,7 +9,9 @@ import msgspec
 
 SCREEN_STREAM = "events:screens"
 FEEDBACK_STREAM = "events:feedback"
-Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+MAX_IDENTIFIER = 128
+"""Characters."""
+Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_IDENTIFIER)]
 Product = Annotated[Identifier, msgspec.Meta(pattern=r"\S")]
 """A label: training refuses one of blanks only."""
 MAX_AHEAD = timedelta(minutes=5)

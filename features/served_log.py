@@ -8,8 +8,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.event_log import LogError, day_files
-from features.parquet_columns import read_columns, readable
+from features.event_log import day_files
+from features.parquet_columns import LogError, read_columns, readable
 from features.served_schema import SERVED
 
 _IDENTITY = ("request_id", "answered_at")

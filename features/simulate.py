@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from features.journeys import CORPUS, load_texts
+from features.drafts import replacing
+from features.journeys import load_texts
+from features.labelled import CORPUS
 from features.population import population
 from features.simulated_days import conversations, scale_for, usage_days
 
@@ -109,19 +111,17 @@ def _check(
 def _write_day(folder: Path, day: date, table: pa.Table, names: str, files: int, kind: str = "part") -> None:
     """Write a day's rows to `files` files, and remove those of an earlier run that are not written again."""
     folder = folder / f"day={day}"
-    if files:
-        folder.mkdir(parents=True, exist_ok=True)
     bounds = [table.num_rows * part // max(files, 1) for part in range(files + 1)]
     written = set()
     for part, (start, stop) in enumerate(pairwise(bounds)):
-        path, unfinished = folder / f"{kind}-{part:05}.parquet", folder / f".{kind}-{part:05}.tmp"
-        pq.write_table(table.slice(start, stop - start), unfinished, compression="zstd", use_dictionary=[names])
-        written.add(unfinished.replace(path))
+        path = folder / f"{kind}-{part:05}.parquet"
+        with replacing(path) as draft:
+            pq.write_table(table.slice(start, stop - start), draft, compression="zstd", use_dictionary=[names])
+        written.add(path)
     for stale in set(folder.glob(f"{kind}-*.parquet")) - written:
         stale.unlink()
 
 
 def _write_lines(path: Path, rows: list[dict[str, str]]) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-    unfinished.replace(path)
+    with replacing(path) as draft:
+        draft.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")

@@ -24,8 +24,7 @@ from features import screens
 from features.cluster import ClusterClient
 from features.schema import ScreenEvent, UserFeatures
 from features.snapshot import snapshot
-from features.usage import RUN_KEY as RUN_KEY
-from features.usage import TTL_S, WRITE, encode, usage_key
+from features.usage import RUN_KEY, TTL_S, WRITE, encode, usage_key
 
 LOCAL_URL = "redis://127.0.0.1:6380/0"
 """The server that `scripts/serve` starts, and what everything looks for where no other Redis is named."""

@@ -54,6 +54,11 @@ class IngesterConfig(BaseModel):
     dead_letters: int = Field(default=10_000, ge=1, le=1_000_000_000)
     """About how many entries the dead-letter stream keeps."""
 
+    @property
+    def client_timeout_s(self) -> float:
+        """For the client that reads: longer than the server lets it wait for entries."""
+        return self.block_ms / 1000 + 2.0
+
 
 async def publish(redis: Redis, event: ScreenEvent, stream: str = SCREEN_STREAM) -> str:
     """Append an event to the stream; returns the entry's id."""
@@ -74,7 +79,7 @@ class ScreenIngester:
     """One member of the consumer group.
 
     Args:
-        redis: a client whose time-out exceeds `block_ms`.
+        redis: a client whose time-out is `config.client_timeout_s`.
         store: where the screens go.
         consumer: unique name; defaults to host name and a random part.
         group: where the events come from; default: the stream of `config` in `redis`.

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from features.bench_setup import answer, count_sends, machine, process, scratch
 from features.schema import ScreenEvent
-from features.store import RUN_KEY, FeatureStore, connect
+from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester, publish_all
-from features.usage import TTL_S
+from features.usage import RUN_KEY, TTL_S
 
 WARM_UP_EVENTS = 5_000
 WARM_UP_ROUNDS = 50

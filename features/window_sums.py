@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.event_log import LogError
 from features.pair_sums import pair_sums
+from features.parquet_columns import LogError
 from features.partials import BUCKETS, FORMAT, SCHEMA, Partial, Partials, checksum, keeping
 
 Day = tuple[str, str]

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
-from features.bundled import TOKENIZER, alteration, sha256, version_of
+from features.bundled import MANIFEST, TOKENIZER, alteration, sha256, version_of
 from features.drafts import replacing
 from features.preprocess import PreprocessConfig, Preprocessor
 from models.classifier import Device, TextClassifier
@@ -127,7 +127,7 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: there is none, or it is damaged.
     """
     try:
-        return parse_manifest((path / "manifest.json").read_bytes(), str(path))
+        return parse_manifest((path / MANIFEST).read_bytes(), str(path))
     except FileNotFoundError:
         raise BundleError(f"{path}: no manifest.json, so not a bundle") from None
 
@@ -239,7 +239,7 @@ def is_intact(path: Path) -> bool:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` atomically."""
-    with replacing(folder / "manifest.json") as draft:
+    with replacing(folder / MANIFEST) as draft:
         draft.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
 

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from features.preprocess import ContextInput, Preprocessor
+from features.preprocess import ContextInput, PreprocessConfig, Preprocessor
 from models.data import OUT_OF_SCOPE, Example
 
-MAX_SCREENS = 5
+MAX_SCREENS = PreprocessConfig().max_screens
 
 
 def context_inputs(preprocessor: Preprocessor, examples: Sequence[Example]) -> list[ContextInput]:

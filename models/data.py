@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from features.labelled import CORPUS as CORPUS
 from features.labelled import OUT_OF_SCOPE as OUT_OF_SCOPE
 from features.labelled import Example as Example
 from features.labelled import example_of, read_labelled
@@ -13,7 +14,6 @@ from features.rows import FORMATS, Rows, decoded
 from features.rows import DataError as DataError
 from models.duplicates import clusters
 
-CORPUS = Path(__file__).parent / "corpus"
 Lists = tuple[str, str]
 """Names of two lists in CLINC150's layout: rows of products, rows about none."""
 TO_TRAIN: tuple[Lists, ...] = (("train", "oos_train"),)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from features.bundled import MANIFEST
 from features.drafts import replacing
 from models.bundle import Bundle, BundleError, Manifest, read_manifest
 from models.data import Example
@@ -47,7 +48,7 @@ class Registry:
         Raises:
             BundleError: listing every place that was tried.
         """
-        if (Path(reference) / "manifest.json").is_file():
+        if (Path(reference) / MANIFEST).is_file():
             return Path(reference)
         if self._read(f"{reference}/manifest.json") is not None:
             return self._pull(reference)

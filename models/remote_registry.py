@@ -19,10 +19,9 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from features.bundled import MANIFEST
 from models.bundle import PARTS, Bundle, BundleError, Manifest, intact_manifest, is_intact, parse_manifest, placing
 from models.registry import VERSION, Registry
-
-MANIFEST = "manifest.json"
 
 
 def remote_registry(url: str) -> Registry:

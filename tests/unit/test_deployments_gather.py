@@ -10,8 +10,8 @@ from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.gather import FeatureGatherer
 from deployments.protocol import FeatureBatch
 from features.schema import ScreenEvent, UserFeatures
-from features.store import RUN_KEY, FeatureStore, Reading, connect
-from features.usage import usage_key
+from features.store import FeatureStore, Reading, connect
+from features.usage import RUN_KEY, usage_key
 
 NOTHING = UserFeatures()
 DEGRADED = ("recent_screens", "product_usage_60d")

@@ -10,10 +10,9 @@ from local_redis import LocalRedis
 from redis import Redis
 
 from features.batch import OlderRun, Window, materialize, partials_beside, refuse_older, run_id, window_of
-from features.event_log import LogError
+from features.parquet_columns import LogError
 from features.partials import BUCKETS, Partial, Partials
-from features.store import RUN_KEY
-from features.usage import usage_key
+from features.usage import RUN_KEY, usage_key
 from features.usage_writer import LostUsers, UsageWriter
 from features.window_sums import window_sums
 from tests.unit.event_logs import Use, build, counted, table, write

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from features.__main__ import _parser, main
 from features.arguments import number, partials_of
 from features.partials import Partials
-from features.store import RUN_KEY
+from features.usage import RUN_KEY
 from tests.unit.event_logs import DAY, write
 
 NEWER = "2026-10-03-60d-0123abcd"

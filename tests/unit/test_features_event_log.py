@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from features.event_log import LogError, day_files, read_day
+from features.event_log import day_files, read_day
+from features.parquet_columns import LogError
 from features.schema import ScreenEvent, screen_event
 from tests.unit.event_logs import DAY, noon, table, write
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.event_log import LogError, day_files
+from features.event_log import day_files
+from features.parquet_columns import LogError
 from features.partials import BUCKETS, Partials
 from tests.unit.event_logs import DAY, USES, Use, all_buckets, as_dict, build, counted, table, write
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.event_log import LogError
+from features.parquet_columns import LogError
 from features.preprocess import ContextInput
 from features.served_log import served_files, served_rows
 from features.served_schema import SERVED, context_hash, text_hash, unknown_tokens

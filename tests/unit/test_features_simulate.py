@@ -1,6 +1,7 @@
 """Simulated logs on disk: layout, counts, the same from the same seed, written whole."""
 
 import json
+import os
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,7 +136,9 @@ class TestWriting:
     def test_what_a_killed_run_left_unfinished_is_replaced(self, tmp_path: Path) -> None:
         folder = tmp_path / "usage" / f"day={LAST}"
         folder.mkdir(parents=True)
-        (folder / ".part-00000.tmp").write_text("half a file")
+        left = folder / ".part-00000.parquet.0"
+        left.write_text("half a file")
+        os.utime(left, (0, 0))
         run(tmp_path, users=20, days=1, messages=9)
         assert list(tmp_path.rglob(".*")) == []
         assert rows(tmp_path / "usage").height > 0

@@ -14,8 +14,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from features.schema import ScreenEvent, UserFeatures
 from features.snapshot import Snapshot, by_pipeline, snapshot
-from features.store import RUN_KEY, FeatureStore, StoreConfig, connect
-from features.usage import usage_key
+from features.store import FeatureStore, StoreConfig, connect
+from features.usage import RUN_KEY, usage_key
 
 
 def seen(user: str, *screens: str, ago_s: float = 60.0, event_id: str = "e") -> list[ScreenEvent]:

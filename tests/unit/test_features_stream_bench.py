@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 
 from features import stream_bench
 from features.bench_setup import answer, process
-from features.store import RUN_KEY, FeatureStore
+from features.store import FeatureStore
+from features.usage import RUN_KEY
 from tests.unit.redis_process import RedisProcess, cluster_port, join
 
 

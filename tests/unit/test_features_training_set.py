@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.bundled import bundled_preprocessor
-from features.event_log import LogError
+from features.parquet_columns import LogError
 from features.rows import DataError
 from features.training_set import run_before
 from tests.unit.offline_world import NOON, Use, build, write_world

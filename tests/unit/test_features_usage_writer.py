@@ -15,8 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from features.partials import BUCKETS
-from features.store import RUN_KEY, FeatureStore, connect
-from features.usage import SHARDS, shard, usage_key
+from features.store import FeatureStore, connect
+from features.usage import RUN_KEY, SHARDS, shard, usage_key
 from features.usage_wire import USERS_AT_ONCE, transactions_of, values_of
 from features.usage_writer import TRANSACTIONS_AT_ONCE, ExpiredRun, UsageWriter
 from tests.unit.event_logs import Uses

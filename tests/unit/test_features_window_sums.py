@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from features.event_log import LogError
+from features.parquet_columns import LogError
 from features.partials import BUCKETS, SCHEMA, Partial, Partials, checksum
 from features.window_sums import total, window_sums
 from tests.unit.event_logs import DAY, Use, Uses, as_dict, counted, write

@@ -8,7 +8,7 @@ from local_redis import LocalRedis, RedisUnavailable
 from ports import free_port
 from redis_url import ping, seed, shown
 
-from features.store import RUN_KEY
+from features.usage import RUN_KEY
 from tests.unit.redis_process import RedisProcess
 
 

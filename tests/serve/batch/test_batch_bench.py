@@ -8,8 +8,8 @@ from redis import Redis
 
 from features.batch import Window
 from features.batch_bench import measure
-from features.event_log import LogError
-from features.store import RUN_KEY
+from features.parquet_columns import LogError
+from features.usage import RUN_KEY
 from features.usage_writer import UsageWriter
 from tests.serve.batch.usage import AS_OF, WINDOW, run
 from tests.unit.event_logs import write

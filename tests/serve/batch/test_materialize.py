@@ -10,11 +10,10 @@ import pytest
 from redis import Redis
 
 from features.batch import Window, window_of
-from features.event_log import LogError
+from features.parquet_columns import LogError
 from features.partials import BUCKETS
 from features.simulate import simulate
-from features.store import RUN_KEY
-from features.usage import usage_key
+from features.usage import RUN_KEY, usage_key
 from features.usage_writer import UsageWriter
 from tests.serve.batch.usage import AS_OF, DAYS, USES, WINDOW, run, seen
 from tests.unit.event_logs import Uses, counted, table, write

@@ -18,7 +18,7 @@ from redis import Redis
 
 from features.batch import partials_beside
 from features.partials import BUCKETS
-from features.store import RUN_KEY
+from features.usage import RUN_KEY
 from features.usage_writer import UsageWriter
 from tests.serve.batch.relay import Relay
 from tests.serve.batch.usage import AS_OF, DAYS, USES, WINDOW

@@ -13,9 +13,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from features.batch import Window
-from features.event_log import LogError
+from features.parquet_columns import LogError
 from features.ray_session import map_items
-from features.store import RUN_KEY
+from features.usage import RUN_KEY
 from features.usage_writer import LostUsers, UsageWriter
 from tests.serve.batch.relay import Relay
 from tests.serve.batch.usage import AS_OF, DAYS, WINDOW, run, seen

@@ -8,7 +8,7 @@ from redis import Redis
 
 from features.batch import OlderRun, Window
 from features.partials import BUCKETS
-from features.store import RUN_KEY
+from features.usage import RUN_KEY
 from features.usage_writer import UsageWriter
 from tests.serve.batch.usage import AS_OF, DAYS, WINDOW, run, seen
 from tests.unit.event_logs import write
