@@ -30,7 +30,17 @@ from loadtests.generator import LoadError, Timing
 from loadtests.messages import Messages, bodies
 from loadtests.ramp import ramp
 from loadtests.sweep import Sweep
-from loadtests.targets import Target, TargetError, all_targets, configuration, reflector, running, switchboard, variants
+from loadtests.targets import (
+    Target,
+    TargetError,
+    all_targets,
+    configuration,
+    patient,
+    reflector,
+    running,
+    switchboard,
+    variants,
+)
 
 PAGE = ROOT / "docs" / "performance.md"
 RUNS = ROOT / "docs" / "runs"
@@ -88,7 +98,7 @@ def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
             "generator_limit": _limit(plan, server.url, scratch),
             "targets": {target.name: target.title for target in targets},
         }
-        desks = switchboard(configuration(lambda application: None))["args"]["desks"]
+        desks = switchboard(configuration())["args"]["desks"]
         offline = Offline(held_by(server.url, [f"u{i}" for i in range(1, DEMO_USERS + 1)]), desks)
         comparison = Comparison(plan, targets, server.url, psutil.Process(server.pid), scratch, offline)
         for number in comparison.rounds():
@@ -198,7 +208,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _targets(arguments: argparse.Namespace) -> list[Target]:
-    targets = all_targets(arguments.classifiers)
+    targets = all_targets(arguments.classifiers, *((patient,) if arguments.quick else ()))
     if arguments.only:
         return [target for target in [*targets, *variants(arguments.classifiers)] if target.name in arguments.only]
     return targets

@@ -31,7 +31,7 @@ def ramp(redis_url: str, folder: Path, clients: int = 64, calm_s: float = 10, bu
         `memory_mib` of the service, Redis left out, before the load.
     """
     texts = Messages()
-    target = served("ramp", "Switchboard as configured", lambda application: None)
+    target = served("ramp", "Switchboard as configured")
     with running(target, redis_url, folder) as service, _Watch(service) as watch:
         time.sleep(SETTLE_S)
         memory = service.memory_mib()

@@ -28,6 +28,7 @@ LRU_ENTRIES = 50_000
 LINES, WIDTH = 8, 300
 """Of a log that an error shows: the last so many lines, the first so many characters of each."""
 Config = dict[str, Any]
+Change = Callable[[Config], None]
 
 
 class TargetError(RuntimeError):
@@ -99,7 +100,7 @@ def workers(replicas: int) -> int:
     return max(replicas, os.cpu_count() or 1)
 
 
-def served(name: str, title: str, change: Callable[[Config], None], answers: bool = True) -> Target:
+def served(name: str, title: str, *changes: Change, answers: bool = True) -> Target:
     """An application on Ray Serve, by `scripts/serve` with a changed copy of serve_config.yaml.
 
     Its log of what was served is off: the service by hand keeps none.
@@ -107,7 +108,7 @@ def served(name: str, title: str, change: Callable[[Config], None], answers: boo
 
     def command(port: int, folder: Path) -> list[str]:
         file = folder / "serve_config.yaml"
-        file.write_text(yaml.safe_dump(configuration(change), sort_keys=False))
+        file.write_text(yaml.safe_dump(configuration(*changes), sort_keys=False))
         return [
             *(PYTHON, str(ROOT / "scripts" / "supervise.py"), "--config", str(file)),
             *("--state", str(folder / "state"), "--port", str(port), "--served-log", "off"),
@@ -117,10 +118,11 @@ def served(name: str, title: str, change: Callable[[Config], None], answers: boo
     return Target(name, title, command, ("ready after", 1), answers=answers, caches=answers)
 
 
-def configuration(change: Callable[[Config], None]) -> Config:
-    """serve_config.yaml with its application `switchboard` changed."""
+def configuration(*changes: Change) -> Config:
+    """serve_config.yaml with its application `switchboard` changed, by one after the other."""
     config: Config = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
-    change(switchboard(config))
+    for change in changes:
+        change(switchboard(config))
     return config
 
 
@@ -135,6 +137,14 @@ def classifiers(application: Config, replicas: int) -> None:
         if deployment["name"] == "Classifier":
             deployment.pop("autoscaling_config", None)
             deployment["num_replicas"] = replicas
+
+
+def patient(application: Config) -> None:
+    """Limits that a busy machine does not reach, where answers are checked and speed says nothing."""
+    application["args"] |= {"redis_timeout_ms": 2000, "gather_timeout_ms": 4000}
+    for deployment in application["deployments"]:
+        if deployment["name"] == "Ingress":
+            deployment["user_config"]["deadline_ms"] = 20_000
 
 
 DEPLOYED = {
@@ -166,8 +176,8 @@ def nothing(application: Config) -> None:
     application |= {"import_path": "loadtests.ceiling:build", "args": {}, "deployments": [ingress]}
 
 
-def all_targets(replicas: int = 2) -> list[Target]:
-    """(a) by hand, without and with a cache, (b), (c) and (c+) the graph, (d) the ceiling."""
+def all_targets(replicas: int = 2, *changes: Change) -> list[Target]:
+    """(a) by hand, without and with a cache, (b), (c) and (c+) the graph, changed further, (d) the ceiling."""
 
     def apart(application: Config) -> None:
         classifiers(application, replicas)
@@ -183,9 +193,9 @@ def all_targets(replicas: int = 2) -> list[Target]:
     return [
         baseline("fastapi", "FastAPI, no cache", 0, workers(replicas)),
         baseline("fastapi_lru", "FastAPI, LRU cache", LRU_ENTRIES, workers(replicas)),
-        served("graph", "Switchboard, every stage a deployment", apart),
-        served("graph_inline", "Switchboard, gather and preprocess inline", together),
-        served("graph_lean", "Switchboard, all but the classifiers inline", lean),
+        served("graph", "Switchboard, every stage a deployment", apart, *changes),
+        served("graph_inline", "Switchboard, gather and preprocess inline", together, *changes),
+        served("graph_lean", "Switchboard, all but the classifiers inline", lean, *changes),
         served("ceiling", "Ray Serve doing nothing", nothing, answers=False),
     ]
 

@@ -71,6 +71,7 @@ def write_config(path: Path, **changes: Mapping[str, Any]) -> Path:
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     application = config["applications"][0]["args"]
     application |= {"redis_timeout_ms": 2000, "gather_timeout_ms": 4000}  # a busy machine is not what is tested
+    config["applications"][0]["deployments"][0]["user_config"]["deadline_ms"] = 6000
     for block, change in changes.items():
         application[block] |= change
     path.write_text(yaml.safe_dump(config))
@@ -87,7 +88,7 @@ def running(arguments: list[str], redis_url: str) -> Iterator["subprocess.Popen[
         wait_until_ready(process)
         yield process
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=300) == 0
 
 
 @pytest.fixture(scope="package")
@@ -101,5 +102,5 @@ def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) 
         kept = httpx.Limits(
             keepalive_expiry=None
         )  # httpx may close an idle connection that another thread has just taken
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, limits=kept) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=kept) as http:
             yield Service(http, metrics, redis_server, process, folder / "served")

@@ -34,7 +34,7 @@ class Customers:
             thread.join()
 
     def _write(self, customer: int) -> None:
-        with httpx.Client(base_url=self._address, timeout=30) as client:
+        with httpx.Client(base_url=self._address, timeout=60) as client:
             for number in count():
                 if self._ended.wait(0.02):
                     return
@@ -61,6 +61,6 @@ def deploy(file: Path, dashboard_port: int) -> None:
     serve = Path(sys.executable).with_name("serve")
     done = subprocess.run(
         [serve, "deploy", "-a", f"http://127.0.0.1:{dashboard_port}", file],
-        cwd=ROOT, text=True, capture_output=True, timeout=120, check=False,
+        cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -4,10 +4,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import httpx
+
 T = TypeVar("T")
+PAUSE_S = 0.02
+"""Between two questions, so that whoever is waited for has the processor."""
 
 
-def until(ask: Callable[[], T], holds: Callable[[T], bool], timeout_s: float = 60.0) -> T:
+def until(ask: Callable[[], T], holds: Callable[[T], bool], timeout_s: float = 180.0) -> T:
     """The first answer that holds.
 
     Raises:
@@ -19,3 +23,12 @@ def until(ask: Callable[[], T], holds: Callable[[T], bool], timeout_s: float = 6
         if holds(answer):
             return answer
         assert time.monotonic() < end, f"still {answer!r} after {timeout_s:.0f} s"
+        time.sleep(PAUSE_S)
+
+
+def page(url: str) -> str:
+    """What a server answers, for asking again; nothing while it does not answer."""
+    try:
+        return httpx.get(url, timeout=60).text
+    except httpx.TransportError:
+        return ""

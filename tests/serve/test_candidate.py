@@ -1,13 +1,14 @@
 """A second model, deployed while customers write: it comes and goes in the running replicas, and no answer is lost, not
 even to a slip in its settings."""
 
+import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 import yaml
 from local_redis import LocalRedis
@@ -17,10 +18,14 @@ from models.bundle import Bundle
 from models.registry import Registry
 from tests.serve.conftest import command, running, write_config
 from tests.serve.customers import Customers, deploy
-from tests.serve.polling import until
+from tests.serve.polling import page, until
+from tests.serve.processes import replicas
 from tests.unit.bundle_copies import variant
 
-DASHBOARD = free_port()
+
+@pytest.fixture(scope="module")
+def dashboard() -> int:
+    return free_port()
 
 
 @pytest.fixture
@@ -49,12 +54,14 @@ def present() -> Bundle:
 
 
 @pytest.fixture
-def service(tmp_path: Path, config: dict[str, Any], redis_server: LocalRedis) -> Iterator[psutil.Process]:
+def service(
+    tmp_path: Path, config: dict[str, Any], redis_server: LocalRedis, dashboard: int
+) -> Iterator["subprocess.Popen[str]"]:
     first, port = written(tmp_path / "first.yaml", config), config["http_options"]["port"]
     arguments = [*command(tmp_path, port, "--config", str(first), "--served-log", "off"), "--dashboard"]
-    arguments += ["--dashboard-port", str(DASHBOARD)]
+    arguments += ["--dashboard-port", str(dashboard)]
     with running(arguments, redis_server.url) as process:
-        yield psutil.Process(process.pid)
+        yield process
 
 
 def written(path: Path, config: dict[str, Any], candidate: dict[str, Any] | None = None) -> Path:
@@ -65,36 +72,38 @@ def written(path: Path, config: dict[str, Any], candidate: dict[str, Any] | None
     return path
 
 
-def replicas(service: psutil.Process) -> set[int]:
-    """The processes of the application's replicas."""
-    names = {child.pid: " ".join(child.cmdline()) for child in service.children(recursive=True)}
-    return {pid for pid, name in names.items() if name.startswith("ray::ServeReplica:switchboard:")}
-
-
-def ingress_settings() -> dict[str, Any]:
+def wanted_candidate(dashboard: int) -> dict[str, Any] | None:
     """What Ray has been asked for."""
-    applications = httpx.get(f"http://127.0.0.1:{DASHBOARD}/api/serve/applications/").json()["applications"]
-    settings: dict[str, Any] = applications["switchboard"]["deployments"]["Ingress"]["deployment_config"]["user_config"]
-    return settings
+    told = json.loads(page(f"http://127.0.0.1:{dashboard}/api/serve/applications/") or "{}")
+    if not told:
+        return None
+    ingress = told["applications"]["switchboard"]["deployments"]["Ingress"]
+    candidate: dict[str, Any] | None = ingress["deployment_config"]["user_config"]["candidate"]
+    return candidate
 
 
 def test_it_comes_and_goes_in_the_running_replicas(
-    tmp_path: Path, service: psutil.Process, config: dict[str, Any], registry: Path, present: Bundle
+    tmp_path: Path,
+    service: "subprocess.Popen[str]",
+    dashboard: int,
+    config: dict[str, Any],
+    registry: Path,
+    present: Bundle,
 ) -> None:
     [candidate] = {path.name for path in registry.iterdir()} - {present.version}
-    before, address = replicas(service), f"http://127.0.0.1:{config['http_options']['port']}"
+    before, address = {*replicas(service.pid)}, f"http://127.0.0.1:{config['http_options']['port']}"
     assert len(before) >= 5
     with Customers(address, 3) as customers:
-        deploy(written(tmp_path / "wrong.yaml", config, {"model": candidate, "percent": 5}), DASHBOARD)
-        until(lambda: ingress_settings()["candidate"], lambda wanted: wanted is not None)
+        deploy(written(tmp_path / "wrong.yaml", config, {"model": candidate, "percent": 5}), dashboard)
+        until(lambda: wanted_candidate(dashboard), bool)
         seen = len(customers.answers)
         customers.wait_for(lambda answers: len(answers) >= seen + 200)
-        deploy(written(tmp_path / "all.yaml", config, {"model": candidate, "share": 1.0}), DASHBOARD)
+        deploy(written(tmp_path / "all.yaml", config, {"model": candidate, "share": 1.0}), dashboard)
         customers.wait_for(lambda answers: {version for *_, version in answers[-3:]} == {candidate})
-        models = httpx.get(f"{address}/v1/models").json()["models"]
+        models = httpx.get(f"{address}/v1/models", timeout=60).json()["models"]
         assert [(m["role"], m["version"]) for m in models] == [("present", present.version), ("candidate", candidate)]
-        deploy(written(tmp_path / "none.yaml", config), DASHBOARD)
+        deploy(written(tmp_path / "none.yaml", config), dashboard)
         customers.wait_for(lambda answers: {version for *_, version in answers[-3:]} == {present.version})
     customers.require_answers()
     assert {desk for _, desk, version in customers.answers if version == candidate} == {"general"}
-    assert replicas(service) >= before, "none of them was restarted"
+    assert {*replicas(service.pid)} >= before, "none of them was restarted"

@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +12,7 @@ import pytest
 
 from tests.serve.conftest import Service
 from tests.serve.polling import until
+from tests.serve.processes import replicas
 from tests.serve.test_request_path import predict
 
 STORE_IS_LEFT = "feature store: ConnectionError; answering without it"
@@ -24,15 +25,13 @@ def test_redis_dies_and_returns(service: Service) -> None:
     degraded = until(lambda: predict(service, "u1", "where is my salary"), lambda body: bool(body["degraded"]))
     assert degraded["degraded"] == BOTH
     assert degraded["product"] == "checking_account"
-    until(
-        lambda: predict(service, "u1", "nothing yet") and _log_lines(service),
-        lambda lines: STORE_IS_LEFT in "".join(lines),
-    )
     event = service.http.post("/v1/events/screens", json={"user_id": "u1", "screen": "home"})
     assert (event.status_code, event.json()["error"]["code"]) == (503, "unavailable")
+    until(lambda: _log_lines(service), lambda lines: STORE_IS_LEFT in "".join(lines))
     healed = until(lambda: predict(service, "u1", "where is my salary"), lambda body: not body["degraded"])
     assert healed["features"]["product_usage_60d"]
-    service.http.post("/v1/events/screens", json={"user_id": "fred", "screen": "bills_scan"})
+    seen = service.http.post("/v1/events/screens", json={"user_id": "fred", "screen": "bills_scan"})
+    assert seen.status_code == 202
     until(
         lambda: predict(service, "fred", "help")["features"]["recent_screens"],
         lambda seen: seen == ["bills_scan"],
@@ -47,7 +46,6 @@ def test_a_killed_classifier_is_replaced(service: Service) -> None:
     seen = until(
         lambda: service.http.post("/v1/predict", json={"user_id": "u1", "text": "entirely new text"}),
         lambda answer: answer.status_code == 200,
-        timeout_s=120,
     )
     assert seen.json()["product"]
 
@@ -66,8 +64,8 @@ def test_answers_go_on_without_a_killed_stage(service: Service, deployment: str)
         answers = [answer.result() for answer in asked]
     assert [answer.text for answer in answers if answer.status_code != 200] == []
     assert all(answer.json()["degraded"] == [] for answer in answers)
-    until(lambda: _victims(deployment, service), bool, timeout_s=120)
-    until(lambda: predict(service, "u1", f"after {deployment}")["cached"], bool, timeout_s=120)
+    until(lambda: replicas(service.process.pid, deployment), bool)
+    until(lambda: predict(service, "u1", f"after {deployment}")["cached"], bool)
 
 
 @pytest.mark.parametrize("deployment", ["Preprocessor", "FeatureGatherer"])
@@ -111,7 +109,7 @@ def _status(service: Service, text: str) -> int:
 @contextmanager
 def _stopped(deployment: str, service: Service) -> Iterator[None]:
     """SIGSTOP every replica of a deployment, and let it go on in the end."""
-    victims = _victims(deployment, service)
+    victims = replicas(service.process.pid, deployment)
     assert victims
     try:
         for victim in victims:
@@ -124,29 +122,16 @@ def _stopped(deployment: str, service: Service) -> Iterator[None]:
 
 def _log_lines(service: Service) -> list[str]:
     """What the replicas have logged, in the files that they write."""
-    replicas = [p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, "")]
-    files = {file.path for replica in replicas for file in replica.open_files() if file.path.endswith(".log")}
+    files = set[str]()
+    for replica in replicas(service.process.pid):
+        with suppress(psutil.Error):
+            files |= {file.path for file in replica.open_files() if file.path.endswith(".log")}
     return [line for file in files for line in Path(file).read_text(errors="replace").splitlines()]
 
 
 def _kill(deployment: str, service: Service) -> None:
     """SIGKILL every replica of a deployment."""
-    victims = _victims(deployment, service)
+    victims = replicas(service.process.pid, deployment)
     assert victims
     for victim in victims:
         victim.kill()
-
-
-def _victims(deployment: str, service: Service) -> list[psutil.Process]:
-    return [p for p in psutil.process_iter(["name", "cmdline"]) if _is_ours(p, service) and _named(p, deployment)]
-
-
-def _named(process: psutil.Process, deployment: str) -> bool:
-    return any("ServeReplica" in part and deployment in part for part in process.info["cmdline"] or ())
-
-
-def _is_ours(process: psutil.Process, service: Service) -> bool:
-    try:
-        return service.process.pid in [parent.pid for parent in process.parents()]
-    except psutil.NoSuchProcess:
-        return False

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import yaml
 from local_redis import LocalRedis
 from ports import free_port
@@ -12,6 +11,7 @@ from ports import free_port
 from loadtests.targets import switchboard, whole
 from tests.serve.conftest import command, running, write_config
 from tests.serve.polling import until
+from tests.serve.processes import replicas
 
 WORDS = {"my card got eaten by the cash machine": "checking_account", "how do I send money to a friend": "transfers"}
 
@@ -33,14 +33,10 @@ def test_two_ingress_replicas_answer_alone(tmp_path: Path, redis_server: LocalRe
     arguments = command(tmp_path / "state", port, "--config", str(file))
     with (
         running(arguments, redis_server.url) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as http,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):
-        named = [" ".join(child.cmdline()) for child in psutil.Process(process.pid).children(recursive=True)]
+        assert len(replicas(process.pid, "Ingress")) == len(replicas(process.pid)) == 2
         answers = until(lambda: asked(http), bool)
-    assert (
-        sorted(name.strip() for name in named if "ServeReplica:switchboard" in name)
-        == ["ray::ServeReplica:switchboard:Ingress"] * 2
-    )
     assert [answer["product"] for answer in answers] == [*WORDS.values()] * 8
     assert [answer["degraded"] for answer in answers] == [[]] * 16
     assert any(answer["cached"] for answer in answers)

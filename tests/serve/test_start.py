@@ -13,6 +13,7 @@ from redis import Redis
 from run_lock import RunLock
 
 from tests.serve.conftest import Service, command
+from tests.serve.processes import below
 
 
 def run(
@@ -20,7 +21,7 @@ def run(
 ) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "REDIS_URL": redis_url, **environment}
     return subprocess.run(
-        arguments, env=environment, cwd=folder, text=True, capture_output=True, timeout=120, check=False
+        arguments, env=environment, cwd=folder, text=True, capture_output=True, timeout=300, check=False
     )
 
 
@@ -160,8 +161,7 @@ def test_a_failed_start_leaves_no_process_and_no_lock(tmp_path: Path, port: int)
 
 def test_it_runs_without_the_helpers_of_ray_that_one_machine_does_not_need(service: Service) -> None:
     """Each of them would take some 50 to 70 MiB."""
-    children = psutil.Process(service.process.pid).children(recursive=True)
-    running = {argument for child in children for argument in child.cmdline()}
+    running = {argument for _, line in below(service.process.pid) for argument in line}
     assert any("gcs_server" in argument for argument in running)
     assert not [argument for argument in running if argument.endswith(HELPERS)]
 
@@ -169,9 +169,9 @@ def test_it_runs_without_the_helpers_of_ray_that_one_machine_does_not_need(servi
 def test_nothing_that_runs_code_for_its_callers_listens_to_other_machines(service: Service) -> None:
     """Ray asks nobody who calls: its ports are those of a shell."""
     heard = {
-        (child.name(), connection.laddr.ip.removeprefix("::ffff:"))
-        for child in psutil.Process(service.process.pid).children(recursive=True)
-        if child.name() in ("gcs_server", "raylet")
+        (name, connection.laddr.ip.removeprefix("::ffff:"))
+        for child, line in below(service.process.pid)
+        if (name := Path(line[0] if line else "").name) in ("gcs_server", "raylet")
         for connection in child.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }

@@ -1,12 +1,13 @@
 """How the service ends."""
 
+import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -14,10 +15,13 @@ import yaml
 from ports import fault, free_port
 
 from tests.serve.conftest import ROOT, command, wait_until_ready
-from tests.serve.polling import until
+from tests.serve.polling import page, until
+from tests.serve.processes import below, replicas
+
+IN_FLIGHT = r"switchboard_batches_in_flight\{.*\} 1"
 
 
-@contextmanager
+@contextlib.contextmanager
 def started(state: Path, port: int, *options: str) -> Iterator[tuple["subprocess.Popen[str]", set[str]]]:
     """A service that is ready, in a process group of its own, and what its processes' command lines hold."""
     with subprocess.Popen(
@@ -39,7 +43,7 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
     """As systemd and `timeout` send it: Ray's node ends at once, and Serve need not be waited for."""
     with started(tmp_path, free_port()) as (process, traces):
         os.killpg(process.pid, signal.SIGTERM)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert output.splitlines()[-1] == "[switchboard] stopped"
     assert "failed to shut down" not in output
@@ -49,9 +53,9 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
 def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
     """Without its raylet nothing is started again, and answers would stop one by one."""
     with started(tmp_path, free_port()) as (process, traces):
-        (raylet,) = (child for child in psutil.Process(process.pid).children() if child.name() == "raylet")
+        (raylet,) = node(process.pid, "raylet")
         raylet.kill()
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "Traceback" not in output
     (error,) = (line for line in output.splitlines() if line.startswith("error: "))
@@ -62,14 +66,14 @@ def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
 def test_a_node_that_is_lost_while_the_service_ends_is_not_waited_for(tmp_path: Path) -> None:
     """Nor does it end this process, whose Redis would be left behind."""
     with started(tmp_path, free_port()) as (process, traces):
-        node = [child for child in psutil.Process(process.pid).children() if child.name() in ("gcs_server", "raylet")]
-        (classifier,), (gatherer,) = replicas(process, "Classifier"), replicas(process, "FeatureGatherer")
+        parts = node(process.pid, "gcs_server", "raylet")
+        (classifier,), (gatherer,) = replicas(process.pid, "Classifier"), replicas(process.pid, "FeatureGatherer")
         classifier.suspend()
         process.send_signal(signal.SIGTERM)
         until(gatherer.is_running, lambda running: not running)  # so Serve has begun, and waits for the classifier
-        for part in node:
+        for part in parts:
             part.kill()
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert output.splitlines()[-1] == "[switchboard] stopped"
     until(lambda: left_behind(traces), lambda left: not left)
@@ -77,14 +81,17 @@ def test_a_node_that_is_lost_while_the_service_ends_is_not_waited_for(tmp_path: 
 
 def test_what_is_on_its_way_is_answered(tmp_path: Path) -> None:
     """The port is closed first; what came through it before is answered."""
-    port = free_port()
-    with started(tmp_path, port, "--config", str(patient(tmp_path / "config.yaml"))) as (process, _):
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    port, metrics_port = free_port(), free_port()
+    metrics = f"http://127.0.0.1:{metrics_port}/metrics"
+    options = ("--config", str(patient(tmp_path / "config.yaml")), "--metrics-port", str(metrics_port))
+    with started(tmp_path, port, *options) as (process, _), contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)))
         ask(client, "a text that is answered before")
         assert client.getresponse().read()
-        (classifier,) = replicas(process, "Classifier")
+        (classifier,) = replicas(process.pid, "Classifier")
         classifier.suspend()
         ask(client, "a text whose classifier takes its time")
+        until(lambda: page(metrics), lambda text: re.search(IN_FLIGHT, text) is not None)
         process.send_signal(signal.SIGTERM)
         try:
             until(lambda: fault(port), lambda found: found is None)
@@ -92,7 +99,7 @@ def test_what_is_on_its_way_is_answered(tmp_path: Path) -> None:
             classifier.resume()
         answer = client.getresponse()
         assert answer.status == 200, answer.read()
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
     assert process.returncode == 0
 
 
@@ -109,9 +116,9 @@ def ask(client: http.client.HTTPConnection, text: str) -> None:
     client.request("POST", "/v1/predict", body, {"content-type": "application/json"})
 
 
-def replicas(process: "subprocess.Popen[str]", deployment: str) -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if child.cmdline()[:1] == [f"ray::ServeReplica:switchboard:{deployment}"]]
+def node(pid: int, *names: str) -> list[psutil.Process]:
+    """The processes of Ray's node that have these names."""
+    return [child for child, line in below(pid) if Path(line[0] if line else "").name in names]
 
 
 def left_behind(traces: set[str]) -> list[str]:

@@ -55,14 +55,12 @@ def test_the_number_of_classifiers_is_fixed() -> None:
 
 
 def test_the_ceiling_has_the_settings_of_the_ingress_and_no_other_deployment() -> None:
-    ingress = next(
-        d for d in switchboard(configuration(lambda application: None))["deployments"] if d["name"] == "Ingress"
-    )
+    ingress = next(d for d in switchboard(configuration())["deployments"] if d["name"] == "Ingress")
     config = configuration(nothing)
     (only,) = switchboard(config)["deployments"]
     assert only["ray_actor_options"] == ingress["ray_actor_options"]
     assert switchboard(config)["import_path"] == "loadtests.ceiling:build"
-    assert config["logging_config"] == configuration(lambda application: None)["logging_config"]
+    assert config["logging_config"] == configuration()["logging_config"]
 
 
 def test_every_target_writes_what_it_needs_into_its_folder(tmp_path: Path) -> None:

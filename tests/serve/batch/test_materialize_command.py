@@ -20,6 +20,7 @@ from features.batch import partials_beside
 from features.partials import BUCKETS
 from features.usage import RUN_KEY
 from features.usage_writer import UsageWriter
+from tests.serve.batch.commands import cluster
 from tests.serve.batch.relay import Relay
 from tests.serve.batch.usage import AS_OF, DAYS, USES, WINDOW
 from tests.serve.conftest import ROOT
@@ -43,12 +44,12 @@ class TestCommand:
         fifo = log / f"day={WINDOW.last}" / "part-00001.parquet"
         os.mkfifo(fifo)  # whoever reads it waits
         with started(log, writer.redis_url, *cluster()):
-            until(lambda: [partials.path(day).exists() for day in WINDOW.dates()], lambda there: sum(there) == 2, 120)
+            until(lambda: [partials.path(day).exists() for day in WINDOW.dates()], lambda there: sum(there) == 2)
         assert not partials.path(WINDOW.last).exists()
         write(log, WINDOW.last, [("u9", "z")], "part-00002.parquet")
         fifo.unlink()
         with Relay(server.port, 100_000, "hold") as relay, started(log, relay.url, "--cpus", "2"):
-            assert relay.reached.wait(120)
+            assert relay.reached.wait(300)
         assert client.get(RUN_KEY) == "old"
         status, summary, errors = finish(log, writer.redis_url, *cluster())
         assert (status, summary["days_read"], summary["days_reused"]) == (0, 0, 3)
@@ -69,11 +70,9 @@ class TestCommand:
             command(log, writer.redis_url, *cluster()), cwd=ROOT, text=True, stderr=subprocess.PIPE
         ) as process:
             try:
-                until(
-                    lambda: [partials.path(day).exists() for day in WINDOW.dates()], lambda there: sum(there) == 2, 120
-                )
+                until(lambda: [partials.path(day).exists() for day in WINDOW.dates()], lambda there: sum(there) == 2)
                 process.send_signal(number)
-                _, errors = process.communicate(timeout=120)
+                _, errors = process.communicate(timeout=300)
             finally:
                 process.kill()
         assert (process.returncode, errors.splitlines()) == (130, ["error: interrupted"])
@@ -113,11 +112,6 @@ class TestCommand:
         assert client.keys() == []
 
 
-def cluster() -> list[str]:
-    """The options that use this module's Ray instead of starting another."""
-    return ["--ray-address", ray.get_runtime_context().gcs_address]
-
-
 @contextmanager
 def client_port() -> Iterator[int]:
     """A port on which this module's Ray takes clients."""
@@ -126,7 +120,7 @@ def client_port() -> Iterator[int]:
     options = ["--address", ray.get_runtime_context().gcs_address, "--port", str(port)]
     with subprocess.Popen([*command, *options], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         try:
-            until(lambda: is_free(port), lambda free: not free, 60)
+            until(lambda: is_free(port), lambda free: not free)
             yield port
         finally:
             process.kill()
@@ -156,7 +150,7 @@ def finish(log: Path, url: str, *options: str) -> tuple[int, dict[str, Any], str
             while part := os.read(ours, 65_536):
                 errors += part
         os.close(ours)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     text = errors.decode().replace("\r\n", "\n")
     return process.returncode, json.loads(output.splitlines()[-1]) if process.returncode == 0 else {}, text
 

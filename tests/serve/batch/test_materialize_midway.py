@@ -58,18 +58,18 @@ class TestMidway:
         """Between two buckets, as a server without persistence: no connection breaks."""
         with Relay(server.port, 100_000, "hold") as relay, ThreadPoolExecutor(1) as thread:
             running = thread.submit(run, busy, UsageWriter(relay.url))
-            assert relay.reached.wait(60)
+            assert relay.reached.wait(300)
             client.flushall()
             relay.release()
             with pytest.raises(LostUsers, match=r"Redis has lost \d+ of 2000 users"):
-                running.result(60)
+                running.result(300)
         assert client.get(RUN_KEY) is None
         self._check_whole(run(busy, writer), client)
 
     def test_a_worker_dies(self, busy: Path, server: RedisProcess, client: Redis) -> None:
         with Relay(server.port, 100_000, "hold") as relay, ThreadPoolExecutor(1) as thread:
             running = thread.submit(run, busy, UsageWriter(relay.url))
-            assert relay.reached.wait(60)
+            assert relay.reached.wait(300)
             workers = [child for child in psutil.Process().children(recursive=True) if _works(child)]
             assert workers
             for worker in workers:
@@ -90,14 +90,14 @@ class TestMidway:
 
         with Relay(server.port, 100_000, "hold") as relay, ThreadPoolExecutor(2) as threads:
             running, looking = threads.submit(run, busy, UsageWriter(relay.url)), threads.submit(look)
-            assert relay.reached.wait(60)
+            assert relay.reached.wait(300)
             until(lambda: len(looks), lambda number: number > 3)
             assert looks[-1] == old
             relay.release()
-            summary = running.result(60)
+            summary = running.result(300)
             new = seen(writer.redis_url, *users)
             done.set()
-            looking.result(60)
+            looking.result(300)
         self._check_whole(summary, client)
         changed = [look == new for look in looks]
         assert changed == sorted(changed)

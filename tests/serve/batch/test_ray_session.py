@@ -42,7 +42,7 @@ def test_what_is_no_ray_is_told_in_seconds() -> None:
 
 def test_a_cluster_without_a_free_cpu_is_waited_for_and_told_of(tmp_path: Path) -> None:
     all_cpus = placement_group([{"CPU": 2}])
-    assert all_cpus.wait(60)
+    assert all_cpus.wait(300)
     code = f"from features.ray_session import session\nwith session({ray.get_runtime_context().gcs_address!r}): pass"
     with (
         (tmp_path / "errors").open("w") as errors,
@@ -51,7 +51,7 @@ def test_a_cluster_without_a_free_cpu_is_waited_for_and_told_of(tmp_path: Path) 
         try:
             until((tmp_path / "errors").read_text, lambda text: "notice: no CPU of the cluster is free" in text)
             remove_placement_group(all_cpus)
-            assert process.wait(60) == 0
+            assert process.wait(180) == 0
         finally:
             process.kill()
 
@@ -68,4 +68,4 @@ def test_an_early_error_leaves_no_thread_that_works_with_ray() -> None:
     before = {*threading.enumerate()}
     with pytest.raises(ZeroDivisionError):
         [*map_items(lambda number: 1 / number, range(200), "numbers", progress=False)]
-    assert {*threading.enumerate()} <= before
+    until(lambda: {*threading.enumerate()} - before, lambda more: not more)

@@ -30,7 +30,7 @@ def seen(url: str, *users: str) -> list[dict[str, int]]:
     """What readers see."""
 
     async def read() -> list[dict[str, int]]:
-        redis = connect(url, 5.0)
+        redis = connect(url, 60.0)
         features = await FeatureStore(redis).read(users)
         await redis.aclose()
         return [dict(user.product_usage_60d) for user in features]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from features.__main__ import main
 from features.bundled import bundled_preprocessor
 from features.schema import UserFeatures
+from tests.serve.batch.commands import features
 from tests.unit.offline_world import NOON, Screen, Use, write_world
 from tests.unit.served_world import served_row, write_log
 
@@ -28,11 +28,13 @@ def world(tmp_path: Path) -> Path:
     ("limits", "screens"),
     [(["--max-screens", "1"], ["s10"]), (["--screen-window-s", "25"], ["s20", "s10"])],
 )
-def test_limits(world: Path, capsys: pytest.CaptureFixture[str], limits: list[str], screens: list[str]) -> None:
-    logs = ["--events", str(world / "usage"), "--screens", str(world / "screens"), "--cpus", "1", *limits]
-    assert main(["training-set", "--chats", str(world / "chats.jsonl"), "--out", str(world / "set.jsonl"), *logs]) == 0
+def test_limits(world: Path, limits: list[str], screens: list[str]) -> None:
+    logs: list[str | Path] = ["--events", world / "usage", "--screens", world / "screens", *limits]
+    done = features("training-set", "--chats", world / "chats.jsonl", "--out", world / "set.jsonl", *logs)
+    assert done.returncode == 0, done.stderr
     assert json.loads((world / "set.jsonl").read_text())["recent_screens"] == screens
     row = served_row("r1", "ana", UserFeatures(tuple(screens)), "hi", bundled_preprocessor())
-    assert main(["skew", "--log", str(write_log(world / "served", [row])), *logs]) == 0
-    counts: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    done = features("skew", "--log", write_log(world / "served", [row]), *logs)
+    assert done.returncode == 0, done.stderr
+    counts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert (counts["compared"], counts["mismatches"]) == (1, 0)

@@ -1,4 +1,4 @@
-"""`training-set` and `skew` on the command line, each with a Ray of its own."""
+"""`training-set` and `skew` on the command line."""
 
 import json
 from datetime import timedelta
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from features.__main__ import main
 from features.bundled import bundled_preprocessor
 from features.schema import UserFeatures
+from tests.serve.batch.commands import features
 from tests.unit.offline_world import NOON, Screen, Use, screen_frame, use_frame, write_days
 from tests.unit.served_world import served_row, write_log
 
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:::ray.data.context")
 """Ray Data warns of its own defaults."""
 PREPROCESSOR = bundled_preprocessor()
 SECRET = "my pin is swordfish"
-Output = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -33,30 +32,26 @@ def summary(output: str) -> dict[str, Any]:
     return dict(json.loads(output.splitlines()[-1]))
 
 
-def run(*arguments: str | Path) -> int:
-    return main([str(argument) for argument in arguments])
-
-
-def test_training_set_from_chats(logs: Path, capsys: Output) -> None:
+def test_training_set_from_chats(logs: Path) -> None:
     chat = {"text": "hi", "product": "loans", "user_id": "ana", "at": NOON.isoformat()}
     (logs / "chats.jsonl").write_text(json.dumps(chat))
     inputs = ("--chats", logs / "chats.jsonl", "--events", logs / "usage", "--screens", logs / "screens")
-    assert run("training-set", *inputs, "--out", logs / "out.csv", "--cpus", "1") == 0
-    output = capsys.readouterr()
-    counts = summary(output.out)
+    done = features("training-set", *inputs, "--out", logs / "out.csv")
+    assert done.returncode == 0, done.stderr
+    counts = summary(done.stdout)
     assert [counts[name] for name in ("rows", "with_screens", "with_usage", "days_missing")] == [1, 1, 1, 59]
     assert (counts["malformed"], counts["malformed_screens"]) == (0, 1)
-    assert "notice: the screen log has 1 malformed rows, which were left out\n" in output.err
-    assert "notice: the log lacks 59 of 60 days\n" in output.err
+    assert "notice: the screen log has 1 malformed rows, which were left out\n" in done.stderr
+    assert "notice: the log lacks 59 of 60 days\n" in done.stderr
     assert (logs / "out.csv").read_text().splitlines()[1].startswith('hi,loans,"[""home""]","{""loans"": 1}",ana,')
 
 
-def test_skew_names_what_differs_and_shows_no_text(logs: Path, capsys: Output) -> None:
+def test_skew_names_what_differs_and_shows_no_text(logs: Path) -> None:
     row = served_row("r1", "ana", UserFeatures(("home",), {"loans": 2}), SECRET, PREPROCESSOR)
     log = write_log(logs / "served", [row])
-    with pytest.raises(SystemExit, match="1"):
-        run("skew", "--log", log, "--events", logs / "usage", "--screens", logs / "screens", "--cpus", "1")
-    output = capsys.readouterr().out
+    done = features("skew", "--log", log, "--events", logs / "usage", "--screens", logs / "screens")
+    assert done.returncode == 1, done.stderr
+    output = done.stdout
     assert '  r1 of ana at 2026-03-02T12:00:00.000Z: served {"loans": 2}, expected {}' in output.splitlines()
     assert "swordfish" not in output
     assert summary(output)["malformed_screens"] == 1
