@@ -91,7 +91,7 @@ def partials_of(arguments: argparse.Namespace) -> "Partials | None":
     """The partials that were asked for, if not the log's own.
 
     Raises:
-        ValueError: a log could not be read any more once they lie there.
+        ValueError: the folder lies inside a log, which could then not be read any more.
     """
     from features.partials import Partials
 

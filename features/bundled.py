@@ -43,7 +43,7 @@ def bundled_preprocessor(path: Path | None = None) -> Preprocessor:
     path = path or PRODUCTION
     folder = path.parent / _read(path, _Pointer).version if path.suffix == ".json" else path
     content = _read(folder / MANIFEST, dict[str, Any])
-    manifest = _fitted(folder / MANIFEST, content, _Manifest)
+    manifest = _as_struct(folder / MANIFEST, content, _Manifest)
     if reason := alteration(folder, content, [TOKENIZER]):
         raise ValueError(reason)
     config = PreprocessConfig.model_validate(manifest.preprocessing)
@@ -96,14 +96,14 @@ def sha256(path: Path) -> str:
 
 def _read(path: Path, kind: type[T]) -> T:
     try:
-        return _fitted(path, msgspec.json.decode(path.read_bytes()), kind)
+        return _as_struct(path, msgspec.json.decode(path.read_bytes()), kind)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _fitted(path: Path, content: Any, kind: type[T]) -> T:
+def _as_struct(path: Path, content: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:

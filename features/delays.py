@@ -4,7 +4,7 @@ from datetime import timedelta
 
 RUN_DELAY = timedelta(hours=3)
 """When a day's run is there: this long after the day began, UTC. A message sent before that sees the run before."""
-LONGEST_RUN_DELAY = timedelta(days=30)
+MAX_RUN_DELAY = timedelta(days=30)
 LAG = timedelta(seconds=1)
 """Within which an arriving screen gets stored."""
-LONGEST_LAG = timedelta(days=1)
+MAX_LAG = timedelta(days=1)

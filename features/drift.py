@@ -176,8 +176,8 @@ def _compared(before: _Seen, now: _Seen) -> tuple[list[Shift], dict[str, int]]:
     return shifts, {
         "tokens": sum(n for length, n in now.lengths.items() if not shortest <= length <= longest),
         "product": sum(count for name, count in now.products.items() if name not in before.products),
-        "recent_screens": now.contexts.strange_screens,
-        "product_usage_60d": now.contexts.strange_usage,
+        "recent_screens": now.contexts.unseen_screens,
+        "product_usage_60d": now.contexts.unseen_usage,
     }
 
 

@@ -26,7 +26,7 @@ _FIRST, _LAST = -62_135_596_800, 253_402_300_799
 _RFC3339 = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:[0-5]\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:?\d\d)$"
 """What the stream takes, too; polars alone takes more: 60 seconds, single digits, spaces."""
 _SLOTS = 2**20
-"""A table of them, 8 MiB, tells most rows of a day whose hashes nothing else has."""
+"""Of a counting table of 8 MiB: an event id whose hash is alone in its slot has no duplicate."""
 _SIDE_FILES = (".crc",)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from features.rows import FORMATS, DataError, Row, Rows, decoded, fitted, read_rows, require_utf8
+from features.rows import FORMATS, DataError, Row, Rows, as_struct, decoded, read_rows, require_utf8
 from features.schema import Identifier
 
 CORPUS = Path(__file__).resolve().parent.parent / "models" / "corpus"
@@ -59,7 +59,7 @@ def read_chats(path: Path) -> list[Chat]:
     chats = []
     for where, row in read_rows(path):
         message = {"text": _text(row, where), "product": _label(row, where)}
-        chat = fitted({**row, **message}, Chat, where)
+        chat = as_struct({**row, **message}, Chat, where)
         if not _FIRST <= chat.at <= _LAST:
             raise DataError(f"{where}: at: {chat.at.isoformat()} is not between {_FIRST.date()} and {_LAST.date()}")
         chats.append(chat)

@@ -23,7 +23,7 @@ from features.arguments import (
     store_options,
     tell_missing,
 )
-from features.delays import LAG, LONGEST_LAG, LONGEST_RUN_DELAY, RUN_DELAY
+from features.delays import LAG, MAX_LAG, MAX_RUN_DELAY, RUN_DELAY
 from features.labelled import CORPUS
 from features.schema import FEEDBACK_STREAM
 
@@ -55,7 +55,7 @@ def add_commands(commands: Any) -> None:
     _bundle(training)
     training.add_argument(
         "--run-delay-hours",
-        type=number(0, LONGEST_RUN_DELAY // _HOUR),
+        type=number(0, MAX_RUN_DELAY // _HOUR),
         default=RUN_DELAY / _HOUR,
         help="when a day's usage run is there, after 00:00 UTC",
     )
@@ -76,7 +76,7 @@ def add_commands(commands: Any) -> None:
     skew.add_argument("--log", type=path, required=True, help="the served log")
     _logs(skew, required=True)
     _bundle(skew, action="append")
-    lag = number(0, LONGEST_LAG // _MILLISECOND)
+    lag = number(0, MAX_LAG // _MILLISECOND)
     skew.add_argument(
         "--lag-ms", type=lag, default=LAG / _MILLISECOND, help="within which an arriving screen gets stored"
     )

@@ -146,7 +146,8 @@ class Partials:
         What cannot be deleted is told of, and is the next run's to try.
 
         Args:
-            but: of the run that was just made: what its sums hold may have to be subtracted from the next one's.
+            but: those of the run that was just made, kept even of days that the log has lost: the next run may subtract
+                them from this one's sums.
 
         Returns:
             The number of days of which something was deleted.

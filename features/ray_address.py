@@ -8,7 +8,7 @@ import grpc
 from ray._private.grpc_utils import init_grpc_channel
 
 THIS_MACHINE = "auto"
-_PATIENCE_S = 5.0
+_CONNECT_TIMEOUT_S = 5.0
 
 
 def require_answer(address: str) -> None:
@@ -25,12 +25,12 @@ def require_answer(address: str) -> None:
         return
     host, port, place = _parts(address)
     try:
-        socket.create_connection((host, port), _PATIENCE_S).close()
+        socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise ConnectionError(f"no Ray answers at {address}: {error.strerror or error}") from None
     with closing(init_grpc_channel(place)) as channel:
         try:
-            grpc.channel_ready_future(channel).result(_PATIENCE_S)
+            grpc.channel_ready_future(channel).result(_CONNECT_TIMEOUT_S)
         except grpc.FutureTimeoutError:
             raise ConnectionError(f"what listens at {address} is no Ray cluster") from None
 

@@ -31,8 +31,9 @@ _RETRIES = 3
 
 @contextmanager
 def session(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """Ray on this machine, with processes that end with this one, or with an address a cluster; with workers that
-    are warm: their start takes seconds, and would count as work.
+    """Connect to the cluster at an address, or start a Ray of this process's own, which ends with it.
+
+    Workers are warm from the beginning: their start takes seconds, and would count as work.
 
     Args:
         address: `auto` for the cluster that runs on this machine, `host:port`, or `ray://host:port` of its client port.

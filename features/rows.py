@@ -21,15 +21,15 @@ class DataError(ValueError):
 
 
 def read_structs(path: Path, kind: type[T]) -> Iterator[tuple[str, T]]:
-    """Each row of a file as a struct, with its place; see `read_rows` and `fitted`.
+    """Each row of a file as a struct, with its place; see `read_rows` and `as_struct`.
 
     Raises:
         DataError: naming the file, the row and what is wrong with it.
     """
-    return ((where, fitted(row, kind, where)) for where, row in read_rows(path))
+    return ((where, as_struct(row, kind, where)) for where, row in read_rows(path))
 
 
-def fitted(row: Row, kind: type[T], where: str) -> T:
+def as_struct(row: Row, kind: type[T], where: str) -> T:
     """A row as a struct. Other columns are ignored, and optional ones without a value: CSV cannot leave out a column.
 
     Raises:

@@ -11,7 +11,7 @@ from features.point_in_time import by_day, map_frames
 from features.screen_history import Malformed, recent_screens, screens_around, with_events
 from features.store import StoreConfig
 
-_MOST_PATHS = 2_000
+_MAX_PATHS = 2_000
 """Of choices that `explained` follows at once: more come from dozens of unsure events of one user."""
 Event = tuple[str, str, bool]
 """Member, screen, and whether the store must have held it."""
@@ -79,7 +79,7 @@ def _candidates(
 def explained(served: Sequence[str], events: Sequence[Event], limit: int) -> bool:
     """Whether a store that held all the sure events, and some of the others, would have answered so.
 
-    True, as what cannot be excluded, where more choices than `_MOST_PATHS` would have to be followed.
+    True, as what cannot be excluded, where more choices than `_MAX_PATHS` would have to be followed.
 
     Of the events of a member it holds one, the newest that it was given: where a newer one was, an older one is not
     there, sure as it is, and otherwise the newest of the sure ones must be.
@@ -104,7 +104,7 @@ def explained(served: Sequence[str], events: Sequence[Event], limit: int) -> boo
                 further.add((matched, held))
             if matched < len(served) and served[-1 - matched] == screen:
                 further.add((matched + 1, held if final else held | {member}))
-        if len(further) > _MOST_PATHS:
+        if len(further) > _MAX_PATHS:
             return True
         paths = further
     return any(matched == len(served) for matched, _ in paths)

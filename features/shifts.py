@@ -81,7 +81,7 @@ class Contexts:
 
     def __init__(self, known: "Contexts | None" = None) -> None:
         self.rows = self.with_screens = self.with_usage = 0
-        self.strange_screens = self.strange_usage = 0
+        self.unseen_screens = self.unseen_usage = 0
         """Rows with a screen that no known row has; with more uses of a product than any known row."""
         self.screens: Counter[str] = Counter()
         self.uses: defaultdict[str, Counter[int]] = defaultdict(Counter)
@@ -98,8 +98,8 @@ class Contexts:
         for product, uses in usage.items():
             self.uses[product][uses] += 1
         if self._known is not None:
-            self.strange_screens += any(screen not in self._known for screen in screens)
-            self.strange_usage += any(uses > self._most.get(product, 0) for product, uses in usage.items())
+            self.unseen_screens += any(screen not in self._known for screen in screens)
+            self.unseen_usage += any(uses > self._most.get(product, 0) for product, uses in usage.items())
 
     def of(self, product: str) -> Numbers:
         """(rows with any usage,) uses of a product, in any order."""

@@ -29,9 +29,9 @@ from features.population import population
 from features.simulated_days import conversations, scale_for, usage_days
 
 FIRST_DAY = date(1970, 1, 2)
-MOST = 10_000_000
+MAX_ROWS = 10_000_000
 """Users, messages, and files of a day; each takes some hundred bytes of memory."""
-MOST_EVENTS_A_DAY = 50_000_000
+MAX_EVENTS_A_DAY = 50_000_000
 
 
 def simulate(
@@ -91,11 +91,11 @@ def _check(
     users: int, days: int, end: date, events: int | None, messages: int, files_per_day: int, malformed: float
 ) -> None:
     counts = {
-        "users": (users, 1, MOST),
-        "days": (days, 1, MOST),
-        "files_per_day": (files_per_day, 1, MOST),
-        "events": (events or 0, 0, MOST_EVENTS_A_DAY * days),
-        "messages": (messages, 0, MOST),
+        "users": (users, 1, MAX_ROWS),
+        "days": (days, 1, MAX_ROWS),
+        "files_per_day": (files_per_day, 1, MAX_ROWS),
+        "events": (events or 0, 0, MAX_EVENTS_A_DAY * days),
+        "messages": (messages, 0, MAX_ROWS),
     }
     for name, (value, least, most) in counts.items():
         if value < least:

@@ -15,7 +15,7 @@ import polars as pl
 from tqdm import tqdm
 
 from features.batch import Window, aggregate_days, partials_beside, run_id, window_of
-from features.delays import LAG, LONGEST_LAG
+from features.delays import LAG, MAX_LAG
 from features.partials import Partials, within
 from features.point_in_time import MOMENT, usage_at
 from features.preprocess import Preprocessor
@@ -121,10 +121,10 @@ def skew(
 
     Raises:
         LogError: a log cannot be read, or the usage log has no day that a run was made of.
-        ValueError: a lag that is negative or longer than `LONGEST_LAG`.
+        ValueError: a lag that is negative or longer than `MAX_LAG`.
     """
-    if not timedelta() <= lag <= LONGEST_LAG:
-        raise ValueError(f"lag: {lag} is not between 0 and {LONGEST_LAG}")
+    if not timedelta() <= lag <= MAX_LAG:
+        raise ValueError(f"lag: {lag} is not between 0 and {MAX_LAG}")
     started = time.perf_counter()
     logged = served_rows(log, _COLUMNS, sample=sample)
     served = logged.filter(pl.col("degraded").list.len() == 0, pl.col("features_at").is_not_null()).with_row_index(

@@ -27,7 +27,7 @@ from features.usage import RUN_KEY, TTL_S
 WARM_UP_EVENTS = 5_000
 WARM_UP_ROUNDS = 50
 WARM_UP_S = 1.0
-PATIENCE_S = 30.0
+VISIBLE_TIMEOUT_S = 30.0
 """How long to wait for what should take a moment."""
 _DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -40,11 +40,11 @@ async def throughput(
     async with scratch(redis_url) as (redis, name):
         config = IngesterConfig(stream=f"{name}:screens", batch=batch)
         for _ in tqdm(range(rounds), desc="throughput", unit="round", disable=None):
-            waiting = _journeys(name, WARM_UP_EVENTS + events, users)
+            waiting = _random_events(name, WARM_UP_EVENTS + events, users)
             for first in range(0, len(waiting), 1_000):
                 await publish_all(redis, waiting[first : first + 1_000], config.stream)
             with process(_ingest_all, redis_url, config, len(waiting)) as (_, pipe):
-                results.append(await answer(pipe, PATIENCE_S + len(waiting) / 500))
+                results.append(await answer(pipe, VISIBLE_TIMEOUT_S + len(waiting) / 500))
         return {
             "benchmark": "throughput",
             "events": events,
@@ -67,7 +67,7 @@ async def freshness(redis_url: str, rate: int = 1_000, seconds: float = 20.0, us
     async with scratch(redis_url) as (redis, name):
         config = IngesterConfig(stream=f"{name}:screens")
         with process(_ingest_for_ever, redis_url, config) as (pid, pipe):
-            await answer(pipe, PATIENCE_S)
+            await answer(pipe, VISIBLE_TIMEOUT_S)
             watch, ingester = _Watch(FeatureStore(redis)), psutil.Process(pid)
             watching = asyncio.create_task(watch.run())
             began, busy = time.perf_counter(), sum(ingester.cpu_times()[:2])
@@ -95,7 +95,7 @@ async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[st
     async with scratch(redis_url) as (redis, name):
         sends = count_sends(redis)
         store, everybody = FeatureStore(redis), [f"{name}-u{number}" for number in range(1_000)]
-        await store.write_screens(_journeys(name, 5 * len(everybody), len(everybody)))
+        await store.write_screens(_random_events(name, 5 * len(everybody), len(everybody)))
         rng, took = random.Random(0), []
         async with usage_for(redis, name, everybody):
             for number in tqdm(range(-WARM_UP_ROUNDS, rounds), desc="reads", unit="read", disable=None):
@@ -136,7 +136,7 @@ async def visible_run(redis: Redis, name: str) -> AsyncGenerator[str]:
         await redis.eval(_DELETE_OWN, 1, RUN_KEY, name)
 
 
-def _journeys(name: str, count: int, users: int) -> list[ScreenEvent]:
+def _random_events(name: str, count: int, users: int) -> list[ScreenEvent]:
     """Events of the last ten minutes, in no order, of users in no order."""
     rng, now = random.Random(0), datetime.now(UTC)
     return [
@@ -187,12 +187,14 @@ class _Watch:
 
     def finish(self) -> None:
         """Nothing more is expected."""
-        self._finish_by = time.perf_counter() + PATIENCE_S
+        self._finish_by = time.perf_counter() + VISIBLE_TIMEOUT_S
 
     async def run(self) -> None:
         while self._published or self._finish_by is None:
             if self._finish_by is not None and time.perf_counter() > self._finish_by:
-                raise TimeoutError(f"{len(self._published)} events were not visible {PATIENCE_S:.0f} s after the last")
+                raise TimeoutError(
+                    f"{len(self._published)} events were not visible {VISIBLE_TIMEOUT_S:.0f} s after the last"
+                )
             oldest = list(self._published)[:32]
             features = await self._store.read(oldest) if oldest else []
             now = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from features.batch import Window, aggregate_days, day_counts, partials_beside
-from features.delays import LONGEST_RUN_DELAY, RUN_DELAY
+from features.delays import MAX_RUN_DELAY, RUN_DELAY
 from features.labelled import Chat, read_chats
 from features.partials import Partials
 from features.point_in_time import MOMENT, screens_at, usage_at
@@ -51,10 +51,10 @@ def training_set(
     Raises:
         DataError: a chat does not fit; naming file, row and column.
         LogError: a log has no day that is needed, a file is damaged, or a column does not fit.
-        ValueError: a run delay that is negative or longer than `LONGEST_RUN_DELAY`.
+        ValueError: a run delay that is negative or longer than `MAX_RUN_DELAY`.
     """
-    if not timedelta() <= run_delay <= LONGEST_RUN_DELAY:
-        raise ValueError(f"run_delay: {run_delay} is not between 0 and {LONGEST_RUN_DELAY}")
+    if not timedelta() <= run_delay <= MAX_RUN_DELAY:
+        raise ValueError(f"run_delay: {run_delay} is not between 0 and {MAX_RUN_DELAY}")
     started = time.perf_counter()
     messages = read_chats(chats)
     readings = _readings(messages, run_delay, window_days)

@@ -27,10 +27,10 @@ return redis.call('TTL', KEYS[1]) < tonumber(ARGV[1]) and redis.call('EXPIRE', K
 """Fields and values, at most some thousand, into the hash at a key, which lives for the seconds that come before them
 or longer. Before version 7, Redis hides the kind of error behind the place in the script.
 """
-MOST = 10**9 - 1
+MAX_USES = 10**9 - 1
 """The largest use that counts: one a second for sixty days has seven digits. What serves and keeps it holds no more."""
 _RUN = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d+)d-[0-9a-f]{8}")
-_decoder = msgspec.json.Decoder(dict[str, Annotated[int, msgspec.Meta(ge=0, le=MOST)]])
+_decoder = msgspec.json.Decoder(dict[str, Annotated[int, msgspec.Meta(ge=0, le=MAX_USES)]])
 
 
 def shard(user: str) -> int:
@@ -63,13 +63,13 @@ def encode(uses: Mapping[str, int]) -> bytes:
 
 
 def decode(value: str | None) -> dict[str, int]:
-    """What counts of a value in Redis: nothing if there is none or it is no object; of an object, uses up to `MOST`."""
+    """What counts of a value in Redis: the uses of an object, up to `MAX_USES`; nothing where there is no object."""
     if not value:
         return {}
     try:
         return _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeError):
-        return {product: n for product, n in _object(value).items() if type(n) is int and 0 <= n <= MOST}
+        return {product: n for product, n in _object(value).items() if type(n) is int and 0 <= n <= MAX_USES}
 
 
 def _object(value: str) -> dict[str, object]:

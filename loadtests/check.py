@@ -97,8 +97,8 @@ class Offline:
         """What may be done with a message: one thing, or either where a figure is at its threshold."""
         manifest = self._bundle.manifest
         logits, products = self._text_logits(text), len(manifest.labels)
-        strange = float(out_of_scope_score(logits, products, manifest.temperature)[0])
-        margin = min(confidence - manifest.confidence_threshold, manifest.out_of_scope_threshold - strange)
+        out_of_scope = float(out_of_scope_score(logits, products, manifest.temperature)[0])
+        margin = min(confidence - manifest.confidence_threshold, manifest.out_of_scope_threshold - out_of_scope)
         route = {"type": "route", "desk": self._desks.get(product, product)}
         general = {"type": "general_queue", "desk": "general"}
         return [route] * (margin >= -TOLERANCE) + [general] * (margin <= TOLERANCE)

@@ -44,7 +44,7 @@ from loadtests.targets import (
 
 PAGE = ROOT / "docs" / "performance.md"
 RUNS = ROOT / "docs" / "runs"
-MOST_DEGRADED = 0.2
+MAX_DEGRADED = 0.2
 """Of the answers checked: those without features say nothing about features, and cost less."""
 SAVED = ("compare.json", "compare.png")
 REPORTS = {
@@ -121,7 +121,7 @@ def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
 def exit_code(line: Mapping[str, Any]) -> int:
     """Of a comparison's last line: 1 where an answer was wrong, refused or lost, none was checked, or many degraded."""
     wrong = any(line[name] for name in ("mismatches", "refused", "failures"))
-    return int(wrong or not line["checked"] or line["degraded"] > line["checked"] * MOST_DEGRADED)
+    return int(wrong or not line["checked"] or line["degraded"] > line["checked"] * MAX_DEGRADED)
 
 
 def _sweep(arguments: argparse.Namespace, scratch: Path) -> int:

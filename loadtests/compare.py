@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from loadtests import generator
 from loadtests.check import Offline, Verdict
-from loadtests.generator import MOST_PER_SECOND, UNTIL_ALL_ARE_SENT, Generator, LoadError, Timing
+from loadtests.generator import MAX_PER_SECOND, UNTIL_ALL_ARE_SENT, Generator, LoadError, Timing
 from loadtests.messages import Messages, bodies
 from loadtests.targets import Running, Target, memory_mib, running
 
@@ -117,8 +117,8 @@ class Comparison:
             self._judge(service, answers)
             return figures
         figures = generator.closed(plan.generator, service.port, sent, clients, plan.timing)
-        if texts == "unique" and service.target.answers and figures["requests"] > plan.timing.seconds * MOST_PER_SECOND:
-            raise LoadError(f"{service.target.title} is faster than texts were laid in for: raise MOST_PER_SECOND")
+        if texts == "unique" and service.target.answers and figures["requests"] > plan.timing.seconds * MAX_PER_SECOND:
+            raise LoadError(f"{service.target.title} is faster than texts were laid in for: raise MAX_PER_SECOND")
         return figures
 
     def _open(self, service: Running, texts: Texts, rate: float) -> dict[str, Any]:

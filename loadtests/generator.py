@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 HERE = Path(__file__).resolve().parent
 Generator = Literal["wrk", "built-in"]
-MOST_PER_SECOND = 12_000
+MAX_PER_SECOND = 12_000
 """Bodies laid in for each second: more than any target here answers."""
 
 
@@ -31,7 +31,7 @@ class Timing:
     @property
     def bodies(self) -> int:
         """Bodies that last to the end."""
-        return int((self.seconds + self.warm_up) * MOST_PER_SECOND)
+        return int((self.seconds + self.warm_up) * MAX_PER_SECOND)
 
 
 UNTIL_ALL_ARE_SENT = Timing(600, 0)
@@ -62,7 +62,7 @@ def closed(generator: Generator, port: int, bodies: Sequence[str], clients: int,
     with _file_of(bodies) as file:
         if generator == "built-in":
             return _built_in(port, file, timing, "--clients", str(clients))
-        skip = int(timing.warm_up * MOST_PER_SECOND) if len(bodies) >= timing.bodies else 0
+        skip = int(timing.warm_up * MAX_PER_SECOND) if len(bodies) >= timing.bodies else 0
         if timing.warm_up:
             _wrk(port, file, 0, clients, timing.warm_up)
         return _wrk(port, file, skip, clients, timing.seconds)

@@ -18,7 +18,7 @@ from loadtests.targets import Running, running, served
 
 CLASSIFIER = "ServeReplica:switchboard:Classifier"
 SETTLE_S = 5.0
-PATIENCE_S = 180.0
+SCALE_DOWN_TIMEOUT_S = 180.0
 """How long to wait for the classifiers to become one again."""
 
 
@@ -40,7 +40,7 @@ def ramp(redis_url: str, folder: Path, clients: int = 64, calm_s: float = 10, bu
         busy = generator.closed("built-in", service.port, _bodies(texts, 1, busy_s), clients, Timing(busy_s, 0))
         went = watch.now()
         after = generator.closed("built-in", service.port, _bodies(texts, 2, calm_s), 1, Timing(calm_s, 0))
-        watch.until_one(PATIENCE_S)
+        watch.until_one(SCALE_DOWN_TIMEOUT_S)
         phases = {"quiet": quiet, "busy": busy, "after": after}
         return {
             "benchmark": "ramp",

@@ -21,7 +21,7 @@ from models.classifier import Device, is_int8, open_session
 BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 8, 32), "cuda": (1, 8, 32, 128)}
 """Messages in one run; 128 is the most that the classifier gives a GPU."""
 WARM_UP = 20
-TOKENS = (5, 100)
+ID_RANGE = (5, 100)
 """Range of the ids that stand for a message; every vocabulary has them, and which ones they are costs nothing."""
 TURN = 10
 """Runs in a row of one network before the next one has its turn, after one that brings its weights into the cache."""
@@ -62,7 +62,7 @@ def bench(
     results: dict[str, dict[str, Any]] = {rival.name: {} for rival in rivals}
     with tqdm(total=len(BATCHES[device]) * rounds, desc=f"bench {device}", unit="round") as bar:
         for size in BATCHES[device]:
-            ids = rng.integers(*TOKENS, (size, tokens)).astype(np.int32)
+            ids = rng.integers(*ID_RANGE, (size, tokens)).astype(np.int32)
             runs = {rival.name: _run(rival.session, ids, device) for rival in rivals}
             times = _take_turns(runs, rounds, bar)
             for rival in rivals:

@@ -57,6 +57,10 @@ class Manifest(BaseModel):
     def outputs(self) -> int:
         return len(self.labels) + int(self.out_of_scope)
 
+    def routes(self, confidence: Any, out_of_scope: Any) -> Any:
+        """Whether an answer is routed to a desk rather than to the general queue; for arrays, of each element."""
+        return (confidence >= self.confidence_threshold) & (out_of_scope <= self.out_of_scope_threshold)
+
 
 class Bundle:
     """A bundle on disk, verified: hashes, version and preprocessing fingerprint fit.
@@ -110,7 +114,7 @@ class Bundle:
 
 @contextmanager
 def as_bundle_errors(fault: str) -> Iterator[None]:
-    """Raise what ONNX Runtime says of a network as `BundleError`, of which the first words are a fault."""
+    """Raise what ONNX Runtime says of a network as `BundleError("FAULT: reason")`."""
     try:
         yield
     except (RuntimeError, MemoryError):

@@ -3,7 +3,7 @@
 import copy
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,32 +87,45 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
             asks for.
         UnknownEncoder: an encoder cannot be exported, or not be pruned; `student="teacher"` does without the latter.
     """
-    wide = teacher_preprocessor(texts, recipe)
-    _require_student(recipe, wide.config.max_tokens)
+    teacher_pre = teacher_preprocessor(texts, recipe)
+    _require_student(recipe, teacher_pre.config.max_tokens)
     for encoder in recipe.encoders:
         require_exportable(encoder)
-    teachers = stages.run("teachers", lambda: _teachers(texts, recipe, wide))
-    nets, narrow, transfer = {"teacher": teachers[0]}, wide, None
+    teachers = stages.run("teachers", lambda: _teachers(texts, recipe, teacher_pre))
+    nets, student_pre, transfer = {"teacher": teachers[0]}, teacher_pre, None
     if recipe.student != "teacher":
-        transfer = stages.run("transfer", lambda: _transfer(teachers, texts, recipe, wide))
-        student, narrow = stages.run("student", lambda: _student(teachers[0], transfer, texts, recipe, wide))
-        pruned = stages.run("pruned", lambda: _pruned(student, transfer, texts, recipe, narrow))
+        transfer = stages.run("transfer", lambda: _transfer(teachers, texts, recipe, teacher_pre))
+        student, student_pre = stages.run(
+            "student", lambda: _student(teachers[0], transfer, texts, recipe, teacher_pre)
+        )
+        pruned = stages.run("pruned", lambda: _pruned(student, transfer, texts, recipe, student_pre))
         nets |= {"student": student, "pruned": pruned}
     files = {name: _exported(net, name, stages) for name, net in tqdm(nets.items(), desc="export", unit="network")}
     if recipe.quantization != "none":
         source, name = list(files.values())[-1], "fp16" if recipe.quantization == "fp16" else "int8"
-        rows = texts.sample(narrow, recipe.seed)[0]
+        rows = texts.sample(student_pre, recipe.seed)[0]
         files[name] = quantized(source, stages.folder / f"{name}.onnx", recipe.quantization, rows)
         if recipe.quantization == "dynamic" and recipe.aware_epochs and transfer is not None:
-            rows, targets = texts.validation(narrow)
-            fp32, plain = (_points(path, rows, targets) for path in (source, files[name]))
-            if fp32 - plain > recipe.int8_tolerance:
-                net = stages.run("aware", lambda: _aware(pruned, transfer, texts, recipe, narrow))
-                aware = quantized(_exported(net, "aware", stages), stages.folder / AWARE_FILE, "dynamic")
-                files[name] = aware if _points(aware, rows, targets) > plain else files[name]
-    _save(wide, stages.folder / "teacher_tokenizer.json")
-    _save(narrow, stages.folder / "tokenizer.json")
-    return Compressed(wide, narrow, files)
+
+            def aware() -> Path:
+                net = stages.run("aware", lambda: _aware(pruned, transfer, texts, recipe, student_pre))
+                return quantized(_exported(net, "aware", stages), stages.folder / AWARE_FILE, "dynamic")
+
+            files[name] = _better_int8(source, files[name], aware, texts.validation(student_pre), recipe.int8_tolerance)
+    _save(teacher_pre, stages.folder / "teacher_tokenizer.json")
+    _save(student_pre, stages.folder / "tokenizer.json")
+    return Compressed(teacher_pre, student_pre, files)
+
+
+def _better_int8(
+    fp32: Path, int8: Path, aware: Callable[[], Path], validation: tuple[list[Ids], Floats], tolerance: float
+) -> Path:
+    """The int8 network, or where it loses more points than tolerated the one trained for int8, if that is better."""
+    plain = _points(int8, *validation)
+    if _points(fp32, *validation) - plain <= tolerance:
+        return int8
+    trained = aware()
+    return trained if _points(trained, *validation) > plain else int8
 
 
 def _require_student(recipe: Recipe, tokens: int) -> None:

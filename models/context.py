@@ -3,8 +3,8 @@
     context_logits = cap * tanh((sum_i decay^i * S[screen_i] + a * log1p(uses) + b * share_of_uses) / cap)
 
 with i = 0 for the newest screen. All weights are non-negative and `decay <= 1`, so an older screen or a use of
-a product never lowers that product's own logit, nor does a newest screen unless it says clearly less than those
-before it, which it ages; the cap keeps a misleading context from drowning clear words.
+a product never lowers that product's own logit. A new newest screen can, since those before it then count by `decay`
+less. The cap keeps a misleading context from drowning clear words.
 Without a store, the part contributes exactly zero.
 """
 

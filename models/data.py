@@ -19,7 +19,7 @@ Lists = tuple[str, str]
 TO_TRAIN: tuple[Lists, ...] = (("train", "oos_train"),)
 TO_CHOOSE: tuple[Lists, ...] = (("val", "oos_val"), *TO_TRAIN)
 TO_JUDGE: tuple[Lists, ...] = (("test", "oos_test"), *TO_CHOOSE)
-"""What a file's lists are read for; the first two of which one holds rows are taken."""
+"""By what a CLINC150 file is read for, pairs of lists in order of preference: the first pair with any rows is read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from models.bundle import Bundle, Manifest
 from models.calibrate import auroc, expected_calibration_error, out_of_scope_score
 from models.classifier import TextClassifier
 from models.context import Floats, probabilities
-from models.contexts import context_inputs
+from models.context_sampling import context_inputs
 from models.data import OUT_OF_SCOPE, DataError, Example, digest
 
 
@@ -66,8 +66,8 @@ def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict
     p = probabilities(scores.text, scores.context, manifest.temperature)
     best = p[:, :k].argmax(axis=1)
     confidence = p[np.arange(len(p)), best]
-    strange = out_of_scope_score(scores.text, k, manifest.temperature)
-    routed = (confidence >= manifest.confidence_threshold) & (strange <= manifest.out_of_scope_threshold)
+    out_of_scope = out_of_scope_score(scores.text, k, manifest.temperature)
+    routed = manifest.routes(confidence, out_of_scope)
     report: dict[str, Any] = {"n": int(inside.sum())}
     if inside.any():
         column = {label: i for i, label in enumerate(manifest.labels)}
@@ -86,7 +86,7 @@ def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict
         }
     report["ood_n"] = int((~inside).sum())
     both = inside.any() and not inside.all()
-    report["ood_auroc"] = auroc(strange[~inside], strange[inside]) if both else None
+    report["ood_auroc"] = auroc(out_of_scope[~inside], out_of_scope[inside]) if both else None
     report["ood_routed"] = float(routed[~inside].mean()) if not inside.all() else None
     return _rounded(report)
 

@@ -20,7 +20,7 @@ from models.calibrate import (
 )
 from models.classifier import TextClassifier
 from models.context import ContextHead, Floats, softmax
-from models.contexts import ContextPool, context_inputs, with_contexts
+from models.context_sampling import ContextPool, context_inputs, with_contexts
 from models.data import OUT_OF_SCOPE, DataError, Example, Split
 from models.fuse import CAPS, Trial, balanced, fit_context, scaled
 from models.recipe import Recipe
@@ -74,18 +74,20 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
     before, after = (expected_calibration_error(each, correct) for each in (raw, confidence))
     if after >= before:
         temperature, confidence, after = 1.0, raw, before
-    strange = out_of_scope_score(held_text[inside], len(names), temperature)
-    sure, strangest = abstention_threshold(confidence, correct, recipe.precision), np.quantile(strange, IN_SCOPE_KEPT)
+    out_of_scope = out_of_scope_score(held_text[inside], len(names), temperature)
+    confidence_threshold = abstention_threshold(confidence, correct, recipe.precision)
+    out_of_scope_threshold = float(np.quantile(out_of_scope, IN_SCOPE_KEPT))
+    routed = (confidence >= confidence_threshold) & (out_of_scope <= out_of_scope_threshold)
     return Fitted(
         context,
         temperature,
-        sure,
-        float(strangest),
+        confidence_threshold,
+        out_of_scope_threshold,
         {
             "rows": int(inside.sum()),
             "ece_before": round(before, 4),
             "ece_after": round(after, 4),
-            **_routed((confidence >= sure) & (strange <= strangest), recipe.precision),
+            **_routed(routed, recipe.precision),
         },
     )
 
@@ -119,7 +121,12 @@ def require_contexts(parts: Split) -> None:
 
 
 def _context(
-    parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextClassifier, recipe: Recipe, warmth: float
+    parts: Split,
+    names: Sequence[str],
+    pre: Preprocessor,
+    classifier: TextClassifier,
+    recipe: Recipe,
+    temperature: float,
 ) -> ContextHead:
     """The context head whose worst loss over ambiguous and misled validation rows is smallest."""
     pool = ContextPool(parts.train)
@@ -129,10 +136,10 @@ def _context(
     text, targets = text_logits(rows, pre, classifier), one_hot(rows, names, classifier.outputs)
     contexts = context_inputs(pre, rows)
     heads = [
-        scaled(fit_context(names, text / warmth, contexts, targets, cap=cap, seed=recipe.seed), warmth)
+        scaled(fit_context(names, text / temperature, contexts, targets, cap=cap, seed=recipe.seed), temperature)
         for cap in tqdm(CAPS, desc="context", unit="cap")
     ]
-    return balanced(heads, trials(parts.calibration or parts.validation, names, pre, classifier, warmth))
+    return balanced(heads, trials(parts.calibration or parts.validation, names, pre, classifier, temperature))
 
 
 def _answers(logits: Floats, temperature: float, truth: Floats, products: int) -> tuple[Any, Any]:

@@ -47,7 +47,7 @@ def alone(candidate: Bundle, examples: Sequence[Example] | None = None) -> list[
     """
     if examples is None:
         return idle(candidate.manifest.metrics)
-    return strange(candidate, examples) or idle({"the given rows": evaluate(candidate, examples)})
+    return unmeasurable(candidate, examples) or idle({"the given rows": evaluate(candidate, examples)})
 
 
 def idle(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -82,7 +82,7 @@ def measured(candidate: Bundle, present: Bundle, examples: Sequence[Example], to
     reasons = _labels_lost(candidate.manifest, present.manifest)
     products = {*present.manifest.labels, OUT_OF_SCOPE}
     shared = [example for example in examples if example.product in products]
-    if told := strange(candidate, examples):
+    if told := unmeasurable(candidate, examples):
         return reasons + told
     if all(example.product == OUT_OF_SCOPE for example in shared):
         return [*reasons, f"the rows tell nothing: {present.manifest.version} knows none of their products"]
@@ -90,7 +90,7 @@ def measured(candidate: Bundle, present: Bundle, examples: Sequence[Example], to
     return reasons + idle({name: figures}) + _worse(name, figures, evaluate(present, shared), tolerance)
 
 
-def strange(bundle: Bundle, examples: Sequence[Example]) -> list[str]:
+def unmeasurable(bundle: Bundle, examples: Sequence[Example]) -> list[str]:
     """Reasons why a bundle cannot be measured on examples: labels that it does not know, or no product at all."""
     products = {example.product for example in examples} - {OUT_OF_SCOPE}
     if not products:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from features.preprocess import Preprocessor
 from models.classifier import TextClassifier
-from models.contexts import ContextPool, context_inputs, with_contexts
+from models.context_sampling import ContextPool, context_inputs, with_contexts
 from models.data import OUT_OF_SCOPE, Example, Split
 from models.fit import text_logits
 from models.fuse import context_features

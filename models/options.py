@@ -13,7 +13,7 @@ from models.registry import DEFAULT
 RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
 ROWS = "labelled chats: CSV, JSONL, CLINC150's JSON or a folder of JSONL"
 JUDGED = f"{ROWS} (of a JSON its test lists, or val, or train, whichever it has first)"
-STRANGE = "messages about no product, whatever their labels"
+OUT_OF_SCOPE_HELP = "messages about no product, whatever their labels"
 REFERENCE = "path, version or name"
 
 
@@ -27,7 +27,7 @@ def train(command: argparse.ArgumentParser) -> None:
         "--validation-data",
         "labelled chats (of a JSON val, else train) to choose epochs and calibrate by, in place of --validation",
     )
-    _file(command, "--out-of-scope", f"more rows: {STRANGE}")
+    _file(command, "--out-of-scope", f"more rows: {OUT_OF_SCOPE_HELP}")
     _file(command, "--unlabelled", "more texts for the teachers to label: rows with a `text`")
     _folder(command, "--out", "gets the bundle", default=DEFAULT)
     _folder(command, "--work", "keeps finished stages, to go on after a stop; without it, .work in that of --out")
@@ -41,7 +41,7 @@ def evaluate(command: argparse.ArgumentParser) -> None:
     """Which bundle, on what."""
     command.add_argument("--bundle", default="production", help=REFERENCE)
     _file(command, "--data", f"{JUDGED}; without it, the test sets of the manifest")
-    _file(command, "--out-of-scope", f"{STRANGE}, for ood_auroc; needs --data")
+    _file(command, "--out-of-scope", f"{OUT_OF_SCOPE_HELP}, for ood_auroc; needs --data")
     _folder(command, "--plots", "gets confusion.png and reliability.png, without --data in a folder for each test set")
     registry(command)
 
@@ -74,7 +74,7 @@ def promote(command: argparse.ArgumentParser) -> None:
     _file(
         command, "--data", f"{JUDGED}, to measure both bundles on now; without it, the figures in the manifests count"
     )
-    _file(command, "--out-of-scope", f"{STRANGE}, to measure on; needs --data")
+    _file(command, "--out-of-scope", f"{OUT_OF_SCOPE_HELP}, to measure on; needs --data")
     command.add_argument("--tolerance", type=float, metavar="X", default=TOLERANCE, help="how much worse it may be")
     command.add_argument("--force", action="store_true", help="promote it though it is worse or not comparable")
     registry(command)

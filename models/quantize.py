@@ -100,8 +100,8 @@ def _without_advice() -> Iterator[None]:
 
 @contextmanager
 def _whole_copies(source: Path) -> Iterator[None]:
-    """Say so where the disk is full, and leave no copy beside the source: ONNX writes one that has the shapes of all
-    values, and nobody notices when it is cut short."""
+    """Tell a full disk by ONNX Runtime's own copy of the source, `…-inferred.onnx`, which it reads even when it was
+    cut short; and delete that copy."""
     try:
         yield
     except (DecodeError, ValueError) as error:

@@ -43,7 +43,7 @@ def stored_run(target: Path) -> dict[str, Any]:
 
 
 def write_report(runs: Path, page: Path) -> dict[str, str]:
-    """Put tables of the stored runs between the two marks of a page; runs that are only there stay as they are.
+    """Put tables of the stored runs between the two marks of a page; sections of other runs stay as they are.
 
     Returns:
         The sections of the page by the names of their runs.

@@ -29,7 +29,7 @@ FIGURES = ("n", "accuracy", "ece", "coverage")
 WORD_START = ("\u0120", "\u2581")
 """What byte-level and Metaspace tokenizers put before a piece that begins a word; WordPiece marks the others."""
 _WORD = re.compile(r"[^\W\d_]{4,}")
-_LONGEST = 24
+_MAX_LETTERS = 24
 """Letters; a longer run of them is no word with a slip in it."""
 
 
@@ -103,7 +103,7 @@ def _length(tokens: int) -> str:
 
 
 def _is_slip(word: str, known: frozenset[str]) -> bool:
-    return len(word) <= _LONGEST and word not in known and not known.isdisjoint(_one_slip_away(word))
+    return len(word) <= _MAX_LETTERS and word not in known and not known.isdisjoint(_one_slip_away(word))
 
 
 def _one_slip_away(word: str) -> Iterator[str]:

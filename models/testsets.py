@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from models.contexts import ContextPool
+from models.context_sampling import ContextPool
 from models.data import CORPUS, OUT_OF_SCOPE, Example, Split, is_corpus, load, split
 
 HOLDOUT = CORPUS / "holdout"

@@ -11,7 +11,7 @@ import onnxruntime
 from models.bundle import Bundle, write_bundle, write_manifest
 from models.classifier import TextClassifier
 from models.compress import Texts, compress
-from models.contexts import ContextPool
+from models.context_sampling import ContextPool
 from models.data import OUT_OF_SCOPE, DataError, Example, Split, digest, is_corpus, labels, split
 from models.evaluate import evaluate
 from models.fit import fit, require_contexts

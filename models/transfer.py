@@ -42,8 +42,8 @@ def transfer_texts(
     for _ in range(noise):
         pool += [noisy(text, rng) for text in texts]
         owner += range(len(texts))
-    strange = [mixed(texts, rng) for _ in range(mixtures * len(texts))] + [*unlabelled]
-    return pool + strange, owner + [-1] * len(strange)
+    without_label = [mixed(texts, rng) for _ in range(mixtures * len(texts))] + [*unlabelled]
+    return pool + without_label, owner + [-1] * len(without_label)
 
 
 def label(

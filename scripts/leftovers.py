@@ -14,12 +14,12 @@ from run_lock import StateUnusable
 if TYPE_CHECKING:
     from psutil import Process
 
-LONGEST_TEMP = 8
+MAX_TEMP = 8
 """Characters of a folder for temporary files up to which the names of HAProxy's sockets, which hold a node's id, still
 have the 97 that it takes."""
 _SCRATCH = "switchboard-"
 """How the names of folders for sockets begin; `mkdtemp` adds eight characters."""
-_PATIENCE_S = 5.0
+_STOP_TIMEOUT_S = 5.0
 _SAME_S = 1.0
 """How far apart the system may tell the same process's start, after its clock was set."""
 
@@ -27,7 +27,7 @@ _SAME_S = 1.0
 def temp_folder() -> str:
     """The folder for temporary files; /tmp where its path is too long for sockets."""
     folder = tempfile.gettempdir()
-    return folder if len(folder) <= LONGEST_TEMP else "/tmp"
+    return folder if len(folder) <= MAX_TEMP else "/tmp"
 
 
 def scratch_folder(state: Path) -> Path:
@@ -103,7 +103,7 @@ def drain_haproxy(scratch: Path) -> None:
     for process in running:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGUSR1)
-    psutil.wait_procs(running, timeout=_PATIENCE_S)
+    psutil.wait_procs(running, timeout=_STOP_TIMEOUT_S)
 
 
 def end_haproxy(scratch: Path) -> None:
@@ -134,8 +134,8 @@ def _end(processes: "list[Process]") -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _, left = psutil.wait_procs(processes, timeout=_PATIENCE_S)
+    _, left = psutil.wait_procs(processes, timeout=_STOP_TIMEOUT_S)
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(left, timeout=_PATIENCE_S)
+    psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)

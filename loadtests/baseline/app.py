@@ -121,16 +121,16 @@ class Service:
         context = self._bundle.context.logits([self._bundle.preprocessor.context(screens, usage)])
         p = probabilities(logits, context, temperature)[0]
         by_words, shift = softmax(logits, temperature), context[0] / temperature
-        words, strange = by_words[0], out_of_scope_share(by_words, len(labels))[0]
+        words, out_of_scope = by_words[0], out_of_scope_share(by_words, len(labels))[0]
         columns = np.argsort(-p[: len(labels)], kind="stable")[: message.top_k].tolist()
         best = columns[0]
-        sure = p[best] >= manifest.confidence_threshold and strange <= manifest.out_of_scope_threshold
+        routed = manifest.routes(p[best], out_of_scope)
         desk = self._desks.get(labels[best], labels[best])
         return {
             "request_id": message.request_id or uuid4().hex,
             "product": labels[best],
             "confidence": round(float(p[best]), 4),
-            "action": {"type": "route", "desk": desk} if sure else {"type": "general_queue", "desk": "general"},
+            "action": {"type": "route", "desk": desk} if routed else {"type": "general_queue", "desk": "general"},
             "top": [{"product": labels[c], "confidence": round(float(p[c]), 4)} for c in columns],
             "evidence": {
                 "text": {labels[c]: round(float(words[c]), 4) for c in columns},

@@ -15,7 +15,7 @@ from features.preprocess import Preprocessor
 from features.ray_session import session
 from features.store import StoreConfig
 from features.training_set import run_before
-from models.contexts import context_inputs
+from models.context_sampling import context_inputs
 from models.data import load
 from tests.unit.offline_world import NOON, Screen, Use, build, screens_then, usage_then, write_world
 from tests.unit.simulated import chats, rows, run

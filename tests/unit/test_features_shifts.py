@@ -29,6 +29,6 @@ def test_counts_are_those_of_the_rows(training: list[ContextInput], served: list
     assert (now.rows, now.with_usage) == (len(served), len(usages))
     assert now.with_screens == sum(bool(row.recent_screens) for row in served)
     known = {screen for row in training for screen in row.recent_screens}
-    assert now.strange_screens == sum(not known.issuperset(row.recent_screens) for row in served)
+    assert now.unseen_screens == sum(not known.issuperset(row.recent_screens) for row in served)
     most = {p: max((row.product_usage_60d.get(p, 0) for row in training), default=0) for p in ("loans", "cards")}
-    assert now.strange_usage == sum(any(n > most[p] for p, n in row.product_usage_60d.items()) for row in served)
+    assert now.unseen_usage == sum(any(n > most[p] for p, n in row.product_usage_60d.items()) for row in served)

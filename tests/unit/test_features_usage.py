@@ -12,7 +12,7 @@ from local_redis import LocalRedis
 from redis.asyncio import Connection, Redis
 
 from features.store import FeatureStore
-from features.usage import MOST, SHARDS, decode, encode, shard, usage_key
+from features.usage import MAX_USES, SHARDS, decode, encode, shard, usage_key
 from features.usage_wire import transactions_of, values_of
 from features.usage_writer import UsageWriter
 
@@ -103,7 +103,7 @@ async def test_a_user_who_uses_nothing_any_more_has_no_value(redis: Redis) -> No
     assert await redis.keys() == []
 
 
-@given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.integers(0, MOST)))
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.integers(0, MAX_USES)))
 def test_a_value_is_read_as_it_was_written(uses: dict[str, int]) -> None:
     assert decode(encode(uses).decode()) == uses
 
@@ -116,7 +116,7 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON))
 def test_of_an_object_its_whole_numbers_count(value: dict[str, object]) -> None:
-    counted = {name: n for name, n in value.items() if type(n) is int and 0 <= n <= MOST}
+    counted = {name: n for name, n in value.items() if type(n) is int and 0 <= n <= MAX_USES}
     assert decode(json.dumps(value)) == counted
 
 

@@ -12,7 +12,7 @@ from features.preprocess import Ids, Preprocessor
 from models.bundle import PARTS, Bundle, write_bundle
 from models.classifier import TextClassifier
 from models.context import Floats, softmax
-from models.contexts import context_inputs
+from models.context_sampling import context_inputs
 from models.data import CORPUS, OUT_OF_SCOPE, DataError, Example, Split, load, split
 from models.evaluate import Scores, metrics
 from models.fit import MISLEADING_DRAWS, fit, text_logits, trials

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from models.contexts import MAX_SCREENS, ContextPool, with_contexts
+from models.context_sampling import MAX_SCREENS, ContextPool, with_contexts
 from models.data import OUT_OF_SCOPE, Example
 
 CARD = Example("declined", "card", ("home", "card_limit"), {"card": 3})
