@@ -9,13 +9,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.deadline import TOO_SLOW
+from deployments.deadline import TOO_SLOW, DeadlinePassed
 from deployments.defects import log_defect
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
@@ -87,16 +87,17 @@ class PredictionCache:
             left.add(fill)
         if left:
             await asyncio.wait(left, timeout=batch.within_s)
-        failure = None
+        failure, late = None, set[int]()
         for i, future in waits.items():
-            if not future.done():
-                failure = TOO_SLOW
-            elif error := future.exception():
+            error = future.exception() if future.done() else DeadlinePassed()
+            if isinstance(error, DeadlinePassed):
+                late.add(i)
+            elif error:
                 failure = failure or str(error)
             else:
                 found[i] = future.result()
         milliseconds = fill.result() if fill is not None and fill.done() else {}
-        return LogitBatch(batch.version, _stack(found), cached, milliseconds, failure)
+        return LogitBatch(batch.version, _stack(found), cached, milliseconds, failure, frozenset(late))
 
     def counts(self) -> dict[str, float]:
         return {
@@ -150,14 +151,16 @@ class PredictionCache:
         return LogitBatch("", np.empty((0, 0), np.float32), np.zeros(0, np.bool_))
 
     async def _pass_on(self, batch: TokenBatch) -> LogitBatch:
-        self.misses += len(batch.lengths)
+        n = len(batch.lengths)
+        self.misses += n
+        nothing = LogitBatch(batch.version, np.empty((n, 0), np.float32), np.zeros(n, np.bool_))
         try:
             async with asyncio.timeout(batch.within_s):
                 return await self._classify(batch)
+        except TimeoutError:
+            return replace(nothing, late=frozenset(range(n)))
         except Exception as error:
-            n = len(batch.lengths)
-            nothing, cached = np.empty((n, 0), dtype=np.float32), np.zeros(n, dtype=np.bool_)
-            return LogitBatch(batch.version, nothing, cached, failure=str(as_dependency_error(error)))
+            return replace(nothing, failure=str(as_dependency_error(error)))
 
     async def _fill(self, keys: list[Key], misses: TokenBatch) -> dict[str, float]:
         """One inference for all keys; whoever waits for them gets the row or the error."""
@@ -168,6 +171,9 @@ class PredictionCache:
                 answer = await self._classify(misses)
             if len(answer.logits) != len(keys):
                 raise ValueError(f"{len(keys)} texts got {len(answer.logits)} rows of logits")
+        except TimeoutError:
+            self._settle(keys, DeadlinePassed(TOO_SLOW))
+            return {}
         except Exception as error:
             self._settle(keys, as_dependency_error(error))
             return {}
@@ -179,7 +185,7 @@ class PredictionCache:
             self._in_flight.pop(key).set_result(logits)
         return {"classify": (time.perf_counter() - started) * 1000, **answer.milliseconds}
 
-    def _settle(self, keys: list[Key], failure: DependencyError) -> None:
+    def _settle(self, keys: list[Key], failure: DependencyError | DeadlinePassed) -> None:
         for key in keys:
             future = self._in_flight.pop(key)
             future.set_exception(failure)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 SHARE = 0.85
 """Of the time that is left: what a stage may use, so that its answer still finds somebody."""
 TOO_SLOW = "the classifier has not answered in time"
-"""Why rows of a `LogitBatch` lack logits that would come too late."""
+"""What is said of rows of a `LogitBatch` that are late."""
 _deadline: ContextVar[float] = ContextVar("deadline")
 
 

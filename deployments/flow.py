@@ -72,7 +72,7 @@ class Flow:
             gathering.cancel()
         milliseconds = {"gather": gathered, **spent}
         if not logits.logits.size:
-            return [_failure(logits)] * len(queries)
+            return [_failure(logits, i) for i in range(len(queries))]
         fusing = time.perf_counter()
         normalise = bundle.preprocessor.context
         contexts = [normalise(user.recent_screens, user.product_usage_60d) for user in features.users]
@@ -137,7 +137,7 @@ class Flow:
         responses: list[PredictResponse | Exception] = []
         for i, query in enumerate(queries):
             if failed[i]:
-                responses.append(_failure(logits))
+                responses.append(_failure(logits, i))
                 continue
             columns, user = order[i][: query.top_k], features.users[i]
             top = [RankedProduct(labels[c], chance[i][c]) for c in columns]
@@ -172,8 +172,8 @@ def _rounded(values: Floats) -> list[list[float]]:
     return rounded
 
 
-def _failure(logits: LogitBatch) -> DependencyError | DeadlinePassed:
+def _failure(logits: LogitBatch, row: int) -> DependencyError | DeadlinePassed:
     """Why a message has no logits."""
-    if logits.failure == TOO_SLOW:
+    if row in logits.late:
         return DeadlinePassed(TOO_SLOW)
     return DependencyError(logits.failure or "classifier: no answer")

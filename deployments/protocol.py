@@ -225,12 +225,15 @@ class LogitBatch:
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     """Time spent in stages that the caller cannot see."""
     failure: str | None = None
-    """Why rows failed."""
+    """Why rows failed that are not late."""
+    late: frozenset[int] = frozenset()
+    """Numbers of rows without logits because the classifier has not answered in time."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as bytes, at a quarter of what arrays take."""
+        """Pickled as bytes, at a quarter of what arrays take; without late rows, also for replicas of older code."""
         logits, cached = self.logits.tobytes(), self.cached.tobytes()
-        return _logit_batch, (self.version, self.logits.shape, logits, cached, self.milliseconds, self.failure)
+        known = (self.version, self.logits.shape, logits, cached, self.milliseconds, self.failure)
+        return _logit_batch, (*known, self.late) if self.late else known
 
 
 def _logit_batch(
@@ -240,9 +243,10 @@ def _logit_batch(
     cached: bytes,
     milliseconds: Mapping[str, float],
     failure: str | None,
+    late: frozenset[int] = frozenset(),
 ) -> LogitBatch:
     rows = np.frombuffer(logits, np.float32).reshape(shape)
-    return LogitBatch(version, rows, np.frombuffer(cached, np.bool_), milliseconds, failure)
+    return LogitBatch(version, rows, np.frombuffer(cached, np.bool_), milliseconds, failure, late)
 
 
 class DependencyError(RuntimeError):

@@ -5,14 +5,24 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from deployments.ingress import BatchingConfig
-from deployments.protocol import DependencyError, LogitBatch, TokenBatch
+from deployments.cache import PredictionCache
+from deployments.classify import PreprocessStage
+from deployments.errors import ApiError
+from deployments.flow import Flow
+from deployments.ingress import BatchingConfig, Ingress
+from deployments.protocol import DependencyError, FeatureBatch, LogitBatch, Query, TokenBatch
+from features.store import connect
 from models.bundle import Bundle
 from models.classifier import TextClassifier
 from tests.unit.gate import Gate
 from tests.unit.plain_graph import answered, classify_stage, refused, service
+from tests.unit.virtual_time import run
 
 Gated = Gate[TokenBatch, LogitBatch]
+
+
+async def no_features(users: list[str]) -> FeatureBatch:
+    return FeatureBatch.missing(len(users))
 
 
 @pytest.mark.parametrize("while_serving", [False, True])
@@ -108,6 +118,26 @@ async def test_without_the_classifier_the_answer_is_503_and_says_no_secret(
     error = refused(response, 503)
     assert (error.code, error.message) == ("unavailable", message)
     assert response.headers["retry-after"] == "1"
+
+
+def test_what_failed_beside_a_late_inference_is_503_and_the_service_no_longer_ready(bundle: Bundle) -> None:
+    async def statuses() -> tuple[list[int], bool]:
+        classify: Gated = Gate()
+        preprocess = PreprocessStage({bundle.version: bundle.preprocessor}.__getitem__)
+        preprocess.table.preload(bundle.version)
+        way = Flow(no_features, preprocess, PredictionCache(classify), {})
+        ingress = Ingress(way, bundle, connect("redis://127.0.0.1:1/0", 1.0))
+        ingress.warm_up.ready = True
+        before = asyncio.create_task(way.answer([Query("r0", "ann", "crashes", 3)], bundle))
+        crashes = await classify.next()
+        both = [asyncio.create_task(ingress.answer(Query(text, "ann", text, 3))) for text in ("crashes", "hangs")]
+        await classify.next()
+        crashes.answer.set_exception(OSError())
+        await before
+        errors = await asyncio.gather(*both, return_exceptions=True)
+        return [error.status for error in errors if isinstance(error, ApiError)], ingress.warm_up.ready
+
+    assert run(statuses()) == ([503, 504], False)
 
 
 async def test_a_client_that_leaves_takes_no_other_along(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from deployments.protocol import FeatureBatch, LogitBatch, TextBatch, TokenBatch
 from features.preprocess import Ids
 from features.schema import UserFeatures
+from tests.unit.tokens import answer, tokens
 
 ids = st.integers(-(2**31), 2**31 - 1)
 row = st.lists(ids, max_size=20).map(lambda values: np.array(values, dtype=np.int32))
@@ -44,7 +45,7 @@ def test_a_text_batch_is_the_same_after_a_journey(batch: TextBatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "known"), [(UserFeatures, 2), (FeatureBatch, 4), (TextBatch, 2), (TokenBatch, 4), (LogitBatch, 5)]
+    ("kind", "known"), [(UserFeatures, 2), (FeatureBatch, 4), (TextBatch, 2), (TokenBatch, 4), (LogitBatch, 6)]
 )
 def test_no_field_is_left_behind(kind: type, known: int) -> None:
     """A new field must be added to the batch's `__reduce__`, and then here."""
@@ -61,6 +62,7 @@ def test_a_logit_batch_is_the_same_after_a_journey(data: st.DataObject, n: int, 
         np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), dtype=np.bool_),
         data.draw(st.dictionaries(st.text(), st.floats(allow_nan=False))),
         data.draw(st.none() | st.text()),
+        data.draw(st.frozensets(st.integers(0, n))),
     )
     back = pickle.loads(pickle.dumps(batch))
     assert back.logits.dtype == np.float32
@@ -69,3 +71,10 @@ def test_a_logit_batch_is_the_same_after_a_journey(data: st.DataObject, n: int, 
     assert back.logits.shape == (n, outputs)
     assert back.cached.tolist() == batch.cached.tolist()
     assert (back.version, back.milliseconds, back.failure) == (batch.version, batch.milliseconds, batch.failure)
+    assert back.late == batch.late
+
+
+def test_a_logit_batch_without_late_rows_is_what_older_replicas_send_and_read() -> None:
+    """During a rolling update both answer each other."""
+    _, arguments = answer(tokens("v", [1], [2])).__reduce__()
+    assert len(arguments) == 6
