@@ -9,11 +9,11 @@ the rest is answered.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from deployments.deadline import DeadlinePassed, deadline
+from deployments.detached import detached
 from deployments.pace import Lag, Pace, Refusals
 
 T = TypeVar("T")
@@ -155,8 +155,7 @@ class NaturalBatcher(Generic[T, R]):
                 self.batches += 1
                 self.items += len(batch)
                 more_came = len(batch) + too_late >= self.max_batch
-                # A context of its own: Ray cancels what runs in the context of a request that is cancelled.
-                task = loop.create_task(self._run(batch, more_came), context=Context())
+                task = detached(self._run(batch, more_came))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 

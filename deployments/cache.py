@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.deadline import TOO_SLOW, DeadlinePassed
 from deployments.defects import log_defect
+from deployments.detached import detached
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
 
@@ -83,7 +83,7 @@ class PredictionCache:
         fill = None
         if fresh:
             misses = TokenBatch.of(batch.version, [rows[i] for i in fresh.values()])
-            fill = self._begin_fill(list(fresh), misses)
+            fill = detached(self._fill(list(fresh), misses))
             left.add(fill)
         if left:
             await asyncio.wait(left, timeout=batch.within_s)
@@ -137,10 +137,6 @@ class PredictionCache:
                     self._in_flight[key] = asyncio.get_running_loop().create_future()
                 waits[i] = self._in_flight[key]
         return waits, fresh
-
-    def _begin_fill(self, keys: list[Key], misses: TokenBatch) -> asyncio.Task[dict[str, float]]:
-        # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
-        return asyncio.get_running_loop().create_task(self._fill(keys, misses), context=Context())
 
     def _learn(self, news: Learned) -> LogitBatch:
         for tokens, rows in news.answers if self.config.enabled else ():

@@ -12,11 +12,11 @@ import math
 import pickle
 import time
 from collections.abc import Callable
-from contextvars import Context
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+from deployments.detached import detached
 from deployments.frames import CALL, CLOSING, RESULT, FrameProtocol, dumps, require_own
 
 logger = logging.getLogger(__name__)
@@ -72,8 +72,7 @@ class Links:
     def pick(self) -> "Link | None":
         """The least busy link, if there is one that is not too busy. Looks for new sockets beside the call."""
         if self._refreshing is None and time.monotonic() >= self._due:
-            # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
-            self._refreshing = asyncio.get_running_loop().create_task(self._refresh_and_note(), context=Context())
+            self._refreshing = detached(self._refresh_and_note())
         links = self._links.values() if self._prefer == "first" else reversed(self._links.values())
         fit = (link for link in links if link.open and link.silent_s < self._stall_s)
         best = min(fit, key=lambda link: link.calls, default=None)

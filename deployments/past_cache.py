@@ -8,11 +8,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import Context
 from dataclasses import replace
 
 from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.cache import Learned, as_dependency_error
+from deployments.detached import detached
 from deployments.generations import Generations
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from models.context import Floats
@@ -134,8 +134,7 @@ class PastCache:
             self._timer = None
         learned, self._learned = self._learned, []
         if len(self._telling) < MOST_TELLING:
-            # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
-            task = asyncio.get_running_loop().create_task(self._send(Learned(learned)), context=Context())
+            task = detached(self._send(Learned(learned)))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 

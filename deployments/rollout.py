@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Literal
 from zlib import crc32
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.deadline import deadline
 from deployments.defects import log_defect
+from deployments.detached import detached
 from deployments.flow import Answer, Flow
 from deployments.protocol import Query
 from deployments.request_meter import Metric, StageMeter
@@ -242,8 +242,7 @@ class Rollout:
         if self._shadow is not None and not self._shadow.done():
             self._left_out += len(given)
         elif given:
-            # In a context of its own: Ray cancels what runs in the context of a request that is cancelled.
-            self._shadow = asyncio.get_running_loop().create_task(self._compare(given, bundle), context=Context())
+            self._shadow = detached(self._compare(given, bundle))
 
     async def _compare(self, given: Sequence[tuple[Query, Answer]], bundle: Bundle) -> None:
         shadows = await self._patiently(self._unseen, [query for query, _ in given], bundle)

@@ -1,0 +1,13 @@
+"""Tasks that belong to no request."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def detached(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task in a context of its own: Ray cancels what runs in the context of a request that is cancelled."""
+    return asyncio.get_running_loop().create_task(coroutine, context=Context())
