@@ -10,7 +10,7 @@ from deployments.errors import ApiError, invalid_json
 
 S = TypeVar("S")
 MAX_BODY = 64 * 1024
-PATIENCE_S = 10.0
+BODY_TIMEOUT_S = 10.0
 """How long a body may take to arrive."""
 
 
@@ -18,7 +18,7 @@ async def decode(
     scope: Scope,
     receive: Receive,
     decoder: msgspec.json.Decoder[S],
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = BODY_TIMEOUT_S,
     limit: int = MAX_BODY,
 ) -> S:
     """Read and decode a body of `limit` bytes at the most.
@@ -36,10 +36,10 @@ async def decode(
                 415, "unsupported_encoding", "bodies are read as they come: send it without Content-Encoding"
             )
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(timeout_s):
             body = await _read(receive, limit)
     except TimeoutError:
-        raise ApiError(400, "body_timeout", f"the body did not arrive within {patience_s:g} s", hang_up=True) from None
+        raise ApiError(400, "body_timeout", f"the body did not arrive within {timeout_s:g} s", hang_up=True) from None
     return parse(decoder, body)
 
 

@@ -23,7 +23,7 @@ from models.context import Floats
 Key = tuple[str, bytes]
 _ENTRY_OVERHEAD = 400
 """About what Python spends on a key, an array and their places, in bytes."""
-PATIENCE_S = 4.0
+INFERENCE_TIMEOUT_S = 4.0
 """After which an inference will never come: callers have given up long before, and the texts may be asked anew."""
 
 
@@ -53,11 +53,11 @@ class PredictionCache:
         classify: Callable[[TokenBatch], Awaitable[LogitBatch]],
         config: CacheConfig | None = None,
         clock: Callable[[], float] = time.monotonic,
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = INFERENCE_TIMEOUT_S,
     ) -> None:
         self.config = config or CacheConfig()
         self.hits = self.misses = self.shared = self.evicted = self.bytes = 0
-        self._classify, self._clock, self._patience_s = classify, clock, patience_s
+        self._classify, self._clock, self._timeout_s = classify, clock, timeout_s
         self._entries: OrderedDict[Key, tuple[Floats, float]] = OrderedDict()
         self._in_flight: dict[Key, asyncio.Future[Floats]] = {}
 
@@ -163,7 +163,7 @@ class PredictionCache:
         started = time.perf_counter()
         self.misses += len(keys)
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._timeout_s):
                 answer = await self._classify(misses)
             if len(answer.logits) != len(keys):
                 raise ValueError(f"{len(keys)} texts got {len(answer.logits)} rows of logits")

@@ -32,7 +32,7 @@ from deployments.inference_routes import InferenceRoutes
 from deployments.protocol import DependencyError, PredictRequest, Query, visible
 from deployments.publisher import Publisher
 from deployments.request_meter import Metric, RequestMeter
-from deployments.rollout import PATIENCE_S, CandidateConfig, Rollout
+from deployments.rollout import CANDIDATE_TIMEOUT_S, CandidateConfig, Rollout
 from deployments.warm_up import WarmUp
 from models.bundle import Bundle
 from models.registry import Registry
@@ -97,7 +97,7 @@ class Ingress:
         self._bundle, self._on_stop, self._model = bundle, on_stop, model
         self.warm_up = WarmUp([flow] if warm is None else [warm, flow], bundle)
         self.rollout = Rollout(
-            flow, bundle, load or Registry().load, self.warm_up.send, patience_s=_patience_s(self.batching)
+            flow, bundle, load or Registry().load, self.warm_up.send, timeout_s=_candidate_timeout_s(self.batching)
         )
         self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
             self.rollout.answer,
@@ -113,7 +113,7 @@ class Ingress:
     def configure(self, batching: BatchingConfig) -> None:
         """Change the batching limits while serving; with an `IngressConfig` the candidate, too."""
         self.batching = batching
-        self.rollout.patience_s = _patience_s(batching)
+        self.rollout.timeout_s = _candidate_timeout_s(batching)
         if isinstance(batching, IngressConfig):
             self.rollout.wanted = batching.candidate
         self.batcher.max_in_flight = batching.max_in_flight
@@ -232,9 +232,9 @@ class Ingress:
         return JSONResponse({"status": "ready", "model_version": self._bundle.version})
 
 
-def _patience_s(batching: BatchingConfig) -> float:
+def _candidate_timeout_s(batching: BatchingConfig) -> float:
     """How long a candidate may take: the present model needs the other half of the time."""
-    return min(PATIENCE_S, batching.deadline_ms / 2000)
+    return min(CANDIDATE_TIMEOUT_S, batching.deadline_ms / 2000)
 
 
 def _shown(bundle: Bundle) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from models.bundle import Bundle
 logger = logging.getLogger(__name__)
 RETRY_S = 5.0
 """Between attempts to prepare a candidate."""
-PATIENCE_S = 1.0
+CANDIDATE_TIMEOUT_S = 1.0
 """Half of the default deadline."""
 ENOUGH = 0.25
-"""Share of the patience after which an answer that is given up, at a deadline say, counts as a failure."""
+"""Share of the time-out after which an answer that is given up, at a deadline say, counts as a failure."""
 CANDIDATE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
-"""One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the patience."""
+"""One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the time-out."""
 LOOK_EVERY_S = 0.5
 """How often what is wanted is compared with what there is."""
 _SHARES = 2**32
@@ -82,7 +82,7 @@ class Rollout:
         present: the model that answers whom the candidate does not.
         load: name or version to a bundle; blocks.
         warm: a batch of a model through every stage wherever it may run; raises while one does not answer.
-        patience_s: how long a candidate may take before the present model answers instead.
+        timeout_s: how long a candidate may take before the present model answers instead.
         breaker: when a candidate that fails is left alone.
     """
 
@@ -92,14 +92,14 @@ class Rollout:
         present: Bundle,
         load: Callable[[str], Bundle],
         warm: Callable[[Bundle], Awaitable[None]],
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = CANDIDATE_TIMEOUT_S,
         breaker: BreakerConfig = CANDIDATE_BREAKER,
     ) -> None:
         self.present = present
         self.wanted: CandidateConfig | None = None
         self.candidate: Candidate | None = None
         self._flow, self._unseen = flow, replace(flow, record=None)
-        self._load, self._warm, self.patience_s = load, warm, patience_s
+        self._load, self._warm, self.timeout_s = load, warm, timeout_s
         self._breaker = CircuitBreaker(breaker)
         self.stages = StageMeter()
         self._answers = dict[str, int]()
@@ -196,9 +196,9 @@ class Rollout:
         """The answers that the candidate has; what it fails has none."""
         began = time.monotonic()
         try:
-            answers = await self._patiently(self._flow, [queries[i] for i in numbers], bundle)
+            answers = await self._within_timeout(self._flow, [queries[i] for i in numbers], bundle)
         except asyncio.CancelledError:  # at the deadline of those who wait
-            if time.monotonic() - began >= self.patience_s * ENOUGH:
+            if time.monotonic() - began >= self.timeout_s * ENOUGH:
                 self._failed += len(numbers)
                 self._leave_alone(bundle, "no answer by the deadline")
             raise
@@ -218,10 +218,10 @@ class Rollout:
         if self._breaker.failed():
             logger.warning("candidate %s: %s; the present model answers", bundle.version, reason)
 
-    async def _patiently(self, flow: Flow, queries: Sequence[Query], bundle: Bundle) -> Answers:
+    async def _within_timeout(self, flow: Flow, queries: Sequence[Query], bundle: Bundle) -> Answers:
         """The answers of a flow, all of them errors where it fails or takes too long."""
         try:
-            async with deadline(asyncio.get_running_loop().time() + self.patience_s):
+            async with deadline(asyncio.get_running_loop().time() + self.timeout_s):
                 return await flow.answer(queries, bundle)
         except Exception as error:
             log_defect(f"candidate {bundle.version}", error)
@@ -245,7 +245,7 @@ class Rollout:
             self._shadow = detached(self._compare(given, bundle))
 
     async def _compare(self, given: Sequence[tuple[Query, Answer]], bundle: Bundle) -> None:
-        shadows = await self._patiently(self._unseen, [query for query, _ in given], bundle)
+        shadows = await self._within_timeout(self._unseen, [query for query, _ in given], bundle)
         for (_, answer), shadow in zip(given, shadows, strict=True):
             if isinstance(shadow, Answer):
                 self._compared += 1

@@ -158,7 +158,7 @@ async def test_an_inference_belongs_to_none_of_its_callers() -> None:
 
 async def test_texts_whose_inference_hangs_fail_and_may_be_asked_again() -> None:
     classify: Gated = Gate()
-    cache = PredictionCache(classify, patience_s=0.01)
+    cache = PredictionCache(classify, timeout_s=0.01)
     first = await cache(tokens("v", [1]))
     assert first.late == {0}
     assert (await classify.next()).answer.cancelled()

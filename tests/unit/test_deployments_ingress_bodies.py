@@ -181,5 +181,5 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
     never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     decoder = msgspec.json.Decoder(PredictRequest)
     with pytest.raises(ApiError) as caught:
-        await decode({"headers": []}, lambda: never, decoder, patience_s=0.01)
+        await decode({"headers": []}, lambda: never, decoder, timeout_s=0.01)
     assert (caught.value.status, caught.value.body.code, caught.value.hang_up) == (400, "body_timeout", True)

@@ -162,7 +162,7 @@ async def test_what_it_fails_the_present_model_answers(
 ) -> None:
     broken = asyncio.Event()
     stages = both(bundle, other, failing(classifier, other.version, broken, hangs), redis)
-    way = rollout(stages, bundle, other, patience_s=0.05 if hangs else 60.0)
+    way = rollout(stages, bundle, other, timeout_s=0.05 if hangs else 60.0)
     way.wanted = CandidateConfig(model="next", share=0.5)
     await way.prepare()
     broken.set()
@@ -179,7 +179,7 @@ async def test_one_that_hangs_costs_one_batch_at_the_most_however_short_the_dead
     broken = asyncio.Event()
     hanging = failing(classifier, other.version, broken, hangs=True)
     stages = replace(both(bundle, other, hanging, redis), classify=hanging)  # past the cache, which would not wait
-    way = rollout(stages, bundle, other, patience_s=0.8)
+    way = rollout(stages, bundle, other, timeout_s=0.8)
     way.wanted = CandidateConfig(model="next", share=0.5)
     await way.prepare()
     broken.set()

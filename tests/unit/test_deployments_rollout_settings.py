@@ -18,9 +18,9 @@ async def test_a_candidate_may_take_half_of_the_deadline(
 ) -> None:
     stages = flow(bundle, ClassifyStage({bundle.version: classifier}.__getitem__), redis)
     ingress = Ingress(stages, bundle, redis, BatchingConfig(deadline_ms=500))
-    assert ingress.rollout.patience_s == 0.25
+    assert ingress.rollout.timeout_s == 0.25
     ingress.configure(BatchingConfig(deadline_ms=60_000))
-    assert ingress.rollout.patience_s == 1.0
+    assert ingress.rollout.timeout_s == 1.0
 
 
 def test_settings_are_checked() -> None:
