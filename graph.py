@@ -11,7 +11,7 @@ from ray.serve import Application
 
 from deployments.access import digests
 from deployments.arguments import AppArgs, ScreenEventsArgs
-from deployments.placements import Placements
+from deployments.flow_stages import FlowStages
 from deployments.stages import (
     IngressDeployment,
     ScreenEventsDeployment,
@@ -86,14 +86,14 @@ def build(args: AppArgs) -> Application:
     here = {name: build for name, build in apart.items() if args.near.hop_from and getattr(args, name) == "deployment"}
     past_cache = args.near.past_cache and (args.cache, args.classify) == ("deployment", "deployment")
     ingress = serve.deployment(name="Ingress", max_ongoing_requests=4096)(IngressDeployment)
-    placements = Placements(
+    stages = FlowStages(
         gather=gather if args.gather == "inline" else _stage("FeatureGatherer", gather, args),
         preprocess=preprocess if args.preprocess == "inline" else _stage("Preprocessor", preprocess, args),
         classify=cached if args.cache == "inline" else _stage("PredictionCache", cached, args),
         here=here,
         uncached=classifiers if past_cache else None,
     )
-    return ingress.bind(placements, args, version, redis_url, _keys(args))
+    return ingress.bind(stages, args, version, redis_url, _keys(args))
 
 
 def build_screen_events(args: ScreenEventsArgs) -> Application:

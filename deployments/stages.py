@@ -24,6 +24,7 @@ from deployments.breaker import BreakerConfig, CircuitBreaker
 from deployments.cache import CacheConfig, PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.defects import log_defect
+from deployments.flow_stages import FlowStages
 from deployments.gather import FeatureGatherer
 from deployments.ingress import Ingress, IngressConfig
 from deployments.link_server import Call, LinkServer
@@ -31,8 +32,7 @@ from deployments.links import socket_name
 from deployments.logs import log_with_serve
 from deployments.metrics import Exporter
 from deployments.near import Near
-from deployments.placed import Placed, Remote, as_call, socket_folder
-from deployments.placements import Placements
+from deployments.remote import Remote, StageRef, as_call, socket_folder
 from deployments.served import ServedLogConfig
 from features.store import FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester
@@ -70,7 +70,7 @@ def classifier(registry: str, version: str, device: Device, threads: int) -> Cla
     return stage
 
 
-def prediction_cache(classify: Placed, limits: CacheConfig, linked: bool) -> PredictionCache:
+def prediction_cache(classify: StageRef, limits: CacheConfig, linked: bool) -> PredictionCache:
     """The cache stage in front of the classifiers."""
     return PredictionCache(as_call(classify, linked, when_down="try"), limits)
 
@@ -163,12 +163,10 @@ class IngressDeployment:
         keys: digests of the API keys; without any, everybody may ask.
     """
 
-    def __init__(
-        self, placements: Placements, args: AppArgs, version: str, redis_url: str, keys: frozenset[bytes]
-    ) -> None:
+    def __init__(self, stages: FlowStages, args: AppArgs, version: str, redis_url: str, keys: frozenset[bytes]) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
         self._log = served_log(args.served_log)
-        apart, flow = placements.flows(args)
+        apart, flow = stages.flows(args)
         flow = replace(flow, record=self._log.record if self._log else None)
         built = [call for call in (flow.gather, flow.preprocess, flow.classify) if not isinstance(call, Remote)]
         self._parts = [self._log, *built, *(call.here for call in built if isinstance(call, Near))]

@@ -24,14 +24,14 @@ WhenDown = Literal["wait", "fail", "try"]
 ELSEWHERE_S = 0.5
 """How long Ray's router may take for a batch when the replicas on this node have gone: without others it waits."""
 ROUTER = BreakerConfig(failures=1, pause_s=1.0)
-Placed = DeploymentHandle[Any] | Application | Callable[[], Call]
+StageRef = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
 
 
 def as_call(
-    stage: Placed, linked: bool, prefer: Literal["first", "last"] = "first", when_down: WhenDown = "wait"
+    stage: StageRef, linked: bool, prefer: Literal["first", "last"] = "first", when_down: WhenDown = "wait"
 ) -> Call:
-    """A placed stage as an async callable from batch to batch.
+    """A stage as an async callable from batch to batch.
 
     Args:
         linked: whether replicas on this node are called through their sockets.

@@ -12,8 +12,8 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.link_server import LinkServer
 from deployments.links import Links
-from deployments.placed import ELSEWHERE_S, Remote, WhenDown
 from deployments.protocol import DependencyError
+from deployments.remote import ELSEWHERE_S, Remote, WhenDown
 from tests.unit.gate import Gate
 from tests.unit.virtual_time import run
 

@@ -8,20 +8,20 @@ from deployments.flow import Flow
 from deployments.link_server import Call
 from deployments.near import near
 from deployments.past_cache import PastCache
-from deployments.placed import Placed, as_call
+from deployments.remote import StageRef, as_call
 
 
 @dataclass(frozen=True, slots=True)
-class Placements:
+class FlowStages:
     """What the ingress calls: deployments in `graph.py`, of which Ray makes handles on their way to a replica."""
 
-    gather: Placed
-    preprocess: Placed
-    classify: Placed
+    gather: StageRef
+    preprocess: StageRef
+    classify: StageRef
     """The prediction cache in front of the classifiers."""
     here: Mapping[str, Callable[[], Call]]
     """`gather` and `preprocess`, where they are deployments whose work the ingress may do itself; see `near`."""
-    uncached: Placed | None
+    uncached: StageRef | None
     """The classifiers themselves, for texts that are spared the hop to the cache; see `PastCache`."""
 
     def flows(self, args: AppArgs) -> tuple[Flow, Flow]:
