@@ -11,7 +11,8 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -65,8 +66,7 @@ class Links:
         self._links: dict[Path, Link] = {}
         self._due = 0.0
         self._crashed_at = -math.inf
-        self.lost: set[asyncio.Future[None]] = set()
-        """Who wants to know when the last replica on this node dies; done then."""
+        self._death_watchers: set[asyncio.Future[None]] = set()
         self._refreshing: asyncio.Task[None] | None = None
 
     def pick(self) -> "Link | None":
@@ -89,6 +89,16 @@ class Links:
         if self.gone:
             return time.monotonic() - self._crashed_at < self._restart_s
         return all(link.silent_s >= self._stall_s for link in self._links.values() if link.open)
+
+    @contextmanager
+    def watching_for_death(self) -> Iterator["asyncio.Future[None]"]:
+        """A future that is done when the last replica on this node dies."""
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._death_watchers.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._death_watchers.discard(watcher)
 
     async def refresh(self) -> None:
         """Connect to sockets that are new, forget links that are lost, delete sockets that nobody listens on.
@@ -122,9 +132,9 @@ class Links:
 
     def _note_crash(self) -> None:
         self._crashed_at = time.monotonic()
-        for waiting in self.lost if self.down else ():
-            if not waiting.done():
-                waiting.set_result(None)
+        for watcher in self._death_watchers if self.down else ():
+            if not watcher.done():
+                watcher.set_result(None)
 
     async def _refresh_and_note(self) -> None:
         try:

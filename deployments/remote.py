@@ -91,7 +91,7 @@ class Remote:
         if self._when_down != "wait" and self._links and (self._links.down or self._missed(self._links)):
             return await self._while_down(batch)
         if self._when_down == "fail" and self._links:
-            return await self._unless_lost(batch, self._links.lost)
+            return await self._until_death(batch, self._links)
         return await self._through_router(batch)
 
     def _missed(self, links: Links) -> bool:
@@ -112,16 +112,14 @@ class Remote:
         self._elsewhere.succeeded()
         return answer
 
-    async def _unless_lost(self, batch: Any, lost: set[asyncio.Future[None]]) -> Any:
+    async def _until_death(self, batch: Any, links: Links) -> Any:
         """The router's answer, or an error when the last replica here dies: the router would wait for the next one."""
-        death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         call = asyncio.ensure_future(self._through_router(batch))
-        lost.add(death)
         try:
-            await asyncio.wait((call, death), return_when=asyncio.FIRST_COMPLETED)
+            with links.watching_for_death() as death:
+                await asyncio.wait((call, death), return_when=asyncio.FIRST_COMPLETED)
             return call.result() if call.done() else await self._while_down(batch)
         finally:
-            lost.discard(death)
             call.cancel()
 
     async def _through_router(self, batch: Any) -> Any:
