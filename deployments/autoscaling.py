@@ -12,7 +12,7 @@ from typing import Any
 from ray.serve.config import AutoscalingContext
 
 BATCHES, BUSY = "batches_in_flight", "busy_share"
-MOST_BUSY = 0.8
+MAX_BUSY = 0.8
 """Share of the time that a replica should have a batch under way, at the most."""
 
 
@@ -51,7 +51,7 @@ class Concurrency:
 
 
 def by_batches_in_flight(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
-    """As many replicas as keep `target_ongoing_requests` batches under way in each, and none busier than `MOST_BUSY`.
+    """As many replicas as keep `target_ongoing_requests` batches under way in each, and none busier than `MAX_BUSY`.
 
     A Ray Serve autoscaling policy.
     """
@@ -59,4 +59,4 @@ def by_batches_in_flight(context: AutoscalingContext) -> tuple[float, dict[str, 
     batches, busy = (sum((measured.get(name) or {}).values()) for name in (BATCHES, BUSY))
     if not measured.get(BATCHES) or context.config is None:
         return context.target_num_replicas, {}
-    return max(batches / context.config.target_ongoing_requests, busy / MOST_BUSY), {}
+    return max(batches / context.config.target_ongoing_requests, busy / MAX_BUSY), {}

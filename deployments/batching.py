@@ -18,11 +18,11 @@ from deployments.pace import Lag, Pace, Refusals
 
 T = TypeVar("T")
 R = TypeVar("R")
-IN_TIME = 0.65
+ADMISSION_SHARE = 0.65
 """Share of its time-out within which an item must be foreseen to be answered when it comes. What would wait behind the
 next batches must be within that times the square of the share of items that are taken: refusing is work, too, during
 which items wait unread."""
-LEFT = 0.25
+ALWAYS_SENT_SHARE = 0.25
 """Share of its time-out that always suffices for an item to leave with a batch."""
 
 
@@ -87,7 +87,7 @@ class NaturalBatcher(Generic[T, R]):
             QueueFull: the queue does not take all of them, or is too long for answers in time.
         """
         waiting = len(self._waiting)
-        within_s = timeout_s * IN_TIME
+        within_s = timeout_s * ADMISSION_SHARE
         if waiting + n > self.max_batch * self.max_in_flight:  # less would not fill the batches that leave next
             within_s *= (1 - self._refusals.share) ** 2
         if waiting + n > self.max_queue:
@@ -144,7 +144,7 @@ class NaturalBatcher(Generic[T, R]):
             too_late = 0
             while self._waiting and len(batch) < self.max_batch:
                 _, waiting = self._waiting.popitem(last=False)
-                needed = min(self._foreseen_s(len(batch) + 1), waiting.timeout_s * LEFT)
+                needed = min(self._foreseen_s(len(batch) + 1), waiting.timeout_s * ALWAYS_SENT_SHARE)
                 if waiting.deadline <= loop.time() + needed:
                     too_late += 1
                 elif not waiting.future.done():

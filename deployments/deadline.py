@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-SHARE = 0.85
+STAGE_SHARE = 0.85
 """Of the time that is left: what a stage may use, so that its answer still finds somebody."""
 TOO_SLOW = "the classifier has not answered in time"
 """What is said of rows of a `LogitBatch` that are late."""
@@ -34,4 +34,4 @@ async def deadline(at: float) -> AsyncIterator[None]:
 def within_s(otherwise: float) -> float:
     """Seconds that a stage may take for the batch that runs in this context; `otherwise` where it has no deadline."""
     at = _deadline.get(None)
-    return otherwise if at is None else max(0.0, (at - asyncio.get_running_loop().time()) * SHARE)
+    return otherwise if at is None else max(0.0, (at - asyncio.get_running_loop().time()) * STAGE_SHARE)

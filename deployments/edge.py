@@ -19,7 +19,7 @@ from deployments.one_write import one_write
 
 _IDENTIFIER = b"x-request-id"
 _TIMEOUT = b"x-request-timeout-seconds"
-LONGEST_IDENTIFIER = 1024
+MAX_IDENTIFIER = 1024
 """Bytes of a client's `X-Request-ID` that come back: HAProxy makes a 500 of an answer with 15 KiB of headers."""
 _shortcuts: dict[str, tuple[ASGIApp, asyncio.AbstractEventLoop]] = {}
 
@@ -57,7 +57,7 @@ def _fits(name: bytes, value: bytes) -> bool:
         name.decode(), value.decode()
     except UnicodeDecodeError:
         return False
-    return name != _IDENTIFIER or len(value) <= LONGEST_IDENTIFIER
+    return name != _IDENTIFIER or len(value) <= MAX_IDENTIFIER
 
 
 def _identified(scope: Scope, send: Send) -> Send:

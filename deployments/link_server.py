@@ -9,7 +9,7 @@ from typing import Any
 
 from deployments.frames import CALL, CLOSING, ERROR, RESULT, FrameProtocol, dumps, dumps_error, require_own
 
-LONGEST_PATH = 107
+MAX_PATH = 107
 """Bytes that the address of a Unix socket holds on Linux."""
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -39,7 +39,7 @@ class LinkServer:
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         require_own(self._path.parent)
-        if len(os.fsencode(self._path)) > LONGEST_PATH:
+        if len(os.fsencode(self._path)) > MAX_PATH:
             raise OSError(f"AF_UNIX path too long: {self._path}")
         draft = self._path.with_suffix(".new")
         loop = asyncio.get_running_loop()

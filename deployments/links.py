@@ -27,7 +27,7 @@ STALL_S = 2.0
 """A replica that owes answers and has given none for so long hangs: it gets no more calls until it gives one."""
 RESTART_S = 15.0
 """How long a replica that has gone is missed; if none is back by then, Ray's router may know where the others are."""
-MOST_CALLS = 2
+MAX_CALLS = 2
 """Calls under way on one link, from one caller; the next goes through the handle, which knows all replicas."""
 
 
@@ -55,13 +55,13 @@ class Links:
         folder: Path,
         pattern: str,
         refresh_s: float = REFRESH_S,
-        most_calls: int = MOST_CALLS,
+        max_calls: int = MAX_CALLS,
         prefer: Literal["first", "last"] = "first",
         restart_s: float = RESTART_S,
         stall_s: float = STALL_S,
     ) -> None:
         self._folder, self._pattern = folder, pattern
-        self._refresh_s, self._most_calls = refresh_s, most_calls
+        self._refresh_s, self._max_calls = refresh_s, max_calls
         self._prefer, self._restart_s, self._stall_s = prefer, restart_s, stall_s
         self._links: dict[Path, Link] = {}
         self._due = 0.0
@@ -76,7 +76,7 @@ class Links:
         links = self._links.values() if self._prefer == "first" else reversed(self._links.values())
         fit = (link for link in links if link.open and link.silent_s < self._stall_s)
         best = min(fit, key=lambda link: link.calls, default=None)
-        return best if best is not None and best.calls < self._most_calls else None
+        return best if best is not None and best.calls < self._max_calls else None
 
     @property
     def gone(self) -> bool:

@@ -21,15 +21,15 @@ logger = logging.getLogger(__name__)
 BYPASS_TOKENS = 128
 """Half a dozen short messages: for more, a hop more hardly counts."""
 ENTRIES = 65_536
-GRACE = 1.06
+CACHE_TIMEOUT_FACTOR = 1.06
 """How much longer than it was told to the cache may take."""
-LEAST_S = 0.45
+MIN_BLAME_S = 0.45
 """How long a batch must have waited for the cache to say that it hangs; one that came late cannot know."""
 CACHE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a cache that hangs, since it then holds up one of the batches in flight."""
 LEARN_AFTER_S = 0.05
 """How long answers wait for others before the cache is told of all of them."""
-MOST_TELLING = 4
+MAX_TELLING = 4
 """Messages to the cache on their way; beyond, what was learned is dropped."""
 
 
@@ -90,11 +90,11 @@ class PastCache:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(batch.within_s * GRACE):
+            async with asyncio.timeout(batch.within_s * CACHE_TIMEOUT_FACTOR):
                 answer = await self.cache(batch)
         except (Exception, asyncio.CancelledError) as error:
             unanswered = isinstance(error, asyncio.CancelledError | TimeoutError)
-            blamed = not unanswered or loop.time() - began >= max(batch.within_s, LEAST_S)
+            blamed = not unanswered or loop.time() - began >= max(batch.within_s, MIN_BLAME_S)
             if blamed and self._breaker.failed():
                 logger.warning("the cache: %s; done without", type(error).__name__)
             raise
@@ -133,7 +133,7 @@ class PastCache:
             self._timer.cancel()
             self._timer = None
         learned, self._learned = self._learned, []
-        if len(self._telling) < MOST_TELLING:
+        if len(self._telling) < MAX_TELLING:
             task = detached(self._send(Learned(learned)))
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)

@@ -30,13 +30,13 @@ RETRY_S = 5.0
 """Between attempts to prepare a candidate."""
 CANDIDATE_TIMEOUT_S = 1.0
 """Half of the default deadline."""
-ENOUGH = 0.25
+BLAME_SHARE = 0.25
 """Share of the time-out after which an answer that is given up, at a deadline say, counts as a failure."""
 CANDIDATE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the time-out."""
 LOOK_EVERY_S = 0.5
 """How often what is wanted is compared with what there is."""
-_SHARES = 2**32
+_HASH_VALUES = 2**32
 Answers = list[Answer | Exception]
 State = Literal["loading", "ready", "failed"]
 
@@ -198,7 +198,7 @@ class Rollout:
         try:
             answers = await self._within_timeout(self._flow, [queries[i] for i in numbers], bundle)
         except asyncio.CancelledError:  # at the deadline of those who wait
-            if time.monotonic() - began >= self.timeout_s * ENOUGH:
+            if time.monotonic() - began >= self.timeout_s * BLAME_SHARE:
                 self._failed += len(numbers)
                 self._leave_alone(bundle, "no answer by the deadline")
             raise
@@ -256,4 +256,4 @@ class Rollout:
 
 def _chosen(query: Query, version: str, share: float) -> bool:
     """Whether the candidate answers a user: each model its own share of them, the same at every time and place."""
-    return not query.present_only and crc32(f"{version}:{query.user_id}".encode()) < share * _SHARES
+    return not query.present_only and crc32(f"{version}:{query.user_id}".encode()) < share * _HASH_VALUES

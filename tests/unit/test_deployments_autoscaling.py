@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from deployments.autoscaling import BATCHES, BUSY, MOST_BUSY, Concurrency, by_batches_in_flight
+from deployments.autoscaling import BATCHES, BUSY, MAX_BUSY, Concurrency, by_batches_in_flight
 
 Metrics = dict[str, dict[str, float]]
 waits = st.integers(0, 50).map(lambda quarters: quarters / 4)
@@ -133,7 +133,7 @@ def test_replicas_that_are_busy_one_call_after_the_other_get_help(busy: tuple[fl
     """Classified on the event loop, batches are never seen two at a time."""
     metrics = measured(*busy) | measured(*busy, name=BUSY)
     replicas, _ = by_batches_in_flight(context(metrics))
-    assert replicas == pytest.approx(sum(busy) / MOST_BUSY)
+    assert replicas == pytest.approx(sum(busy) / MAX_BUSY)
     assert math.ceil(replicas) == wanted
 
 

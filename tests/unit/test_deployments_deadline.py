@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from deployments.batching import NaturalBatcher
-from deployments.deadline import SHARE, DeadlinePassed, deadline, within_s
+from deployments.deadline import STAGE_SHARE, DeadlinePassed, deadline, within_s
 from tests.unit.virtual_time import VirtualTimeLoop, run
 
 
@@ -27,7 +27,7 @@ def test_the_earliest_deadline_counts_and_ends_with_its_block() -> None:
             loop.spend(12)
             return [inner, outer, within_s(1.7)]
 
-    assert run(asked()) == pytest.approx([2.0 * SHARE, 10.0 * SHARE, 0.0])
+    assert run(asked()) == pytest.approx([2.0 * STAGE_SHARE, 10.0 * STAGE_SHARE, 0.0])
 
 
 @pytest.mark.parametrize(("deadline_s", "answered"), [(10.0, True), (2.0, False)])
@@ -45,7 +45,7 @@ def test_a_batch_tells_its_stages_how_long_they_may_take(deadline_s: float, answ
         except DeadlinePassed:
             return 0.0, batcher.expired
 
-    assert run(one()) == ((pytest.approx(deadline_s * SHARE), 0) if answered else (0.0, 1))
+    assert run(one()) == ((pytest.approx(deadline_s * STAGE_SHARE), 0) if answered else (0.0, 1))
 
 
 async def _asked_in_a_task() -> float:

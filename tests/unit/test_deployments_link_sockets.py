@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from deployments.frames import RESULT, FrameProtocol, dumps
-from deployments.link_server import LONGEST_PATH, Call, LinkServer
+from deployments.link_server import MAX_PATH, Call, LinkServer
 from deployments.links import Links
 from tests.unit.gate import Gate
 
@@ -46,13 +46,13 @@ async def test_without_a_folder_there_are_no_links(folder: Path) -> None:
 
 @pytest.mark.parametrize("more", [1, 2])
 async def test_a_path_too_long_is_refused(folder: Path, more: int) -> None:
-    name = "x" * (LONGEST_PATH + more - len(f"{folder}/.sock"))
+    name = "x" * (MAX_PATH + more - len(f"{folder}/.sock"))
     with pytest.raises(OSError, match="path too long"):
         await LinkServer(echo, folder / f"{name}.sock").start()
 
 
 async def test_the_longest_path_works(folder: Path) -> None:
-    name = "x" * (LONGEST_PATH - len(f"{folder}/.sock"))
+    name = "x" * (MAX_PATH - len(f"{folder}/.sock"))
     server, links = LinkServer(echo, folder / f"{name}.sock"), Links(folder, "*.sock")
     await server.start()
     await links.refresh()

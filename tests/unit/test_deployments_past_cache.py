@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.cache import CacheConfig, Learned, PredictionCache
-from deployments.deadline import SHARE
-from deployments.past_cache import LEAST_S, MOST_TELLING, PastCache
+from deployments.deadline import STAGE_SHARE
+from deployments.past_cache import MAX_TELLING, MIN_BLAME_S, PastCache
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from tests.unit.gate import Gate
 from tests.unit.tokens import Classifier, answer, logits, tokens
@@ -138,7 +138,7 @@ async def test_a_cache_that_hangs_holds_up_one_batch_and_no_more() -> None:
     straight = Classifier()
     past = PastCache(gate, straight, few_tokens=1, learn_after_s=3600)
     for rows in ([[1, 2]], [[1, 2]], [[3]], [[3]]):
-        batch = replace(tokens("v", *rows), within_s=LEAST_S)
+        batch = replace(tokens("v", *rows), within_s=MIN_BLAME_S)
         assert np.array_equal((await past(batch)).logits, logits("v", *rows))
     assert (await gate.next()).answer.cancelled()
     assert gate.empty
@@ -206,8 +206,8 @@ async def test_a_cache_that_does_not_keep_up_is_told_no_more() -> None:
             await past(tokens("v", [text]))
             await turns()
 
-    await learn(range(MOST_TELLING + 3))
-    held = [await gate.next() for _ in range(MOST_TELLING)]
+    await learn(range(MAX_TELLING + 3))
+    held = [await gate.next() for _ in range(MAX_TELLING)]
     assert gate.empty
     assert all(isinstance(call.argument, Learned) for call in held)
     held.pop().answer.set_exception(DependencyError("gone"))
@@ -234,7 +234,7 @@ def test_a_cache_that_batches_give_up_on_is_left_alone_unless_they_had_no_time(g
         for _ in range(3):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(given_s):
-                    await past(replace(tokens("v", [1]), within_s=given_s * SHARE))
+                    await past(replace(tokens("v", [1]), within_s=given_s * STAGE_SHARE))
 
     run(three())
     assert calls == asked
@@ -249,7 +249,7 @@ def test_a_classifier_that_hangs_is_not_laid_at_the_cache_s_door(deadline_s: flo
     async def known_and_new() -> list[LogitBatch]:
         cache = PredictionCache(hangs)
         await cache(Learned([(tokens("v", [1]), logits("v", [1]))]))
-        past, within_s = PastCache(cache, hangs, few_tokens=0), deadline_s * SHARE
+        past, within_s = PastCache(cache, hangs, few_tokens=0), deadline_s * STAGE_SHARE
         return [await past(replace(tokens("v", row), within_s=within_s)) for row in ([1], [2], [1], [3], [1])]
 
     answers = run(known_and_new())
