@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from deployments.arguments import AppArgs
+from deployments.cache_bypass import CacheBypass
 from deployments.flow import Flow
 from deployments.link_server import Call
 from deployments.near import near
-from deployments.past_cache import PastCache
 from deployments.remote import StageRef, as_call
 
 
@@ -22,7 +22,7 @@ class FlowStages:
     here: Mapping[str, Callable[[], Call]]
     """`gather` and `preprocess`, where they are deployments whose work the ingress may do itself; see `near`."""
     uncached: StageRef | None
-    """The classifiers themselves, for texts that are spared the hop to the cache; see `PastCache`."""
+    """The classifiers themselves, for texts that are spared the hop to the cache; see `CacheBypass`."""
 
     def flows(self, args: AppArgs) -> tuple[Flow, Flow]:
         """The flow that calls every stage where it is placed; and the same, spared what costs more than it saves."""
@@ -42,4 +42,4 @@ class FlowStages:
         if self.uncached is None:
             return apart, sparing
         classifiers = as_call(self.uncached, args.links, prefer="last", when_down="try")
-        return apart, replace(sparing, classify=PastCache(classify, classifiers))
+        return apart, replace(sparing, classify=CacheBypass(classify, classifiers))

@@ -32,7 +32,7 @@ class NearConfig(BaseModel):
     patience_ms: float = Field(default=120, gt=0)
     """How long the deployment may take before the batch is done here."""
     past_cache: bool = True
-    """Whether a few texts that are new go past the cache, see `PastCache`; an inline cache costs no hop anyway."""
+    """Whether a few texts that are new go past the cache, see `CacheBypass`; an inline cache costs no hop anyway."""
 
 
 class Near:

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from deployments.cache import Learned
+from deployments.cache_bypass import CacheBypass
 from deployments.ingress import Ingress
-from deployments.past_cache import PastCache
 from deployments.protocol import DependencyError, LogitBatch, ScreenEventAccepted, TextBatch, TokenBatch
 from features.schema import FEEDBACK_STREAM, SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore
@@ -246,7 +246,7 @@ async def test_it_is_ready_where_messages_are_answered_though_a_stage_that_they_
 
     near = flow(bundle, stage, redis)
     apart = replace(near, classify=cache)
-    ingress = Ingress(replace(near, classify=PastCache(cache, straight)), bundle, redis, warm=apart)
+    ingress = Ingress(replace(near, classify=CacheBypass(cache, straight)), bundle, redis, warm=apart)
     at = client_of(ingress)
     with pytest.raises(DependencyError):
         await ingress.warm_up()

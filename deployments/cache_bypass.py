@@ -33,7 +33,7 @@ MAX_TELLING = 4
 """Messages to the cache on their way; beyond, what was learned is dropped."""
 
 
-class PastCache:
+class CacheBypass:
     """The way of token batches to logits, through `cache` or past it.
 
     What has come by is remembered as hashes of tokens. A text that is taken for known by mistake goes through the
@@ -70,13 +70,14 @@ class PastCache:
         """
         new = self._note(batch) and len(batch.ids) <= self._few_tokens
         straight_first = new and (self._breaker.open or not self._through)
-        ways = [self._straight, self._through_cache] if straight_first else [self._through_cache, self._straight]
+        past, through = ("past the cache", self._straight), ("through the cache", self._through_cache)
+        (way, first), (_, second) = (past, through) if straight_first else (through, past)
         try:
-            return await ways[0](batch)
+            return await first(batch)
         except Exception as error:
-            logger.info("%s: %s", ways[0].__name__, type(error).__name__)
+            logger.info("%s: %s", way, type(error).__name__)
         try:
-            return await ways[1](batch)
+            return await second(batch)
         except Exception as error:
             raise as_dependency_error(error) from error
 
