@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 PREDICT = "/v1/predict"
 
 
-class BatchingConfig(BaseModel):
-    """How requests travel together. Unknown keys are refused."""
+class IngressConfig(BaseModel):
+    """What changes while the ingress serves. Unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,11 +50,6 @@ class BatchingConfig(BaseModel):
     max_batch: int = Field(default=64, ge=1)
     max_queue: int = Field(default=2048, ge=1)
     deadline_ms: int = Field(default=2000, ge=1)
-
-
-class IngressConfig(BatchingConfig):
-    """What changes while the ingress serves. Unknown keys are refused."""
-
     candidate: CandidateConfig | None = None
     """A second model beside the present one."""
 
@@ -82,7 +77,7 @@ class Ingress:
         flow: Flow,
         bundle: Bundle,
         redis: Redis,
-        batching: BatchingConfig | None = None,
+        config: IngressConfig | None = None,
         on_stop: Callable[[], None] | None = None,
         warm: Flow | None = None,
         model: str = "production",
@@ -90,35 +85,27 @@ class Ingress:
         load: Callable[[str], Bundle] | None = None,
         access: Access | None = None,
     ) -> None:
-        self.batching = batching or BatchingConfig()
         self.abstained = self.degraded = 0
         self.routed = Counter[str]()
         self.requests = RequestMeter()
         self._bundle, self._on_stop, self._model = bundle, on_stop, model
         self.warm_up = WarmUp([flow] if warm is None else [warm, flow], bundle)
-        self.rollout = Rollout(
-            flow, bundle, load or Registry().load, self.warm_up.send, timeout_s=_candidate_timeout_s(self.batching)
-        )
-        self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(
-            self.rollout.answer,
-            max_in_flight=self.batching.max_in_flight,
-            max_batch=self.batching.max_batch,
-            max_queue=self.batching.max_queue,
-        )
+        self.rollout = Rollout(flow, bundle, load or Registry().load, self.warm_up.send)
+        self.batcher: NaturalBatcher[Query, Answer] = NaturalBatcher(self.rollout.answer)
         self._predict = msgspec.json.Decoder(PredictRequest)
         self._inference = InferenceRoutes(model, bundle.version, self.answer_all, self.warm_up.require)
         self._access = access or Access()
         self._publisher = Publisher(redis, bundle.manifest.labels, publish_timeout_s)
+        self.configure(config or IngressConfig())
 
-    def configure(self, batching: BatchingConfig) -> None:
-        """Change the batching limits while serving; with an `IngressConfig` the candidate, too."""
-        self.batching = batching
-        self.rollout.timeout_s = _candidate_timeout_s(batching)
-        if isinstance(batching, IngressConfig):
-            self.rollout.wanted = batching.candidate
-        self.batcher.max_in_flight = batching.max_in_flight
-        self.batcher.max_batch = batching.max_batch
-        self.batcher.max_queue = batching.max_queue
+    def configure(self, config: IngressConfig) -> None:
+        """Change the limits and the wanted candidate, also while serving."""
+        self.config = config
+        self.rollout.wanted = config.candidate
+        self.rollout.timeout_s = min(CANDIDATE_TIMEOUT_S, config.deadline_ms / 2000)  # the present model needs the rest
+        self.batcher.max_in_flight = config.max_in_flight
+        self.batcher.max_batch = config.max_batch
+        self.batcher.max_queue = config.max_queue
 
     def app(self, found: Callable[[str, ASGIApp], None] | None = None) -> ASGIApp:
         """The ASGI application; for `found` see `HotRoute`."""
@@ -175,7 +162,7 @@ class Ingress:
         """
         came = time.perf_counter()
         try:
-            answer = await self.batcher.submit(query, self.batching.deadline_ms / 1000)
+            answer = await self.batcher.submit(query, self.config.deadline_ms / 1000)
         except (QueueFull, DeadlinePassed) as error:
             raise _refusal(error) from None
         except DependencyError as error:
@@ -209,7 +196,7 @@ class Ingress:
 
     def _require_room(self, messages: int) -> None:
         try:
-            self.batcher.require_room(messages, self.batching.deadline_ms / 1000)
+            self.batcher.require_room(messages, self.config.deadline_ms / 1000)
         except QueueFull as error:
             raise _refusal(error) from None
 
@@ -230,11 +217,6 @@ class Ingress:
         """`GET /healthz/ready`"""
         self.warm_up.require()
         return JSONResponse({"status": "ready", "model_version": self._bundle.version})
-
-
-def _candidate_timeout_s(batching: BatchingConfig) -> float:
-    """How long a candidate may take: the present model needs the other half of the time."""
-    return min(CANDIDATE_TIMEOUT_S, batching.deadline_ms / 2000)
 
 
 def _shown(bundle: Bundle) -> dict[str, Any]:

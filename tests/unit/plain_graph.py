@@ -14,7 +14,7 @@ from deployments.cache import PredictionCache
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Flow
 from deployments.gather import FeatureGatherer
-from deployments.ingress import BatchingConfig, Ingress
+from deployments.ingress import Ingress, IngressConfig
 from deployments.protocol import ErrorBody, ErrorResponse, LogitBatch, PredictResponse, TokenBatch
 from features.store import FeatureStore
 from models.bundle import Bundle
@@ -56,9 +56,9 @@ class Service:
         return asyncio.ensure_future(self.predict(**fields))
 
 
-def service(bundle: Bundle, classify: Classify, redis: Redis, batching: BatchingConfig | None = None) -> Service:
+def service(bundle: Bundle, classify: Classify, redis: Redis, config: IngressConfig | None = None) -> Service:
     """A client raises what the application raises, so no defect hides behind a 500."""
-    return client_of(Ingress(flow(bundle, classify, redis), bundle, redis, batching))
+    return client_of(Ingress(flow(bundle, classify, redis), bundle, redis, config))
 
 
 def client_of(ingress: Ingress) -> Service:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from deployments.ingress import BatchingConfig, Ingress
+from deployments.ingress import Ingress, IngressConfig
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from deployments.served import ServedBatch
 from models.bundle import Bundle
@@ -62,7 +62,7 @@ async def test_a_queue_without_room_for_all_takes_none(
     bundle: Bundle, classifier: TextClassifier, redis: Redis, complaints: list[dict[str, Any]]
 ) -> None:
     classify: Gated = Gate()
-    at = service(bundle, classify, redis, BatchingConfig(max_queue=4, max_in_flight=1, deadline_ms=PATIENT))
+    at = service(bundle, classify, redis, IngressConfig(max_queue=4, max_in_flight=1, deadline_ms=PATIENT))
     first = at.begin(user_id="bob", text="one")
     held = await classify.next()
     second = at.begin(user_id="bob", text="one")
@@ -79,7 +79,7 @@ async def test_a_queue_without_room_for_all_takes_none(
 async def test_more_messages_than_a_queue_ever_takes_are_not_to_be_sent_again(
     bundle: Bundle, classifier: TextClassifier, redis: Redis
 ) -> None:
-    at = service(bundle, classify_stage(bundle, classifier), redis, BatchingConfig(max_queue=3))
+    at = service(bundle, classify_stage(bundle, classifier), redis, IngressConfig(max_queue=3))
     response = await infer(at, messages("one", "two", "three", "four"))
     error = refused(response, 422)
     assert (error.code, error.field, error.message) == (
@@ -91,7 +91,7 @@ async def test_more_messages_than_a_queue_ever_takes_are_not_to_be_sent_again(
 
 async def test_a_late_answer_is_504_for_all(bundle: Bundle, redis: Redis, complaints: list[dict[str, Any]]) -> None:
     classify: Gated = Gate()
-    at = service(bundle, classify, redis, BatchingConfig(deadline_ms=30, max_batch=2, max_in_flight=1))
+    at = service(bundle, classify, redis, IngressConfig(deadline_ms=30, max_batch=2, max_in_flight=1))
     error = refused(await infer(at, messages("one", "two", "three")), 504)
     assert (error.code, error.message) == ("deadline_exceeded", "no answer within 30 ms")
     assert len(at.ingress.batcher) == 0, "nobody waits any more"
@@ -103,7 +103,7 @@ async def test_without_the_classifier_it_is_503_for_all(
     """And the messages that still wait are given up."""
     classify: Gated = Gate()
     stage = classify_stage(bundle, classifier)
-    at = service(bundle, classify, redis, BatchingConfig(max_batch=1, max_in_flight=1, deadline_ms=PATIENT))
+    at = service(bundle, classify, redis, IngressConfig(max_batch=1, max_in_flight=1, deadline_ms=PATIENT))
     inference = asyncio.ensure_future(infer(at, messages("one", "two", "three", "four")))
     held = await classify.next()
     held.answer.set_result(await stage(held.argument))
@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
 ) -> None:
     classify: Gated = Gate()
     stage = classify_stage(bundle, classifier)
-    at = service(bundle, classify, redis, BatchingConfig(max_batch=1, max_in_flight=1, deadline_ms=PATIENT))
+    at = service(bundle, classify, redis, IngressConfig(max_batch=1, max_in_flight=1, deadline_ms=PATIENT))
     leaves = asyncio.ensure_future(infer(at, messages("one", "two", "three")))
     held = await classify.next()
     stays = at.begin(user_id="bob", text="four")

@@ -9,7 +9,7 @@ from deployments.cache import PredictionCache
 from deployments.classify import PreprocessStage
 from deployments.errors import ApiError
 from deployments.flow import Flow
-from deployments.ingress import BatchingConfig, Ingress
+from deployments.ingress import Ingress, IngressConfig
 from deployments.protocol import DependencyError, FeatureBatch, LogitBatch, Query, TokenBatch
 from features.store import connect
 from models.bundle import Bundle
@@ -31,7 +31,7 @@ async def test_a_full_queue_gets_429_and_when_to_come_back(
 ) -> None:
     classify: Gated = Gate()
     stage = classify_stage(bundle, classifier)
-    limits = BatchingConfig(max_in_flight=1, max_batch=1, max_queue=1, deadline_ms=600_000)
+    limits = IngressConfig(max_in_flight=1, max_batch=1, max_queue=1, deadline_ms=600_000)
     at = service(bundle, classify, redis, None if while_serving else limits)
     if while_serving:
         at.ingress.configure(limits)
@@ -53,7 +53,7 @@ async def test_new_limits_hold_for_those_who_wait(bundle: Bundle, classifier: Te
     classify: Gated = Gate()
     stage = classify_stage(bundle, classifier)
     at = service(bundle, classify, redis)
-    at.ingress.configure(BatchingConfig(max_in_flight=1, max_batch=2, max_queue=3, deadline_ms=600_000))
+    at.ingress.configure(IngressConfig(max_in_flight=1, max_batch=2, max_queue=3, deadline_ms=600_000))
     tasks = {at.begin(user_id="ann", text="travelling")}
     held = await classify.next()
     arriving = [at.begin(user_id="ann", text=text) for text in ("one", "two", "three", "four")]
@@ -76,11 +76,11 @@ async def test_a_late_answer_is_504(bundle: Bundle, classifier: TextClassifier, 
         await awake.wait()
         return await stage(batch)
 
-    at = service(bundle, classify, redis, BatchingConfig(deadline_ms=30))
+    at = service(bundle, classify, redis, IngressConfig(deadline_ms=30))
     error = refused(await at.predict(user_id="ann", text="hello"), 504)
     assert (error.code, error.message) == ("deadline_exceeded", "no answer within 30 ms")
     awake.set()
-    at.ingress.configure(BatchingConfig(deadline_ms=600_000))
+    at.ingress.configure(IngressConfig(deadline_ms=600_000))
     answered(await at.predict(user_id="ann", text="hello"))
 
 
@@ -89,10 +89,10 @@ async def test_a_request_that_waits_too_long_costs_no_inference(
 ) -> None:
     classify: Gated = Gate()
     stage = classify_stage(bundle, classifier)
-    at = service(bundle, classify, redis, BatchingConfig(max_in_flight=1, deadline_ms=600_000))
+    at = service(bundle, classify, redis, IngressConfig(max_in_flight=1, deadline_ms=600_000))
     travelling = at.begin(user_id="ann", text="one")
     held = await classify.next()
-    at.ingress.configure(BatchingConfig(max_in_flight=1, deadline_ms=30))
+    at.ingress.configure(IngressConfig(max_in_flight=1, deadline_ms=30))
     refused(await at.predict(user_id="ann", text="two"), 504)
     held.answer.set_result(await stage(held.argument))
     answered(await travelling)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from deployments.breaker import BreakerConfig
 from deployments.classify import ClassifyStage, PreprocessStage
 from deployments.flow import Answer, Flow
-from deployments.ingress import BatchingConfig, Ingress, IngressConfig
+from deployments.ingress import Ingress, IngressConfig
 from deployments.protocol import LogitBatch, Query, TokenBatch
 from deployments.rollout import CandidateConfig, Rollout
 from deployments.served import ServedBatch
@@ -296,5 +296,5 @@ async def test_over_http(stages: Flow, bundle: Bundle, other: Bundle, redis: Red
     assert inferred.json()["model_version"] == bundle.version
     [product] = columns(inferred)["product"]
     assert product != answered(await at.predict(user_id="ann", text=TEXT)).product, "the version's own answer"
-    ingress.configure(BatchingConfig())
-    assert ingress.rollout.wanted is not None, "limits alone leave the candidate as it is"
+    ingress.configure(IngressConfig())
+    assert ingress.rollout.wanted is None

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from deployments.classify import ClassifyStage
-from deployments.ingress import BatchingConfig, Ingress, IngressConfig
+from deployments.ingress import Ingress, IngressConfig
 from deployments.protocol import Query
 from deployments.rollout import _chosen
 from models.bundle import Bundle
@@ -17,9 +17,9 @@ async def test_a_candidate_may_take_half_of_the_deadline(
     bundle: Bundle, classifier: TextClassifier, redis: Redis
 ) -> None:
     stages = flow(bundle, ClassifyStage({bundle.version: classifier}.__getitem__), redis)
-    ingress = Ingress(stages, bundle, redis, BatchingConfig(deadline_ms=500))
+    ingress = Ingress(stages, bundle, redis, IngressConfig(deadline_ms=500))
     assert ingress.rollout.timeout_s == 0.25
-    ingress.configure(BatchingConfig(deadline_ms=60_000))
+    ingress.configure(IngressConfig(deadline_ms=60_000))
     assert ingress.rollout.timeout_s == 1.0
 
 
