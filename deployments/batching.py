@@ -19,11 +19,12 @@ from deployments.pace import Lag, Pace, Refusals
 T = TypeVar("T")
 R = TypeVar("R")
 ADMISSION_SHARE = 0.65
-"""Share of its time-out within which an item must be foreseen to be answered when it comes. What would wait behind the
-next batches must be within that times the square of the share of items that are taken: refusing is work, too, during
-which items wait unread."""
+"""Where more than one batch waits, an arriving item is refused unless its answer is foreseen within this share of its
+time-out. When more wait than the next batches take, the limit is multiplied by (1 - recent share refused) squared,
+because refusing takes time too."""
 ALWAYS_SENT_SHARE = 0.25
-"""Share of its time-out that always suffices for an item to leave with a batch."""
+"""A queued item is dropped if it has less time left than its batch is foreseen to take, but never while more than this
+share of its time-out is left."""
 
 
 class QueueFull(RuntimeError):

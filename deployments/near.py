@@ -28,7 +28,7 @@ class NearConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hop_from: int = Field(default=16, ge=0)
-    """Size of a batch, see `size`, from which it goes to the stage's own deployment. 0: nothing is ever done here."""
+    """Batches smaller than this (see `size`) are done in the ingress; 0 switches that off, the fallback included."""
     patience_ms: float = Field(default=120, gt=0)
     """How long the deployment may take before the batch is done here."""
     past_cache: bool = True

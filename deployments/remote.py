@@ -55,9 +55,9 @@ class Remote:
     Args:
         links: to the replicas on this node.
         when_down: what to do when the last replica on this node has just died or hangs: `wait` for Ray's router, which
-            waits for the next one; `fail` at once, since the caller can do without; or `try` it, for half a second: the
-            time of a batch if another node has a replica. If none has one, one batch a second finds out, for as long as
-            it takes.
+            waits for the next one; `fail` at once, since the caller can do without; or `try`: ask Ray's router for at
+            most `ELSEWHERE_S`, as another node may have a replica; after a failure only one batch per `ROUTER.pause_s`
+            asks again, the others fail at once.
 
     Raises:
         DependencyError: the replica died, hangs, is overloaded or is not there.

@@ -31,7 +31,7 @@ RETRY_S = 5.0
 CANDIDATE_TIMEOUT_S = 1.0
 """Half of the default deadline."""
 BLAME_SHARE = 0.25
-"""Share of the time-out after which an answer that is given up, at a deadline say, counts as a failure."""
+"""A candidate cancelled at the callers' deadline counts as failed only if it had this share of its time-out."""
 CANDIDATE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the time-out."""
 LOOK_EVERY_S = 0.5

@@ -87,10 +87,10 @@ def served_log(config: ServedLogConfig) -> "ServedLog | None":
 
 @contextmanager
 def refusing(serves: bool) -> Iterator[None]:
-    """Wrong settings are told and change nothing; Ray would end a replica that raises, and all of them have the same.
+    """Log invalid settings and keep the old ones: Ray kills a replica whose `reconfigure` raises, and all get the same.
 
     Raises:
-        ValueError: the replica does not serve yet, so the deploy can still fail.
+        ValueError: the replica does not serve yet, so that the deploy fails.
     """
     try:
         yield
