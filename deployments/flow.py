@@ -130,8 +130,7 @@ class Flow:
         labels, k = manifest.labels, len(manifest.labels)
         out_of_scope = out_of_scope_share(words, k)
         order = np.argsort(-p[:, :k], axis=1, kind="stable").tolist()
-        sure = p[:, :k].max(axis=1) >= manifest.confidence_threshold
-        routes = (sure & (out_of_scope <= manifest.out_of_scope_threshold)).tolist()
+        routes = manifest.routes(p[:, :k].max(axis=1), out_of_scope).tolist()
         failed, cached = np.isnan(logits.logits[:, 0]).tolist(), logits.cached.tolist()
         chance, said, added = (_rounded(values) for values in (p, words, context / manifest.temperature))
         responses: list[PredictResponse | Exception] = []
