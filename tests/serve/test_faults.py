@@ -27,7 +27,10 @@ def test_redis_dies_and_returns(service: Service) -> None:
     assert degraded["product"] == "checking_account"
     event = service.http.post("/v1/events/screens", json={"user_id": "u1", "screen": "home"})
     assert (event.status_code, event.json()["error"]["code"]) == (503, "unavailable")
-    until(lambda: _log_lines(service), lambda lines: STORE_IS_LEFT in "".join(lines))
+    until(
+        lambda: predict(service, "u1", "nothing yet") and _log_lines(service),
+        lambda lines: STORE_IS_LEFT in "".join(lines),
+    )
     healed = until(lambda: predict(service, "u1", "where is my salary"), lambda body: not body["degraded"])
     assert healed["features"]["product_usage_60d"]
     seen = service.http.post("/v1/events/screens", json={"user_id": "fred", "screen": "bills_scan"})
