@@ -109,7 +109,7 @@ class LocalRedis:
             )
         except OSError as error:
             raise RedisUnavailable(f"the local Redis cannot use {self._folder}: {error.strerror}") from None
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while time.monotonic() < until and self._process.poll() is None:
             if self._answers():
                 return

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from local_redis import LocalRedis
 from ports import free_port
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from features.store import connect
@@ -21,13 +22,15 @@ settings.load_profile("switchboard")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
     """A Redis server of this test session's own."""
     with LocalRedis(tmp_path_factory.mktemp("redis"), lambda text: None, free_port()) as server:
+        with BlockingRedis(port=server.port, socket_timeout=60) as client:
+            client.config_set("appendonly", "no")  # nothing reads the file, and a slow disk stalls whoever writes it
         yield server
 
 
 @pytest.fixture
 async def redis(redis_server: LocalRedis) -> AsyncIterator[Redis]:
     """A client of an empty Redis."""
-    client = connect(redis_server.url, 5.0)
+    client = connect(redis_server.url, 60.0)
     await client.flushall()
     yield client
     await client.aclose()

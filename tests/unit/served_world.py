@@ -68,7 +68,7 @@ async def served(
         stored_after: how long the ingester takes.
     """
     now = [0.0]
-    redis = connect(url, 5.0)
+    redis = connect(url, 60.0)
     store = FeatureStore(redis, clock=lambda: now[0])
     waiting = sorted(world.screens, key=lambda screen: screen.arrived or screen.at)
     rows: list[Row] = []

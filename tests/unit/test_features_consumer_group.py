@@ -32,7 +32,7 @@ async def consumers(redis: Redis) -> set[str]:
 
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_entries_are_read_once_and_until_acknowledged(redis_server: LocalRedis, protocol: int) -> None:
-    redis = connect(f"{redis_server.url}?protocol={protocol}", 5.0)
+    redis = connect(f"{redis_server.url}?protocol={protocol}", 60.0)
     await redis.flushall()
     group = member(redis)
     assert await group.read_new(10, 1) == []

@@ -78,7 +78,7 @@ async def test_any_number_of_users_costs_one_round_trip(redis: Redis, redis_serv
     users = [f"u{i}" for i in range(300)]
     await FeatureStore(redis).write_usage("r1", {user: {"loans": i + 1} for i, user in enumerate(users)})
     await FeatureStore(redis).publish_run("r1")
-    counting = connect(redis_server.url, 5.0, connection_class=CountingConnection)
+    counting = connect(redis_server.url, 60.0, connection_class=CountingConnection)
     store = FeatureStore(counting)
     await store.read(users[:1])
     before = CountingConnection.sent
@@ -208,7 +208,7 @@ async def test_a_key_that_may_not_be_read_is_an_error(
     allowed = {RUN_KEY, "screens:ana", usage_key("r1", "ana")} - {forbidden}
     await redis.acl_setuser("reader", enabled=True, passwords="+pw", commands=["+@all"], keys=list(allowed), reset=True)
     await FeatureStore(redis).publish_run("r1")
-    reader = connect(redis_server.url.replace("://", "://reader:pw@"), 5.0)
+    reader = connect(redis_server.url.replace("://", "://reader:pw@"), 60.0)
     with pytest.raises(ResponseError):
         await way(reader, ["ana"], 0, 5, "r1")
     await reader.aclose()

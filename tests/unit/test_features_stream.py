@@ -98,7 +98,7 @@ async def test_poison_that_cannot_be_set_aside_does_not_stop_the_others(
 ) -> None:
     keys = [SCREEN_STREAM, "screens:*", "usage:*"]
     await redis.acl_setuser("narrow", enabled=True, nopass=True, keys=keys, commands=["+@all"])
-    client = connect(redis_server.url.replace("redis://", "redis://narrow:any@"), 5.0)
+    client = connect(redis_server.url.replace("redis://", "redis://narrow:any@"), 60.0)
     try:
         alive = ingester(client)
         await redis.xadd(SCREEN_STREAM, {"words": "of a customer"})
@@ -243,7 +243,7 @@ async def test_more_than_a_batch_is_taken_over_at_once(redis: Redis) -> None:
 
 
 async def test_ingesters_share_the_work(redis: Redis, redis_server: LocalRedis) -> None:
-    clients = [connect(redis_server.url, 5.0) for _ in range(2)]
+    clients = [connect(redis_server.url, 60.0) for _ in range(2)]
     both = [ingester(client, name, batch=3) for client, name in zip(clients, "ab", strict=True)]
     tasks = [asyncio.create_task(one.run()) for one in both]
     users = [f"u{number}" for number in range(300)]

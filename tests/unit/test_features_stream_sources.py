@@ -146,7 +146,7 @@ async def test_an_unreachable_redis_is_waited_for(dead_redis: Redis) -> None:
 
 
 async def test_a_redis_without_memory_is_waited_for(redis: Redis, redis_server: LocalRedis) -> None:
-    client = connect(redis_server.url, 5.0)
+    client = connect(redis_server.url, 60.0)
     await redis.config_set("maxmemory", 1)
     try:
         await ScreenIngester(client, FeatureStore(client)).prepare()
@@ -158,7 +158,7 @@ async def test_a_redis_without_memory_is_waited_for(redis: Redis, redis_server: 
 async def test_a_stream_that_fills_the_memory_is_trimmed_and_what_waits_is_stored(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     with RedisProcess(tmp_path) as server:
-        redis = connect(f"redis://127.0.0.1:{server.port}/0", 5.0)
+        redis = connect(f"redis://127.0.0.1:{server.port}/0", 60.0)
         store = FeatureStore(redis)
         await publish_all(redis, [ScreenEvent(f"e{n}", "ben", "cards", now) for n in range(10_000)])
         untidy = ScreenIngester(redis, store, IngesterConfig(batch=10_000, housekeeping_s=3600))

@@ -63,7 +63,7 @@ def read(url: str, *users: str) -> list[dict[str, int]]:
     """What readers see of these users."""
 
     async def features() -> list[dict[str, int]]:
-        redis = connect(url, 5.0)
+        redis = connect(url, 60.0)
         try:
             return [dict(user.product_usage_60d) for user in await FeatureStore(redis).read(users)]
         finally:
@@ -262,7 +262,7 @@ class TestResume:
 
 class TestCluster:
     def test_a_cluster_takes_the_same_and_shows_it_to_the_same_readers(self, tmp_path: Path) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "60000")
         with (
             RedisProcess(tmp_path / "a", *options, port=cluster_port()) as a,
             RedisProcess(tmp_path / "b", *options, port=cluster_port()) as b,

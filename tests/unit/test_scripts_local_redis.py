@@ -35,7 +35,7 @@ def test_it_is_there_once_its_data_is(tmp_path: Path) -> None:
     """Redis answers some commands while it loads, and refuses all others."""
     many = "for i = 1, 200000 do redis.call('SET', 'usage:r:' .. i, i) end"
     for _ in range(2):
-        with LocalRedis(tmp_path, lambda text: None) as server, Redis(port=server.port) as client:
+        with LocalRedis(tmp_path, lambda text: None) as server, Redis(port=server.port, socket_timeout=60) as client:
             client.set("written", "at once")
             client.eval(many, 0)
             assert client.dbsize() == 200_001
