@@ -24,6 +24,8 @@ PREDICT, SCREENS = "/v1/predict", "/v1/events/screens"
 MESSAGE: dict[str, Any] = {"user_id": "ann", "text": "my card was declined"}
 SCREEN: dict[str, Any] = {"user_id": "ann", "screen": "home"}
 Classify = Callable[[TokenBatch], Awaitable[LogitBatch]]
+PATIENT = IngressConfig(deadline_ms=600_000)
+"""No machine is so slow that an answer comes too late."""
 STAGES = {"queue", "gather", "preprocess", "cache", "classify", "inference", "fuse", "decide", "flow", "total"}
 
 
@@ -34,9 +36,9 @@ def classify_stage(bundle: Bundle, classifier: TextClassifier) -> ClassifyStage:
 def flow(bundle: Bundle, classify: Classify, redis: Redis, desks: dict[str, str] | None = None) -> Flow:
     """The stages as `graph.py` connects them, all of them in this process."""
     return Flow(
-        FeatureGatherer(FeatureStore(redis), 5.0, CircuitBreaker()),
+        FeatureGatherer(FeatureStore(redis), 60.0, CircuitBreaker()),
         PreprocessStage({bundle.version: bundle.preprocessor}.__getitem__),
-        PredictionCache(classify),
+        PredictionCache(classify, timeout_s=60.0),
         desks or {},
         gather_timeout_s=60.0,
     )
@@ -58,7 +60,7 @@ class Service:
 
 def service(bundle: Bundle, classify: Classify, redis: Redis, config: IngressConfig | None = None) -> Service:
     """A client raises what the application raises, so no defect hides behind a 500."""
-    return client_of(Ingress(flow(bundle, classify, redis), bundle, redis, config))
+    return client_of(Ingress(flow(bundle, classify, redis), bundle, redis, config or PATIENT, publish_timeout_s=60.0))
 
 
 def client_of(ingress: Ingress) -> Service:

@@ -14,7 +14,7 @@ from deployments.errors import ApiError
 from deployments.ingress import Ingress
 from models.bundle import Bundle
 from models.classifier import TextClassifier
-from tests.unit.plain_graph import MESSAGE, SCREEN, Service, answered, classify_stage, client_of, flow, refused
+from tests.unit.plain_graph import MESSAGE, PATIENT, SCREEN, Service, answered, classify_stage, client_of, flow, refused
 
 KEY, NEXT = "0123456789abcdef", "the-next-key_of~the+bank/2027=="
 CLOSED: list[tuple[str, str, Mapping[str, Any] | None]] = [
@@ -32,7 +32,8 @@ CLOSED: list[tuple[str, str, Mapping[str, Any] | None]] = [
 def guarded(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> Service:
     """A service that knows two keys."""
     stages = flow(bundle, classify_stage(bundle, classifier), redis)
-    return client_of(Ingress(stages, bundle, redis, access=Access(digests(f"{KEY}, {NEXT}"))))
+    access = Access(digests(f"{KEY}, {NEXT}"))
+    return client_of(Ingress(stages, bundle, redis, PATIENT, publish_timeout_s=60.0, access=access))
 
 
 def bearer(key: str, scheme: str = "Bearer") -> dict[str, str]:

@@ -16,11 +16,10 @@ from deployments.served import ServedBatch
 from models.bundle import Bundle
 from models.classifier import TextClassifier
 from tests.unit.gate import Gate
-from tests.unit.plain_graph import classify_stage, flow, refused, service
+from tests.unit.plain_graph import PATIENT, classify_stage, flow, refused, service
 from tests.unit.tensors import INFER, columns, infer, messages
 
 Gated = Gate[TokenBatch, LogitBatch]
-PATIENT = 600_000
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ async def test_a_queue_without_room_for_all_takes_none(
     bundle: Bundle, classifier: TextClassifier, redis: Redis, complaints: list[dict[str, Any]]
 ) -> None:
     classify: Gated = Gate()
-    at = service(bundle, classify, redis, IngressConfig(max_queue=4, max_in_flight=1, deadline_ms=PATIENT))
+    at = service(bundle, classify, redis, IngressConfig(max_queue=4, max_in_flight=1, deadline_ms=600_000))
     first = at.begin(user_id="bob", text="one")
     held = await classify.next()
     second = at.begin(user_id="bob", text="one")
@@ -103,7 +102,7 @@ async def test_without_the_classifier_it_is_503_for_all(
     """And the messages that still wait are given up."""
     classify: Gated = Gate()
     stage = classify_stage(bundle, classifier)
-    at = service(bundle, classify, redis, IngressConfig(max_batch=1, max_in_flight=1, deadline_ms=PATIENT))
+    at = service(bundle, classify, redis, IngressConfig(max_batch=1, max_in_flight=1, deadline_ms=600_000))
     inference = asyncio.ensure_future(infer(at, messages("one", "two", "three", "four")))
     held = await classify.next()
     held.answer.set_result(await stage(held.argument))
@@ -123,7 +122,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
 ) -> None:
     classify: Gated = Gate()
     stage = classify_stage(bundle, classifier)
-    at = service(bundle, classify, redis, IngressConfig(max_batch=1, max_in_flight=1, deadline_ms=PATIENT))
+    at = service(bundle, classify, redis, IngressConfig(max_batch=1, max_in_flight=1, deadline_ms=600_000))
     leaves = asyncio.ensure_future(infer(at, messages("one", "two", "three")))
     held = await classify.next()
     stays = at.begin(user_id="bob", text="four")
@@ -144,7 +143,7 @@ async def test_a_defect_is_not_hidden(
         raise ZeroDivisionError("secret")
 
     stages = replace(flow(bundle, classify_stage(bundle, classifier), redis), record=defective)
-    transport = httpx.ASGITransport(Ingress(stages, bundle, redis).app())
+    transport = httpx.ASGITransport(Ingress(stages, bundle, redis, PATIENT).app())
     async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as client:
         response = await client.post(INFER, json={"inputs": messages("one", "two")})
     assert refused(response, 500).code == "internal"

@@ -17,7 +17,7 @@ from features.schema import FEEDBACK_STREAM, SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore
 from models.bundle import Bundle
 from models.classifier import TextClassifier
-from tests.unit.plain_graph import STAGES, Service, answered, classify_stage, client_of, flow, refused, service
+from tests.unit.plain_graph import PATIENT, STAGES, Service, answered, classify_stage, client_of, flow, refused, service
 
 TEXT = "my card was declined at the shop"
 
@@ -247,7 +247,7 @@ async def test_it_is_ready_where_messages_are_answered_though_a_stage_that_they_
 
     near = flow(bundle, stage, redis)
     apart = replace(near, classify=cache)
-    ingress = Ingress(replace(near, classify=CacheBypass(cache, straight)), bundle, redis, warm=apart)
+    ingress = Ingress(replace(near, classify=CacheBypass(cache, straight)), bundle, redis, PATIENT, warm=apart)
     at = client_of(ingress)
     with pytest.raises(DependencyError):
         await ingress.warm_up()
