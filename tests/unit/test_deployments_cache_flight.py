@@ -162,6 +162,7 @@ async def test_texts_whose_inference_hangs_fail_and_may_be_asked_again() -> None
     first = await cache(tokens("v", [1]))
     assert first.late == {0}
     assert (await classify.next()).answer.cancelled()
+    cache._timeout_s = 60.0
     again = asyncio.ensure_future(cache(tokens("v", [1])))
     held = await classify.next()
     held.answer.set_result(answer(held.argument))

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,7 @@ async def test_an_answer_without_the_store_is_degraded_and_leaves_no_trace(
     broken = flow(bundle, classify_stage(bundle, classifier), dead_redis)
     [response] = await responses(broken, queries(TEXTS[0]), bundle)
     assert tuple(response.degraded) == SOURCES
-    healthy = Flow(
-        flow(bundle, classify_stage(bundle, classifier), redis).gather, broken.preprocess, broken.classify, {}
-    )
+    healthy = replace(broken, gather=flow(bundle, classify_stage(bundle, classifier), redis).gather)
     [again] = await responses(healthy, queries(TEXTS[0]), bundle)
     assert again.cached
     assert not again.degraded

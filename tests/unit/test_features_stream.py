@@ -244,7 +244,7 @@ async def test_more_than_a_batch_is_taken_over_at_once(redis: Redis) -> None:
 
 async def test_ingesters_share_the_work(redis: Redis, redis_server: LocalRedis) -> None:
     clients = [connect(redis_server.url, 60.0) for _ in range(2)]
-    both = [ingester(client, name, batch=3) for client, name in zip(clients, "ab", strict=True)]
+    both = [ingester(client, name, batch=3, claim_idle_ms=600_000) for client, name in zip(clients, "ab", strict=True)]
     tasks = [asyncio.create_task(one.run()) for one in both]
     users = [f"u{number}" for number in range(300)]
     for user in users:
