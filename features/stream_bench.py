@@ -27,7 +27,7 @@ from features.usage import RUN_KEY, TTL_S
 WARM_UP_EVENTS = 5_000
 WARM_UP_ROUNDS = 50
 WARM_UP_S = 1.0
-VISIBLE_TIMEOUT_S = 30.0
+VISIBLE_TIMEOUT_S = 120.0
 """How long to wait for what should take a moment."""
 _DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 

@@ -17,7 +17,7 @@ from models.registry import Registry
 from tests.unit.event_logs import DAY, USES, write
 from tests.unit.plain_graph import Service, classify_stage, service
 
-LIMIT_S = 60
+LIMIT_S = 300
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ async def dead_redis() -> AsyncIterator[Redis]:
     """A client of a port that is taken and on which nobody listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        client = connect(f"redis://127.0.0.1:{taken.getsockname()[1]}/0", 5.0)
+        client = connect(f"redis://127.0.0.1:{taken.getsockname()[1]}/0", 60.0)
         yield client
         await client.aclose()
 

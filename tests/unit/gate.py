@@ -34,5 +34,5 @@ class Gate(Generic[A, R]):
 
     async def next(self) -> Held[A, R]:
         """The next call; a test that waits for one that never comes fails."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self._held.get()

@@ -29,7 +29,7 @@ class Loader:
 
     def __call__(self, version: str) -> str:
         self.loads.append(version)
-        if not self.go.wait(10):
+        if not self.go.wait(60):
             raise TimeoutError("the event loop did not let go")
         if self.failure is not None:
             raise self.failure
@@ -143,7 +143,7 @@ class Threads:
     def __call__(self, rows: list[Ids]) -> Floats:
         self.seen.append(threading.get_ident())
         self._loop.call_soon_threadsafe(self.started.set)
-        if not self.go.wait(10):
+        if not self.go.wait(60):
             raise TimeoutError("the event loop did not let go")
         return np.zeros((len(rows), 2), dtype=np.float32)
 

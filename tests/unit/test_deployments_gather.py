@@ -62,7 +62,7 @@ async def test_features_of_a_batch_come_in_its_order(redis: Redis) -> None:
     await store.write_screens(screens)
     await store.write_usage("r1", {"bob": {"card": 2}})
     await store.publish_run("r1")
-    batch = await FeatureGatherer(store, 5.0)(["bob", "nobody", "ann", "bob"])
+    batch = await FeatureGatherer(store, 60.0)(["bob", "nobody", "ann", "bob"])
     bob = UserFeatures((), {"card": 2})
     assert batch.users == [bob, NOTHING, UserFeatures(("a", "b")), bob]
     assert batch.degraded == ()
@@ -71,7 +71,7 @@ async def test_features_of_a_batch_come_in_its_order(redis: Redis) -> None:
 
 async def test_it_tells_the_end_of_the_window_of_the_run_that_it_read(redis: Redis) -> None:
     store = FeatureStore(redis)
-    gather = FeatureGatherer(store, 5.0)
+    gather = FeatureGatherer(store, 60.0)
     for run in ("demo", "2026-11-99-60d-0123abcd"):
         await store.publish_run(run)
         await gather(["ann"])
@@ -86,7 +86,7 @@ async def test_it_tells_the_end_of_the_window_of_the_run_that_it_read(redis: Red
 
 
 async def test_a_dead_port_degrades_both_sources(dead_redis: Redis) -> None:
-    gather = FeatureGatherer(FeatureStore(dead_redis), 5.0)
+    gather = FeatureGatherer(FeatureStore(dead_redis), 60.0)
     assert await gather(["ann", "bob"]) == FeatureBatch([NOTHING, NOTHING], DEGRADED)
     assert gather.counts() == {"gather_failures_total": 1, "gather_skipped_total": 0}
 
@@ -104,19 +104,19 @@ async def test_a_value_of_another_kind_costs_nobody_else_their_features(redis: R
     await store.write_usage("r1", {"bob": {"loans": 2}})
     await store.publish_run("r1")
     await redis.hset(broken, mapping={"card": "often"})
-    found = await FeatureGatherer(store, 5.0)(["ann", "bob"])
+    found = await FeatureGatherer(store, 60.0)(["ann", "bob"])
     assert (found.users, found.degraded) == ([NOTHING, UserFeatures((), {"loans": 2})], ())
 
 
 async def test_a_run_that_cannot_be_read_degrades(redis: Redis) -> None:
     await redis.hset("usage:run", mapping={"card": "often"})
-    assert await FeatureGatherer(FeatureStore(redis), 5.0)(["ann"]) == FeatureBatch([NOTHING], DEGRADED)
+    assert await FeatureGatherer(FeatureStore(redis), 60.0)(["ann"]) == FeatureBatch([NOTHING], DEGRADED)
 
 
 async def test_the_breaker_opens_lets_one_trial_through_and_closes(redis: Redis) -> None:
     store, clock = Unplugged(redis), Clock()
     breaker = CircuitBreaker(BreakerConfig(failures=2, pause_s=10), clock)
-    gather = FeatureGatherer(store, 5.0, breaker)
+    gather = FeatureGatherer(store, 60.0, breaker)
     store.down = True
     for _ in range(5):
         assert (await gather(["ann"])).degraded == DEGRADED

@@ -69,7 +69,7 @@ async def test_a_deployment_that_fails_is_stood_in_for_and_tried_again(caplog: p
     assert len(here.batches) == 50
     assert len(there.batches) < 5
     there.failure = None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await both(["u"] * 3) == "here":
             await asyncio.to_thread(lambda: None)
     assert await both(["u"] * 3) == "there"

@@ -41,9 +41,9 @@ def running(client: Redis, redis_server: LocalRedis) -> Iterator[Running]:
 def test_told_to_end_it_removes_what_it_wrote(client: Redis, running: Running, number: signal.Signals) -> None:
     process, started = running
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors.splitlines()[-1]) == (130, "error: interrupted")
-    assert psutil.wait_procs(started, timeout=20)[1] == []
+    assert psutil.wait_procs(started, timeout=120)[1] == []
     assert client.keys("*bench-*") == []
 
 
@@ -51,4 +51,4 @@ def test_killed_it_leaves_no_ingester(running: Running) -> None:
     process, started = running
     process.kill()
     assert started
-    assert psutil.wait_procs(started, timeout=20)[1] == []
+    assert psutil.wait_procs(started, timeout=120)[1] == []

@@ -54,7 +54,7 @@ async def test_entries_left_for_long_change_hands_with_those_that_were_deleted(r
     await dead.read_new(4, 1)
     await redis.xdel(STREAM, ids[1])
     assert not await alive.take_over(600_000, 10)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await owned(redis, "dead"):
             await alive.take_over(20, 10)
     taken = dict(await alive.read_unacknowledged(10))
@@ -127,7 +127,7 @@ async def test_the_silent_are_forgotten_unless_they_own_entries(redis: Redis) ->
     alive = member(redis)
     await alive.forget_consumers(600_000)
     assert await consumers(redis) == {"gone", "owner", "alive"}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await consumers(redis) != {"owner", "alive"}:
             await alive.forget_consumers(1)
     letters: Any = await member(redis, "owner").read_unacknowledged(10)

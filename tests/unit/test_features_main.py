@@ -118,7 +118,7 @@ def test_ctrl_c_is_one_line_and_an_exit_code_of_its_own(tmp_path: Path) -> None:
             with connection:
                 connection.recv(1)
                 process.send_signal(signal.SIGINT)
-                _, errors = process.communicate(timeout=20)
+                _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, "error: interrupted\n")
 
 
@@ -135,7 +135,7 @@ def test_ingest_keeps_what_it_is_told_to(redis_server: LocalRedis) -> None:
                 while process.poll() is None and not client.exists(key("ana")):
                     time.sleep(0.01)
                 process.send_signal(signal.SIGINT)
-                process.wait(timeout=20)
+                process.wait(timeout=120)
             finally:
                 process.kill()
         assert (client.zcard(key("ana")), 300 < client.ttl(key("ana")) <= 360) == (2, True)

@@ -100,15 +100,15 @@ async def _hang(pipe: Any) -> None:
 
 async def test_a_process_runs_a_coroutine_and_ends() -> None:
     with process(_say, "hello") as (pid, pipe):
-        assert await answer(pipe, 20) == ("hello", pid)
+        assert await answer(pipe, 120) == ("hello", pid)
         with pytest.raises(ChildProcessError, match="has ended"):
-            await answer(pipe, 20)
+            await answer(pipe, 120)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
 async def test_a_process_that_dies_or_hangs_is_an_error() -> None:
     with process(_die) as (_, pipe), pytest.raises(ChildProcessError, match="has ended"):
-        await answer(pipe, 20)
+        await answer(pipe, 120)
     with process(_hang) as (_, pipe), pytest.raises(ChildProcessError, match="said nothing"):
         await answer(pipe, 0.01)

@@ -67,7 +67,7 @@ def ingester_process(url: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 async def stop_within_a_batch(redis: Redis, process: subprocess.Popen[bytes], again: list[ScreenEvent]) -> None:
@@ -90,12 +90,12 @@ async def running(redis: Redis) -> AsyncIterator[ScreenIngester]:
     task = asyncio.create_task(ingester.run())
     yield ingester
     task.cancel()
-    await asyncio.wait([task], timeout=20)
+    await asyncio.wait([task], timeout=60)
 
 
 async def until_done(redis: Redis) -> None:
     """Wait until all is acknowledged: then the ingester has trimmed it away."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             if await redis.xlen(SCREEN_STREAM) == 0:
                 break
@@ -117,7 +117,7 @@ async def test_an_ingester_killed_at_any_moment_loses_and_doubles_nothing(
     for kill in range(1, 5):
         with ingester_process(redis_server.url) as process:
             enough = 60 * kill + rng.randint(0, 20)  # users with a screen: the first events touch new ones
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while await redis.dbsize() < enough:
                     assert process.poll() is None
                 if kill == 4:

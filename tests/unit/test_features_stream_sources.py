@@ -82,7 +82,7 @@ async def test_why_it_waits_is_logged_without_what_it_would_have_stored(
     ingester = ScreenIngester(dead_redis, FeatureStore(dead_redis))
     with caplog.at_level(logging.WARNING):
         task = asyncio.create_task(ingester.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not ingester.failures:
                 await asyncio.wait([task], timeout=0.01)
         task.cancel()

@@ -51,7 +51,7 @@ class Held:
         return address
 
     def __exit__(self, *error: object) -> None:
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=60)
         self._listener.close()
 
     def _run(self) -> None:

@@ -41,7 +41,7 @@ def test_the_first_signal_ends_the_service_and_more_do_not_disturb_that(tmp_path
         assert process.stderr.readline() == "error: interrupted; ending what was started\n"
         process.send_signal(signal.SIGINT)
         service.resume()
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (128 + number, "")
     assert not service.is_running()
 

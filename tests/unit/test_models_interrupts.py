@@ -28,6 +28,6 @@ def running() -> Iterator["subprocess.Popen[str]"]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_a_command_says_so_in_one_line(running: "subprocess.Popen[str]", number: signal.Signals) -> None:
     running.send_signal(number)
-    figures, errors = running.communicate(timeout=20)
+    figures, errors = running.communicate(timeout=120)
     assert (running.returncode, errors.splitlines()[-1], figures) == (130, "error: interrupted", "")
     assert "Traceback" not in errors

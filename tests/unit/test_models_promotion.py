@@ -186,7 +186,7 @@ def test_many_promotions_at_once_only_ever_raise_the_accuracy(registry: Registry
 
     def promote(number: int) -> tuple[set[str], int]:
         done, refused = set(), 0
-        together.wait(timeout=20)
+        together.wait(timeout=120)
         for version in random.Random(number).sample(sorted(accuracies), len(accuracies)):
             try:
                 done.add(Registry(registry.folder).promote(version))

@@ -171,7 +171,7 @@ def test_promotion_waits_for_one_that_is_under_way(registry: Registry, bundle: B
             promotion = pool.submit(registry.promote, bundle.version)
             assert not wait([promotion], timeout=2).done
             assert registry.names() == {}
-        assert promotion.result(timeout=20) == bundle.version
+        assert promotion.result(timeout=120) == bundle.version
     assert registry.names() == {"production": bundle.version}
 
 

@@ -60,8 +60,8 @@ def test_it_starts_again_once_its_folder_can_be_made(tmp_path: Path) -> None:
         rmtree(folder)
         folder.write_text("in the way")
         os.kill(server.pid, signal.SIGKILL)
-        assert said.get(timeout=20).startswith("Redis ended (exit code -9)")
-        assert said.get(timeout=20) == f"the local Redis cannot use {folder}: File exists"
+        assert said.get(timeout=60).startswith("Redis ended (exit code -9)")
+        assert said.get(timeout=60) == f"the local Redis cannot use {folder}: File exists"
         folder.unlink()
-        assert said.get(timeout=20).startswith("Redis ended (exit code -9)")
-        assert said.get(timeout=40) == "Redis runs again"
+        assert said.get(timeout=60).startswith("Redis ended (exit code -9)")
+        assert said.get(timeout=60) == "Redis runs again"
