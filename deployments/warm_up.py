@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from deployments.detached import detached
 from deployments.errors import ApiError
 from deployments.flow import Flow
 from deployments.identifiers import new_identifier
@@ -67,7 +68,7 @@ class WarmUp:
         """A message had no answer for lack of a stage."""
         if self.ready:
             self.ready = False
-            self._again = asyncio.get_running_loop().create_task(self.until_ready())
+            self._again = detached(self.until_ready())
 
     def require(self) -> None:
         """Raise `ApiError` 503 unless new texts are answered."""
