@@ -54,9 +54,7 @@ class Node:
         return self.folder / socket_name("app", "Stage", replica)
 
     def caller(self, refresh_s: float = 1e9) -> Links:
-        self._parts.append(
-            links := Links(self.folder, socket_name("app", "Stage"), refresh_s, max_calls=2, stall_s=60.0)
-        )
+        self._parts.append(links := Links(self.folder, socket_name("app", "Stage"), refresh_s, 2, stall_s=60.0))
         return links
 
     async def serve(self, stage: Stage, replica: str = "one") -> LinkServer:
