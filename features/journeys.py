@@ -20,7 +20,6 @@ from features.population import PRODUCT_NAMES, Population, Stream, generator, po
 from features.rows import DataError
 from features.taxonomy import PRODUCT_SCREENS, SCREENS
 
-"""Labelled messages; its hold-out lies in a subfolder, which is not read."""
 SCREEN_NAMES = tuple(SCREENS)
 STRAIGHT, ELSEWHERE, OFF_TOPIC = 0.08, 0.07, 0.06
 """Shares of all journeys."""

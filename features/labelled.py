@@ -16,7 +16,7 @@ from features.rows import FORMATS, DataError, Row, Rows, as_struct, decoded, rea
 from features.schema import Identifier
 
 CORPUS = Path(__file__).resolve().parent.parent / "models" / "corpus"
-"""The project's own messages."""
+"""The project's own labelled messages; hold-outs lie in subfolders, which are not read with them."""
 OUT_OF_SCOPE = "out_of_scope"
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 """Chats between these have windows that dates can express."""

@@ -177,10 +177,11 @@ class Preprocessor:
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    """Unigram models alone name the id instead of the token."""
-    model = json.loads(tokenizer.to_str())["model"]
-    named: int | None = model.get("unk_id")
-    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else named
+    """Unigram models name the id instead of the token, and only in the serialised tokenizer."""
+    if token := getattr(tokenizer.model, "unk_token", None):
+        return tokenizer.token_to_id(token)
+    named: int | None = json.loads(tokenizer.to_str())["model"].get("unk_id")
+    return named
 
 
 def wordless() -> Preprocessor:

@@ -27,7 +27,7 @@ from features.usage import RUN_KEY, TTL_S
 WARM_UP_EVENTS = 5_000
 WARM_UP_ROUNDS = 50
 WARM_UP_S = 1.0
-VISIBLE_TIMEOUT_S = 120.0
+WAIT_TIMEOUT_S = 120.0
 """How long to wait for what should take a moment."""
 _DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
@@ -44,7 +44,7 @@ async def throughput(
             for first in range(0, len(waiting), 1_000):
                 await publish_all(redis, waiting[first : first + 1_000], config.stream)
             with process(_ingest_all, redis_url, config, len(waiting)) as (_, pipe):
-                results.append(await answer(pipe, VISIBLE_TIMEOUT_S + len(waiting) / 500))
+                results.append(await answer(pipe, WAIT_TIMEOUT_S + len(waiting) / 500))
         return {
             "benchmark": "throughput",
             "events": events,
@@ -67,7 +67,7 @@ async def freshness(redis_url: str, rate: int = 1_000, seconds: float = 20.0, us
     async with scratch(redis_url) as (redis, name):
         config = IngesterConfig(stream=f"{name}:screens")
         with process(_ingest_for_ever, redis_url, config) as (pid, pipe):
-            await answer(pipe, VISIBLE_TIMEOUT_S)
+            await answer(pipe, WAIT_TIMEOUT_S)
             watch, ingester = _Watch(FeatureStore(redis)), psutil.Process(pid)
             watching = asyncio.create_task(watch.run())
             began, busy = time.perf_counter(), sum(ingester.cpu_times()[:2])
@@ -187,13 +187,13 @@ class _Watch:
 
     def finish(self) -> None:
         """Nothing more is expected."""
-        self._finish_by = time.perf_counter() + VISIBLE_TIMEOUT_S
+        self._finish_by = time.perf_counter() + WAIT_TIMEOUT_S
 
     async def run(self) -> None:
         while self._published or self._finish_by is None:
             if self._finish_by is not None and time.perf_counter() > self._finish_by:
                 raise TimeoutError(
-                    f"{len(self._published)} events were not visible {VISIBLE_TIMEOUT_S:.0f} s after the last"
+                    f"{len(self._published)} events were not visible {WAIT_TIMEOUT_S:.0f} s after the last"
                 )
             oldest = list(self._published)[:32]
             features = await self._store.read(oldest) if oldest else []

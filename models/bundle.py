@@ -147,7 +147,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise BundleError(": ".join([f"{where}/manifest.json", *filter(None, [key]), first["msg"]])) from None
+        raise BundleError(": ".join([f"{where}/{MANIFEST}", *filter(None, [key]), first["msg"]])) from None
 
 
 def intact_manifest(path: Path) -> Manifest:

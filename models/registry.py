@@ -50,7 +50,7 @@ class Registry:
         """
         if (Path(reference) / MANIFEST).is_file():
             return Path(reference)
-        if self._read(f"{reference}/manifest.json") is not None:
+        if self._read(f"{reference}/{MANIFEST}") is not None:
             return self._pull(reference)
         if (content := self._read(f"{reference}.json")) is not None:
             return self._pull(str(parse_pointer(content, f"{self.where}/{reference}.json").version))
@@ -71,7 +71,7 @@ class Registry:
 
     def versions(self) -> list[str]:
         """The names of all bundles' folders, sorted."""
-        return sorted(path.parent.name for path in self.folder.glob("[!.]*/manifest.json"))
+        return sorted(path.parent.name for path in self.folder.glob(f"[!.]*/{MANIFEST}"))
 
     def manifest(self, version: str) -> Manifest:
         """What a bundle tells about itself, without a look at its parts.
@@ -175,7 +175,7 @@ class Registry:
     def _require_name(self, name: str) -> None:
         if not NAME.fullmatch(name):
             raise BundleError(f"{name!r} is no name: lower-case letters, digits, '-' and '_', at most 64")
-        if VERSION.fullmatch(name) or self._read(f"{name}/manifest.json") is not None:
+        if VERSION.fullmatch(name) or self._read(f"{name}/{MANIFEST}") is not None:
             raise BundleError(f"{name!r} is no name: it is that of a bundle or looks so, which would be found instead")
 
     def _require_own(self, bundle: Bundle) -> None:

@@ -17,6 +17,8 @@ import yaml
 from local_redis import LocalRedis
 from ports import free_port
 
+from loadtests.targets import patient, switchboard
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT_S = 300.0
 
@@ -66,14 +68,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedi
         yield server
 
 
-def write_config(path: Path, **changes: Mapping[str, Any]) -> Path:
+def write_config(path: Path, deadline_ms: int = 6000, **changes: Mapping[str, Any]) -> Path:
     """The project's configuration, patient, with changes to blocks of the arguments of its first application."""
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    application = config["applications"][0]["args"]
-    application |= {"redis_timeout_ms": 2000, "gather_timeout_ms": 4000}  # a busy machine is not what is tested
-    config["applications"][0]["deployments"][0]["user_config"]["deadline_ms"] = 6000
+    application = switchboard(config)
+    patient(application, deadline_ms)
     for block, change in changes.items():
-        application[block] |= change
+        application["args"][block] |= change
     path.write_text(yaml.safe_dump(config))
     return path
 

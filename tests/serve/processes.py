@@ -1,6 +1,7 @@
 """The processes of a service, which come and go while a test looks."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -19,3 +20,8 @@ def replicas(pid: int, deployment: str = "") -> list[psutil.Process]:
     """The replicas of a deployment of the application `switchboard`, or of all, below a process."""
     name = f"ray::ServeReplica:switchboard:{deployment}"
     return [child for child, line in below(pid) if any(part.startswith(name) for part in line[:1])]
+
+
+def named(pid: int, *programs: str) -> list[psutil.Process]:
+    """The processes below one that run these programs."""
+    return [child for child, line in below(pid) if Path(line[0] if line else "").name in programs]

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import ray
 import redis
 
 from features.journeys import Journey, journeys
@@ -23,6 +22,7 @@ from features.ray_session import session
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.simulate import simulate
 from models.registry import Registry
+from tests.serve.batch.commands import cluster
 from tests.serve.conftest import ROOT, Service
 from tests.serve.polling import until
 from tests.unit.bundle_copies import variant
@@ -110,20 +110,20 @@ def own_rows(log: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[list[str]]:
-    """The option that spares each command a Ray of its own."""
+def on_ray() -> Iterator[list[str]]:
+    """The options that spare each command a Ray of its own."""
     with session(cpus=2):
-        yield ["--ray-address", ray.get_runtime_context().gcs_address]
+        yield cluster()
 
 
 @pytest.fixture(scope="module")
-def served(service: Service, cluster: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def served(service: Service, on_ray: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """A world in which ten thousand messages were answered: the options that tell `skew` where."""
     folder = tmp_path_factory.mktemp("world")
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     simulate(folder, users=USERS, days=61, end=tomorrow, messages=1, progress=False)
     events = str(folder / "usage")
-    run = features("materialize", "--events", events, "--redis-url", service.redis.url, *cluster)["run"]
+    run = features("materialize", "--events", events, "--redis-url", service.redis.url, *on_ray)["run"]
     with Browsing(service.redis.url) as browsing:
         load(service, folder)
     screens = browsing.archive(folder / "screens-seen")
@@ -142,7 +142,7 @@ def served(service: Service, cluster: list[str], tmp_path_factory: pytest.TempPa
         str(screens),
         "--lag-ms",
         "5000",
-        *cluster,
+        *on_ray,
     )
 
 

@@ -8,12 +8,12 @@ import psutil
 import pytest
 from local_redis import LocalRedis
 from ports import free_port
-from ray_node import HELPERS
+from ray_node import HELPERS, NODE
 from redis import Redis
 from run_lock import RunLock
 
 from tests.serve.conftest import Service, command
-from tests.serve.processes import below
+from tests.serve.processes import below, named
 
 
 def run(
@@ -170,8 +170,8 @@ def test_nothing_that_runs_code_for_its_callers_listens_to_other_machines(servic
     """Ray asks nobody who calls: its ports are those of a shell."""
     heard = {
         (name, connection.laddr.ip.removeprefix("::ffff:"))
-        for child, line in below(service.process.pid)
-        if (name := Path(line[0] if line else "").name) in ("gcs_server", "raylet")
+        for name in NODE
+        for child in named(service.process.pid, name)
         for connection in child.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }

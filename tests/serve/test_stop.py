@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import yaml
 from ports import fault, free_port
+from ray_node import NODE
 
-from tests.serve.conftest import ROOT, command, wait_until_ready
+from tests.serve.conftest import command, wait_until_ready, write_config
 from tests.serve.polling import page, until
-from tests.serve.processes import below, replicas
+from tests.serve.processes import named, replicas
 
 IN_FLIGHT = r"switchboard_batches_in_flight\{.*\} 1"
 
@@ -53,7 +53,7 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
 def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
     """Without its raylet nothing is started again, and answers would stop one by one."""
     with started(tmp_path, free_port()) as (process, traces):
-        (raylet,) = node(process.pid, "raylet")
+        (raylet,) = named(process.pid, "raylet")
         raylet.kill()
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 1
@@ -66,7 +66,7 @@ def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
 def test_a_node_that_is_lost_while_the_service_ends_is_not_waited_for(tmp_path: Path) -> None:
     """Nor does it end this process, whose Redis would be left behind."""
     with started(tmp_path, free_port()) as (process, traces):
-        parts = node(process.pid, "gcs_server", "raylet")
+        parts = named(process.pid, *NODE)
         (classifier,), (gatherer,) = replicas(process.pid, "Classifier"), replicas(process.pid, "FeatureGatherer")
         classifier.suspend()
         process.send_signal(signal.SIGTERM)
@@ -83,7 +83,12 @@ def test_what_is_on_its_way_is_answered(tmp_path: Path) -> None:
     """The port is closed first; what came through it before is answered."""
     port, metrics_port = free_port(), free_port()
     metrics = f"http://127.0.0.1:{metrics_port}/metrics"
-    options = ("--config", str(patient(tmp_path / "config.yaml")), "--metrics-port", str(metrics_port))
+    options = (
+        "--config",
+        str(write_config(tmp_path / "config.yaml", deadline_ms=60_000)),
+        "--metrics-port",
+        str(metrics_port),
+    )
     with started(tmp_path, port, *options) as (process, _), contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)))
         ask(client, "a text that is answered before")
@@ -103,22 +108,9 @@ def test_what_is_on_its_way_is_answered(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def patient(path: Path) -> Path:
-    """The project's configuration with a deadline that no busy machine misses."""
-    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    config["applications"][0]["deployments"][0]["user_config"]["deadline_ms"] = 60_000
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
 def ask(client: http.client.HTTPConnection, text: str) -> None:
     body = json.dumps({"user_id": "u1", "text": text})
     client.request("POST", "/v1/predict", body, {"content-type": "application/json"})
-
-
-def node(pid: int, *names: str) -> list[psutil.Process]:
-    """The processes of Ray's node that have these names."""
-    return [child for child, line in below(pid) if Path(line[0] if line else "").name in names]
 
 
 def left_behind(traces: set[str]) -> list[str]:
