@@ -90,12 +90,10 @@ def optimise(
     """
     rng = random.Random(schedule.seed)
     torch.manual_seed(schedule.seed)
-    where = device()
-    net.to(where)
-    optimiser = _optimiser(net, schedule)
+    net.to(device())
     rows, targets = epoch_data(0)
     steps = math.ceil(len(rows) / schedule.batch_size) * schedule.epochs
-    rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, steps))
+    descent = _Descent(net, loss, schedule, steps)
     best, kept_epoch, kept = -math.inf, 0, None
     with tqdm(total=steps, desc=title, unit="batch") as bar:
         for epoch in range(schedule.epochs):
@@ -103,14 +101,7 @@ def optimise(
                 rows, targets = epoch_data(epoch)
             net.train()
             for indices in batches([len(row) for row in rows], schedule.batch_size, rng):
-                ids, mask = pad([rows[i] for i in indices])
-                with autocast(where):
-                    value = loss(net, ids.to(where), mask.to(where), torch.from_numpy(targets[indices]).to(where))
-                optimiser.zero_grad()
-                value.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-                optimiser.step()
-                rates.step()
+                value = descent.step([rows[i] for i in indices], targets[indices])
                 bar.update()
                 if bar.n % SHOWN_EVERY == 0:
                     bar.set_postfix(epoch=epoch + 1, loss=f"{value.item():.3f}", best=f"{best:.4f}", refresh=False)
@@ -126,6 +117,33 @@ def optimise(
     if kept is not None:
         net.load_state_dict(kept)
     net.cpu().eval()
+
+
+class _Descent:
+    """Steps of AdamW down the loss, at the schedule's rates.
+
+    Args:
+        steps: of the whole training.
+    """
+
+    def __init__(self, net: TextNet, loss: Loss, schedule: Schedule, steps: int) -> None:
+        self._net, self._loss, self._where = net, loss, device()
+        self._optimiser = _optimiser(net, schedule)
+        self._rates = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _warm_cosine(step, steps))
+
+    def step(self, rows: Sequence[Ids], targets: Floats) -> Tensor:
+        """One step for a batch; returns its loss."""
+        ids, mask = pad(rows)
+        with autocast(self._where):
+            value = self._loss(
+                self._net, ids.to(self._where), mask.to(self._where), torch.from_numpy(targets).to(self._where)
+            )
+        self._optimiser.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._net.parameters(), 1.0)
+        self._optimiser.step()
+        self._rates.step()
+        return value
 
 
 def _optimiser(net: TextNet, schedule: Schedule) -> torch.optim.Optimizer:
