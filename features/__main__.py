@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     store_options(ingest)
     seed = commands.add_parser("seed", help="made-up product usage for users u1, u2, …")
     seed.set_defaults(run=_seed)
-    seed.add_argument("--users", type=positive, default=300, help="of them, from u1 on")
+    seed.add_argument("--users", type=positive, default=demo.USERS, help="of them, from u1 on")
     show = commands.add_parser("show", help="the features of users as the service reads them now")
     show.set_defaults(run=_show)
     show.add_argument("users", nargs="+", metavar="USER")

@@ -1,10 +1,11 @@
-"""Demo users for a first look: product usage of a few hundred made-up people."""
+"""Demo users for a first look: product usage of a few hundred made-up people, `u1` to `u300`."""
 
 import random
 
 from features.store import FeatureStore
 
 RUN = "demo"
+USERS = 300
 PRODUCTS = {
     "checking_account": (0.95, 40),
     "transfers": (0.8, 25),

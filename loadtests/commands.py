@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from local_redis import LocalRedis, RedisUnavailable
 from ports import free_port
-from redis_url import DEMO_USERS, seed
+from redis_url import seed
 from terminal import ENDS, accept_any_encoding, on_end
 
 from loadtests import generator, options, overload, plot, report
@@ -28,6 +28,7 @@ from loadtests.conditions import ROOT, conditions
 from loadtests.figures import goals
 from loadtests.generator import LoadError, Timing
 from loadtests.messages import Messages, bodies
+from loadtests.population import USERS
 from loadtests.ramp import ramp
 from loadtests.sweep import Sweep
 from loadtests.targets import (
@@ -99,7 +100,7 @@ def _compare(arguments: argparse.Namespace, scratch: Path) -> int:
             "targets": {target.name: target.title for target in targets},
         }
         desks = switchboard(configuration())["args"]["desks"]
-        offline = Offline(held_by(server.url, [f"u{i}" for i in range(1, DEMO_USERS + 1)]), desks)
+        offline = Offline(held_by(server.url, [f"u{i}" for i in range(1, USERS + 1)]), desks)
         comparison = Comparison(plan, targets, server.url, psutil.Process(server.pid), scratch, offline)
         for number in comparison.rounds():
             saved |= {"rounds": number + 1, "loads": comparison.rows, "memory": comparison.memory}

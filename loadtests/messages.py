@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import Iterator
 
+from loadtests.population import USERS
 from loadtests.traffic import Zipf, chats
 
 DISTINCT = 20_000
@@ -80,6 +81,6 @@ class Messages:
         return " ".join([*(_PLAIN[digit] for digit in digits), *fill][:words])
 
 
-def bodies(texts: Iterator[str], count: int, rng: random.Random, users: int = 300) -> list[str]:
+def bodies(texts: Iterator[str], count: int, rng: random.Random, users: int = USERS) -> list[str]:
     """`count` request bodies, each from one of the demo users u1, u2, …"""
     return [json.dumps({"user_id": f"u{rng.randint(1, users)}", "text": next(texts)}) for _ in range(count)]

@@ -5,6 +5,8 @@ import asyncio
 from features import demo
 from features.store import FeatureStore, connect
 
+USERS = demo.USERS
+"""Users that have usage anyhow, u1 to u300."""
 RUN = "population"
 CHUNK = 5_000
 
@@ -15,7 +17,7 @@ def populate(redis_url: str, first: int, last: int) -> None:
 
 
 async def _populate(redis_url: str, first: int, last: int) -> None:
-    usage = list(demo.usage(300).values())
+    usage = list(demo.usage(USERS).values())
     redis = connect(redis_url, 60.0)
     try:
         store = FeatureStore(redis)

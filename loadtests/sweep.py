@@ -17,7 +17,7 @@ from loadtests import generator
 from loadtests.compare import STRETCH
 from loadtests.generator import UNTIL_ALL_ARE_SENT, Generator, Timing
 from loadtests.messages import Messages, bodies
-from loadtests.population import populate
+from loadtests.population import USERS, populate
 from loadtests.targets import Config, Running, Target, all_targets, classifiers, memory_mib, running, served
 
 Row = dict[str, Any]
@@ -108,13 +108,13 @@ class Sweep:
             "users": users,
         }
 
-    def _both(self, service: Running, words: int | None = None, users: int = 300) -> Row:
+    def _both(self, service: Running, words: int | None = None, users: int = USERS) -> Row:
         """Throughput of many clients, latency of one."""
         busy, alone = (self._load(service, clients, words, users) for clients in (BUSY, 1))
         latency = {name: alone[name] for name in ("p50_ms", "p99_ms")}
         return {"per_second": busy["per_second"], **latency, "failures": busy["failures"] + alone["failures"]}
 
-    def _load(self, service: Running, clients: int, words: int | None = None, users: int = 300) -> Row:
+    def _load(self, service: Running, clients: int, words: int | None = None, users: int = USERS) -> Row:
         self._loads += 1
         texts = self._messages.unique(self._loads * STRETCH, words)
         sent = bodies(texts, self.timing.bodies, random.Random(self._loads), users)

@@ -10,7 +10,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-DEMO_USERS = 300
 _SCHEMES = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
 _HIDDEN = "…"
 
@@ -55,8 +54,8 @@ async def seed(url: str, say: Callable[[str], None]) -> None:
     redis = connect(url, 5.0)
     try:
         with suppress(demo.RealUsage):
-            if await demo.seed(FeatureStore(redis), DEMO_USERS):
-                say(f"Redis    seeded usage of {DEMO_USERS} demo users, u1 to u{DEMO_USERS}")
+            if await demo.seed(FeatureStore(redis), demo.USERS):
+                say(f"Redis    seeded usage of {demo.USERS} demo users, u1 to u{demo.USERS}")
     except (RedisError, OSError) as error:
         raise RedisUnavailable(
             f"Redis ({shown(url)}) does not let the service read and write usage: {type(error).__name__}"

@@ -145,7 +145,8 @@ class Service:
 def build() -> FastAPI:
     """The application of one worker, its model warm."""
     gc.set_threshold(*GC_THRESHOLDS)
-    desks = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["applications"][0]["args"]["desks"]
+    applications = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["applications"]
+    desks = next(a["args"]["desks"] for a in applications if a["name"] == "switchboard")
     redis = connect(os.environ["REDIS_URL"], REDIS_TIMEOUT_S, max_connections=MAX_CONNECTIONS)
     entries = int(os.environ.get("TEXT_CACHE", "0"))
     inline = os.environ.get("INFERENCE") == "inline"
