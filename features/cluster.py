@@ -16,6 +16,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException
 
 
+def split_url(url: str) -> tuple[str, bool]:
+    """An address as redis-py has it, and whether it is that of a Redis Cluster's node; see `store.connect`."""
+    address = url.replace("+cluster://", "://", 1)
+    return address, address != url
+
+
 @contextmanager
 def as_connection_errors() -> Generator[None]:
     """Raise redis-py's errors of a cluster, which are no `RedisError`, as connection errors."""

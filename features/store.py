@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 
 from features import screens
-from features.cluster import ClusterClient
+from features.cluster import ClusterClient, split_url
 from features.schema import ScreenEvent, UserFeatures
 from features.snapshot import snapshot
 from features.usage import RUN_KEY, TTL_S, WRITE, encode, usage_key
@@ -53,10 +53,9 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
             `redis+cluster` or `rediss+cluster` for a Redis Cluster that this host is a node of. Of a cluster's client
             only what it has in common with `Redis` may be used: commands on one key and plain pipelines of them.
     """
-    one_server = url.replace("+cluster://", "://", 1)
-    client = Redis if one_server == url else ClusterClient
-    redis = client.from_url(
-        one_server,
+    address, of_cluster = split_url(url)
+    redis = (ClusterClient if of_cluster else Redis).from_url(
+        address,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from features.cluster import as_connection_errors
+from features.cluster import as_connection_errors, split_url
 from features.partials import BUCKETS
 from features.usage import RUN_KEY, SHARDS, TTL_S, WRITE, shard_key
 from features.usage_wire import await_taken, transactions_of, values_of
@@ -195,12 +195,11 @@ class UsageWriter:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        one_server = self.redis_url.replace("+cluster://", "://", 1)
-        client = Redis if one_server == self.redis_url else RedisCluster
+        address, of_cluster = split_url(self.redis_url)
         with (
             as_connection_errors(),
-            client.from_url(
-                one_server,
+            (RedisCluster if of_cluster else Redis).from_url(
+                address,
                 socket_timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
