@@ -171,19 +171,6 @@ async def test_what_the_cache_knows_already_keeps_its_age() -> None:
     assert (await cache(tokens("v", [1]))).cached.tolist() == [False]
 
 
-async def test_what_is_learned_while_it_is_inferred_counts_once() -> None:
-    gate: Gate[TokenBatch, LogitBatch] = Gate()
-    cache, twin = PredictionCache(gate), PredictionCache(Classifier())
-    asked = asyncio.ensure_future(cache(tokens("v", [1])))
-    held = await gate.next()
-    await cache(Learned([(tokens("v", [1]), logits("v", [1]))]))
-    held.answer.set_result(answer(held.argument))
-    await asked
-    await twin(tokens("v", [1]))
-    assert (cache.bytes, len(cache)) == (twin.bytes, 1)
-    cache.clear()
-
-
 async def test_what_has_expired_is_learned_anew() -> None:
     times = iter([0.0, 11.0, 12.0, 13.0, 14.0])
     cache = PredictionCache(Classifier(), CacheConfig(ttl_s=10), lambda: next(times))
