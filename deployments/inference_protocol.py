@@ -99,7 +99,7 @@ class InferenceParameters(msgspec.Struct, frozen=True):
 class InferenceRequest(msgspec.Struct, frozen=True):
     """n messages to classify. Without `outputs` the answer has all of them."""
 
-    inputs: list[RequestInput]
+    inputs: Annotated[list[RequestInput], msgspec.Meta(extra_json_schema={"minItems": 1})]
     id: str | None = None
     parameters: InferenceParameters | None = None
     outputs: list[RequestOutput] | None = None
