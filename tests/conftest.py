@@ -1,6 +1,7 @@
 """Real servers for the tests: Redis on a free port, flushed before every test that uses it.
 
-Hypothesis draws the same examples in every run, and a busy machine fails nothing.
+Hypothesis draws the same examples in every run, and a busy machine fails nothing. Of several processes (`-n`) one runs
+all tests of services.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -11,11 +12,26 @@ from local_redis import LocalRedis
 from ports import free_port
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from features.store import connect
 
 settings.register_profile("switchboard", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("switchboard")
+SERVICES, ON_ITS_OWN = "tests/serve/", "tests/serve/test_compare.py"
+
+
+class _OneWithServices(LoadScopeScheduling):  # type: ignore[misc]
+    """A file at a time to whoever is free, but nearly all that start services to one: two would starve each other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return SERVICES if file.startswith(SERVICES) and file != ON_ITS_OWN else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _OneWithServices(config, log)
 
 
 @pytest.fixture(scope="session")
