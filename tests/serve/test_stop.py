@@ -11,14 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import yaml
 from ports import fault, free_port
 from ray_node import NODE
 
+from loadtests.targets import configuration, whole
 from tests.serve.conftest import command, wait_until_ready, write_config
 from tests.serve.polling import page, until
 from tests.serve.processes import named, replicas
 
 IN_FLIGHT = r"switchboard_batches_in_flight\{.*\} 1"
+
+
+def small(folder: Path) -> tuple[str, str]:
+    """The option for a service whose stages are all in one replica, as it starts soonest."""
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(configuration(lambda application: whole(application, 1))))
+    return "--config", str(file)
 
 
 @contextlib.contextmanager
@@ -41,7 +50,7 @@ def started(state: Path, port: int, *options: str) -> Iterator[tuple["subprocess
 
 def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
     """As systemd and `timeout` send it: Ray's node ends at once, and Serve need not be waited for."""
-    with started(tmp_path, free_port()) as (process, traces):
+    with started(tmp_path, free_port(), *small(tmp_path)) as (process, traces):
         os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -52,7 +61,7 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
 
 def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:
     """Without its raylet nothing is started again, and answers would stop one by one."""
-    with started(tmp_path, free_port()) as (process, traces):
+    with started(tmp_path, free_port(), *small(tmp_path)) as (process, traces):
         (raylet,) = named(process.pid, "raylet")
         raylet.kill()
         output, _ = process.communicate(timeout=300)
