@@ -78,6 +78,14 @@ def test_an_inline_stage_is_no_deployment(cache: str, classify: str, deployed: s
     assert (application._bound_deployment.init_args[0].uncached is not None) == past_cache
 
 
+def test_a_replica_that_is_gone_is_soon_missed() -> None:
+    """Ray asks every ten seconds whether one is alive, and waits three times thirty for one that hangs."""
+    for application in (build(AppArgs()), build_screen_events(ScreenEventsArgs())):
+        for deployment in build_app(application, name="app").deployments:
+            config = deployment._deployment_config
+            assert (config.health_check_period_s <= 2, config.health_check_timeout_s) == (True, 10)
+
+
 def test_the_gpu_file_is_taken() -> None:
     gpu: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.gpu.yaml").read_text())
     application = {a["name"]: a for a in gpu["applications"]}["switchboard"]
