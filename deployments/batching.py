@@ -22,6 +22,8 @@ ADMISSION_SHARE = 0.65
 """Where more than one batch waits, an arriving item is refused unless its answer is foreseen within this share of its
 time-out. When more wait than the next batches take, the limit is multiplied by (1 - recent share refused) squared,
 because refusing takes time too."""
+_CALM = 0.01
+"""A recent share refused below which a short queue takes what is old, too: it will have waited for a single stall."""
 ALWAYS_SENT_SHARE = 0.25
 """A queued item is dropped if it has less time left than its batch is foreseen to take, but never while more than this
 share of its time-out is left."""
@@ -70,6 +72,11 @@ class NaturalBatcher(Generic[T, R]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def strained(self) -> bool:
+        """Whether items wait, or some were refused of late."""
+        return bool(self._waiting) or self._refusals.share > _CALM
+
     def counts(self) -> dict[str, float]:
         return {
             "batches_total": self.batches,
@@ -81,8 +88,12 @@ class NaturalBatcher(Generic[T, R]):
     def levels(self) -> dict[str, float]:
         return {"queue_length": len(self), "batches_in_flight": self.in_flight}
 
-    def require_room(self, n: int, timeout_s: float) -> None:
+    def require_room(self, n: int, timeout_s: float, waited_s: float = 0.0) -> None:
         """Refuse n items, which stand or fall together, before one of them costs anything.
+
+        Args:
+            timeout_s: from when they came to their answers.
+            waited_s: how long ago they came.
 
         Raises:
             QueueFull: the queue does not take all of them, or is too long for answers in time.
@@ -93,7 +104,7 @@ class NaturalBatcher(Generic[T, R]):
             within_s *= (1 - self._refusals.share) ** 2
         if waiting + n > self.max_queue:
             reason = f"{waiting} messages are waiting already"
-        elif waiting + n > self.max_batch and self._foreseen_s(waiting + n) + self._unseen_s() > within_s:
+        elif self._late_s(waiting + n, waited_s) > within_s:
             reason = f"{waiting} messages are waiting already, as many as can be answered in time"
         else:
             return
@@ -101,36 +112,43 @@ class NaturalBatcher(Generic[T, R]):
         self._refusals.note(n, True, asyncio.get_running_loop().time())
         raise QueueFull(reason if n == 1 else f"{n} messages do not fit: {reason}")
 
-    async def submit(self, item: T, timeout_s: float) -> R:
-        """Wait for the item's result; the wait in the queue counts.
+    async def submit(self, item: T, timeout_s: float, waited_s: float = 0.0) -> R:
+        """Wait for the item's result; the wait in the queue counts, and so does the one before, `waited_s`.
 
         Raises:
             QueueFull: at once, when the queue is full, or too long for an answer in time.
             DeadlinePassed: after `timeout_s`. An item still queued then never reaches `process`.
         """
-        self.require_room(1, timeout_s)
+        self.require_room(1, timeout_s, waited_s)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         now = loop.time()
         self._refusals.note(1, False, now)
-        self._waiting[future] = _Waiting(item, future, now + timeout_s, timeout_s)
+        self._waiting[future] = _Waiting(item, future, now + timeout_s - waited_s, timeout_s)
         if not self._scheduled and self.in_flight < self.max_in_flight:
             self._scheduled = True
             loop.call_soon(self._dispatch)
-        timer = loop.call_later(timeout_s, self._expire, future, timeout_s)
+        timer = loop.call_later(timeout_s - waited_s, self._expire, future, timeout_s)
         try:
             return await future
         finally:
             timer.cancel()
             self._waiting.pop(future, None)
 
+    def _late_s(self, items: int, waited_s: float) -> float:
+        """How old the last of so many waiting items will be when its caller has its answer, as far as it matters."""
+        if items > self.max_batch:
+            return self._foreseen_s(items) + self._unseen_s(waited_s)
+        return self._unseen_s(waited_s) if self._refusals.share > _CALM else 0.0
+
     def _foreseen_s(self, items: int) -> float:
         """How long it will take until so many items more than those that travel are answered; 0 if that is unknown."""
         return (self._travelling + items) * self._pace.each
 
-    def _unseen_s(self) -> float:
+    def _unseen_s(self, waited_s: float) -> float:
         """How long an item has waited before it came here, and will before its caller has the answer."""
-        return 2 * self._lag.seconds(asyncio.get_running_loop())
+        lag_s = self._lag.seconds(asyncio.get_running_loop())
+        return max(waited_s, lag_s) + lag_s
 
     def _expire(self, future: "asyncio.Future[R]", timeout_s: float) -> None:
         if not future.done():

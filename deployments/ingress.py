@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope
 
 from deployments import documentation
 from deployments.access import Access, Guard
+from deployments.arrival import unread_s
 from deployments.batching import NaturalBatcher, QueueFull
 from deployments.bodies import decode
 from deployments.deadline import DeadlinePassed
@@ -143,26 +144,30 @@ class Ingress:
         """`POST /v1/predict`: the body of the answer, and where its time went."""
         arrived = time.perf_counter()
         self._access.require(scope)
-        self._require_room(1)  # before it has cost anything
+        waited_s = unread_s(receive) if self.batcher.strained else 0.0
+        self._require_room(1, waited_s)  # before it has cost anything
         body = await decode(scope, receive, self._predict)
         if not visible(body.text):
             raise ApiError(422, "invalid_field", "the text has no visible character", "text")
         query = Query(body.request_id or new_identifier(), body.user_id, body.text, body.top_k)
-        answer = await self.answer(query)
+        answer = await self.answer(query, waited_s)
         total = (time.perf_counter() - arrived) * 1000
         queue = max(0.0, total - answer.milliseconds["flow"])
         timing = f"queue;dur={queue:.2f}, {answer.server_timing}, total;dur={total:.2f}"
         return msgspec.json.encode(answer.response), timing.encode()
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: Query, waited_s: float = 0.0) -> Answer:
         """The answer to one message, counted.
+
+        Args:
+            waited_s: how long ago the message came.
 
         Raises:
             ApiError: 429, 503 or 504.
         """
         came = time.perf_counter()
         try:
-            answer = await self.batcher.submit(query, self.config.deadline_ms / 1000)
+            answer = await self.batcher.submit(query, self.config.deadline_ms / 1000, waited_s)
         except (QueueFull, DeadlinePassed) as error:
             raise _refusal(error) from None
         except DependencyError as error:
@@ -194,9 +199,9 @@ class Ingress:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _require_room(self, messages: int) -> None:
+    def _require_room(self, messages: int, waited_s: float = 0.0) -> None:
         try:
-            self.batcher.require_room(messages, self.config.deadline_ms / 1000)
+            self.batcher.require_room(messages, self.config.deadline_ms / 1000, waited_s)
         except QueueFull as error:
             raise _refusal(error) from None
 

@@ -126,6 +126,35 @@ def test_what_stands_or_falls_together_is_refused_as_a_whole() -> None:
     assert set(run(parts())) == {0}
 
 
+@pytest.mark.parametrize(("waited_s", "told_after_s"), [(1.5, 0.5), (2.5, 0.0)])
+def test_time_that_an_item_waited_before_counts(waited_s: float, told_after_s: float) -> None:
+    async def told() -> float:
+        loop, stages = asyncio.get_running_loop(), Stages()
+        stages.hang_until = 60.0
+        with pytest.raises(DeadlinePassed):
+            await NaturalBatcher[int, int](stages).submit(0, DEADLINE_S, waited_s)
+        return loop.time()
+
+    assert run(told()) == pytest.approx(told_after_s, abs=0.01)
+
+
+def test_what_is_old_is_refused_where_others_were_and_taken_where_none_was() -> None:
+    """A single stall makes messages old, too, and they can be answered in time."""
+
+    async def before_and_after_an_overload() -> int:
+        to: NaturalBatcher[int, int] = NaturalBatcher(Stages())
+        before = await to.submit(0, DEADLINE_S, 1.5)
+        assert not to.strained
+        many = await asyncio.gather(*(to.submit(n, DEADLINE_S) for n in range(3_000)), return_exceptions=True)
+        assert any(isinstance(one, QueueFull) for one in many)
+        assert (len(to), to.strained) == (0, True)
+        with pytest.raises(QueueFull):
+            await to.submit(0, DEADLINE_S, 1.5)
+        return before + await to.submit(1, DEADLINE_S)
+
+    assert run(before_and_after_an_overload()) == 1
+
+
 def test_refusals_of_long_ago_do_not_count() -> None:
     refusals = Refusals()
     refusals.note(100, True, 0.0)
