@@ -21,9 +21,11 @@ R = TypeVar("R")
 ADMISSION_SHARE = 0.65
 """Where more than one batch waits, an arriving item is refused unless its answer is foreseen within this share of its
 time-out. When more wait than the next batches take, the limit is multiplied by (1 - recent share refused) squared,
-because refusing takes time too."""
+because refusing takes time too. While some are refused, an item may not have waited longer than that before it came."""
 _CALM = 0.01
-"""A recent share refused below which a short queue takes what is old, too: it will have waited for a single stall."""
+"""The recent share refused below which what is old is taken, too: it will have waited for a single stall."""
+_NEVER_TOO_OLD_SHARE = 0.25
+"""The share of its time-out that an item may have waited before it came, however many are refused."""
 ALWAYS_SENT_SHARE = 0.25
 """A queued item is dropped if it has less time left than its batch is foreseen to take, but never while more than this
 share of its time-out is left."""
@@ -100,11 +102,15 @@ class NaturalBatcher(Generic[T, R]):
         """
         waiting = len(self._waiting)
         within_s = timeout_s * ADMISSION_SHARE
+        strict_s = within_s * (1 - self._refusals.share) ** 2
         if waiting + n > self.max_batch * self.max_in_flight:  # less would not fill the batches that leave next
-            within_s *= (1 - self._refusals.share) ** 2
+            within_s = strict_s
+        too_old_s = max(strict_s, timeout_s * _NEVER_TOO_OLD_SHARE)
         if waiting + n > self.max_queue:
             reason = f"{waiting} messages are waiting already"
-        elif self._late_s(waiting + n, waited_s) > within_s:
+        elif self._refusals.share > _CALM and waited_s > too_old_s:
+            reason = "messages come faster than they can be read"
+        elif waiting + n > self.max_batch and self._foreseen_s(waiting + n) + self._unseen_s(waited_s) > within_s:
             reason = f"{waiting} messages are waiting already, as many as can be answered in time"
         else:
             return
@@ -134,12 +140,6 @@ class NaturalBatcher(Generic[T, R]):
         finally:
             timer.cancel()
             self._waiting.pop(future, None)
-
-    def _late_s(self, items: int, waited_s: float) -> float:
-        """How old the last of so many waiting items will be when its caller has its answer, as far as it matters."""
-        if items > self.max_batch:
-            return self._foreseen_s(items) + self._unseen_s(waited_s)
-        return self._unseen_s(waited_s) if self._refusals.share > _CALM else 0.0
 
     def _foreseen_s(self, items: int) -> float:
         """How long it will take until so many items more than those that travel are answered; 0 if that is unknown."""
