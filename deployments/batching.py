@@ -22,8 +22,6 @@ ADMISSION_SHARE = 0.65
 """Where more than one batch waits, an arriving item is refused unless its answer is foreseen within this share of its
 time-out. When more wait than the next batches take, the limit is multiplied by (1 - recent share refused) squared,
 because refusing takes time too. While some are refused, an item may not have waited longer than that before it came."""
-_CALM = 0.01
-"""The recent share refused below which what is old is taken, too: it will have waited for a single stall."""
 _NEVER_TOO_OLD_SHARE = 0.25
 """The share of its time-out that an item may have waited before it came, however many are refused."""
 ALWAYS_SENT_SHARE = 0.25
@@ -77,7 +75,7 @@ class NaturalBatcher(Generic[T, R]):
     @property
     def strained(self) -> bool:
         """Whether items wait, or some were refused of late."""
-        return bool(self._waiting) or self._refusals.share > _CALM
+        return bool(self._waiting) or self._refusals.going_on
 
     def counts(self) -> dict[str, float]:
         return {
@@ -108,7 +106,7 @@ class NaturalBatcher(Generic[T, R]):
         too_old_s = max(strict_s, timeout_s * _NEVER_TOO_OLD_SHARE)
         if waiting + n > self.max_queue:
             reason = f"{waiting} messages are waiting already"
-        elif self._refusals.share > _CALM and waited_s > too_old_s:
+        elif self._refusals.going_on and waited_s > too_old_s:
             reason = "messages come faster than they can be read"
         elif waiting + n > self.max_batch and self._foreseen_s(waiting + n) + self._unseen_s(waited_s) > within_s:
             reason = f"{waiting} messages are waiting already, as many as can be answered in time"
@@ -123,18 +121,19 @@ class NaturalBatcher(Generic[T, R]):
 
         Raises:
             QueueFull: at once, when the queue is full, or too long for an answer in time.
-            DeadlinePassed: after `timeout_s`. An item still queued then never reaches `process`.
+            DeadlinePassed: `timeout_s` after it came. An item still queued then never reaches `process`.
         """
         self.require_room(1, timeout_s, waited_s)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         now = loop.time()
+        until = now + timeout_s - waited_s
         self._refusals.note(1, False, now)
-        self._waiting[future] = _Waiting(item, future, now + timeout_s - waited_s, timeout_s)
+        self._waiting[future] = _Waiting(item, future, until, timeout_s)
         if not self._scheduled and self.in_flight < self.max_in_flight:
             self._scheduled = True
             loop.call_soon(self._dispatch)
-        timer = loop.call_later(timeout_s - waited_s, self._expire, future, timeout_s)
+        timer = loop.call_at(until, self._expire, future, timeout_s)
         try:
             return await future
         finally:

@@ -13,6 +13,8 @@ _EVERY_S = 0.05
 """How far ahead the timer is set whose lateness is measured."""
 _HALF_LIFE_S = 2.0
 """After which an item counts half as much as one that comes now."""
+_CALM = 0.01
+"""The share refused up to which nothing is the matter."""
 _FRESH_S = 1.0
 """For how long a lateness counts after it was measured."""
 
@@ -72,6 +74,11 @@ class Refusals:
     def __init__(self) -> None:
         self.share = 0.0
         self._came = self._at = 0.0
+
+    @property
+    def going_on(self) -> bool:
+        """Whether enough were refused that an old item has not merely waited for a single stall."""
+        return self.share > _CALM
 
     def note(self, items: int, refused: bool, at: float) -> None:
         """Count items that were refused, or taken, at a moment in seconds."""

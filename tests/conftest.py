@@ -1,7 +1,7 @@
 """Real servers for the tests: Redis on a free port, flushed before every test that uses it.
 
 Hypothesis draws the same examples in every run, and a busy machine fails nothing. Of several processes (`-n`) one runs
-all tests of services.
+nearly all tests of services.
 """
 
 from collections.abc import AsyncIterator, Iterator

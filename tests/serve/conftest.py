@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import yaml
 from local_redis import LocalRedis
 from ports import free_port
 
-from loadtests.targets import patient, switchboard
+from loadtests.targets import configuration, patient, switchboard
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT_S = 300.0
@@ -70,9 +71,8 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedi
 
 def write_config(path: Path, deadline_ms: int = 6000, **changes: Mapping[str, Any]) -> Path:
     """The project's configuration, patient, with changes to blocks of the arguments of its first application."""
-    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config = configuration(partial(patient, deadline_ms=deadline_ms))
     application = switchboard(config)
-    patient(application, deadline_ms)
     for block, change in changes.items():
         application["args"][block] |= change
     path.write_text(yaml.safe_dump(config))

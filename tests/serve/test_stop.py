@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -26,7 +27,7 @@ IN_FLIGHT = r"switchboard_batches_in_flight\{.*\} 1"
 def small(folder: Path) -> tuple[str, str]:
     """The option for a service whose stages are all in one replica, as it starts soonest."""
     file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(configuration(lambda application: whole(application, 1))))
+    file.write_text(yaml.safe_dump(configuration(partial(whole, ingresses=1))))
     return "--config", str(file)
 
 
