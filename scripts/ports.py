@@ -1,7 +1,7 @@
 """Ports of this machine: is one free, which one is."""
 
-import contextlib
 import errno
+import random
 import socket
 
 
@@ -23,7 +23,11 @@ def fault(port: int) -> str | None:
     return None
 
 
-_given = set[int]()
+_FREE = range(20_000, 30_000)
+"""Below those that systems give to connections, since who asks for a port may listen there only seconds later, and
+between those of Ray's workers and of its direct ingress. Taken at random: of two processes that ask at once both would
+find the same one free."""
+_untried = iter(random.SystemRandom().sample(_FREE, len(_FREE)))
 _reserved = set[int]()
 
 
@@ -33,14 +37,14 @@ def reserve(*ports: int) -> None:
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port if it is free, otherwise any that is free on 127.0.0.1, no port twice in this process."""
+    """The preferred port if it is free, otherwise any of `_FREE` that is free, no port twice in this process.
+
+    Raises:
+        OSError: none is free.
+    """
     if preferred and preferred not in _reserved and is_free(preferred):
         return preferred
-    with contextlib.ExitStack() as tried:
-        while True:
-            probe = tried.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            if port not in _given | _reserved:
-                _given.add(port)
-                return port
+    for port in _untried:
+        if port not in _reserved and is_free(port):
+            return port
+    raise OSError(errno.EADDRINUSE, f"no free port from {_FREE.start} to {_FREE.stop - 1}")

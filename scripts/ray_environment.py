@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +73,6 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
         if arguments.proxy == "auto":
             say("notice: no HAProxy for this system; using Ray's standard proxy, which is slower")
         return ports
-    # Random, since of two services that start at once both would find the same port free; and below those that systems
-    # give to connections, since HAProxy comes after all of Ray.
-    stats, metrics = (free_port(random.randrange(20_000, 30_000)) for _ in range(2))
     os.environ |= {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
@@ -86,8 +82,8 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(scratch / "metrics.sock"),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
     }
     os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(max(1, min(4, (os.cpu_count() or 1) // 2))))
     return ports

@@ -56,7 +56,7 @@ def test_a_server_that_hangs_is_ended_and_keeps_what_it_has_acknowledged(tmp_pat
 def test_it_starts_again_once_its_folder_can_be_made(tmp_path: Path) -> None:
     said: Queue[str] = Queue()
     folder = tmp_path / "redis"
-    with LocalRedis(folder, said.put) as server:
+    with LocalRedis(folder, said.put, free_port()) as server:
         rmtree(folder)
         folder.write_text("in the way")
         os.kill(server.pid, signal.SIGKILL)

@@ -9,6 +9,16 @@ def test_no_port_is_given_twice() -> None:
     assert len(set(ports)) == len(ports)
 
 
+def test_a_port_that_is_given_is_none_that_connections_get() -> None:
+    """Whoever listens there later, or again after a crash, must not find a stranger's connection."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as connection,
+    ):
+        lent = connection.getsockname()[1]
+    assert max(free_port() for _ in range(100)) < lent
+
+
 def test_the_preferred_one_is_given_again() -> None:
     port = free_port()
     assert is_free(port)
