@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from features import batch_commands, bench_commands, demo, offline_commands
 from features.arguments import MissingExtra, positive, redis_url_of, redis_url_option, store_of, store_options
-from features.command_line import Command, failed
+from features.command_line import Command, add_command, failed
 from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 
@@ -81,16 +81,17 @@ async def _show(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m features", description=__doc__)
+    text = "Features: streaming and batch pipelines, point-in-time training sets, skew and drift."
+    parser = argparse.ArgumentParser(prog="python -m features", description=text)
     commands = parser.add_subparsers(required=True, metavar="command", parser_class=Command)
-    ingest = commands.add_parser("ingest", help="screen events from the stream into the feature store")
+    ingest = add_command(commands, "ingest", "write screen events from the Redis stream to the feature store")
     ingest.set_defaults(run=_ingest)
-    ingest.add_argument("--batch", type=int, default=500, help="entries read at once")
+    ingest.add_argument("--batch", type=int, default=500, help="most stream entries to read at once")
     store_options(ingest)
-    seed = commands.add_parser("seed", help="made-up product usage for users u1, u2, …")
+    seed = add_command(commands, "seed", "write made-up product usage for the users u1, u2, …")
     seed.set_defaults(run=_seed)
-    seed.add_argument("--users", type=positive, default=demo.USERS, help="of them, from u1 on")
-    show = commands.add_parser("show", help="the features of users as the service reads them now")
+    seed.add_argument("--users", type=positive, default=demo.USERS, help="number of users")
+    show = add_command(commands, "show", "print the features of users as the service reads them now")
     show.set_defaults(run=_show)
     show.add_argument("users", nargs="+", metavar="USER")
     store_options(show)

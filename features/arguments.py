@@ -84,7 +84,7 @@ def path(text: str) -> Path:
 
 def partials_option(command: argparse.ArgumentParser) -> None:
     """Where the partials are."""
-    command.add_argument("--partials", type=path, help="daily aggregates are kept here (default: EVENTS.partials)")
+    command.add_argument("--partials", type=path, help="folder that keeps daily aggregates (default: EVENTS.partials)")
 
 
 def partials_of(arguments: argparse.Namespace) -> "Partials | None":
@@ -109,7 +109,7 @@ def store_options(command: argparse.ArgumentParser) -> None:
     """The store's limits for screens, which the service and the ingesters have too."""
     for option, default in StoreConfig().model_dump(include={"max_screens", "screen_window_s"}).items():
         name = option.replace("_", "-")
-        command.add_argument(f"--{name}", type=positive, default=default, help=f"`store.{option}` of the service")
+        command.add_argument(f"--{name}", type=positive, default=default, help=f"the service's `store.{option}`")
 
 
 def store_of(arguments: argparse.Namespace) -> StoreConfig:
@@ -121,7 +121,7 @@ def ray_options(command: argparse.ArgumentParser) -> None:
     """Where Ray runs."""
     where = command.add_mutually_exclusive_group()
     where.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
-    where.add_argument("--cpus", type=positive, help="CPUs of a local Ray (default: all)")
+    where.add_argument("--cpus", type=positive, help="number of CPUs of the local Ray (default: all)")
 
 
 def tell_missing(summary: Mapping[str, Any]) -> None:

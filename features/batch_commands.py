@@ -17,35 +17,34 @@ from features.arguments import (
     show,
     tell_missing,
 )
+from features.command_line import add_command
 
 
 def add_commands(commands: Any) -> None:
     """Add the parsers of the batch commands."""
-    materialize = commands.add_parser("materialize", help="the usage log's last 60 days into the feature store")
+    materialize = add_command(commands, "materialize", "aggregate the usage log's last 60 days into the feature store")
     materialize.set_defaults(run=_materialize)
     materialize.add_argument("--events", type=path, required=True, help="usage log: Parquet under day=YYYY-MM-DD/")
-    materialize.add_argument(
-        "--as-of", type=day, default=datetime.now(UTC).date(), help="the window ends before this day"
-    )
-    materialize.add_argument("--window-days", type=positive, default=60, help="days of uses that count")
+    materialize.add_argument("--as-of", type=day, default=datetime.now(UTC).date(), help="first day after the window")
+    materialize.add_argument("--window-days", type=positive, default=60, help="length of the window in days")
     partials_option(materialize)
-    materialize.add_argument("--ttl-days", type=positive, default=3, help="how long the values live in Redis")
-    materialize.add_argument("--no-publish", action="store_true", help="write the run, but do not show it to readers")
-    materialize.add_argument("--allow-older", action="store_true", help="show it even where readers see a newer one")
+    materialize.add_argument("--ttl-days", type=positive, default=3, help="days after which the values expire in Redis")
+    materialize.add_argument("--no-publish", action="store_true", help="write the run without making it the live one")
+    materialize.add_argument("--allow-older", action="store_true", help="make it the live run even if a newer one is")
     ray_options(materialize)
     redis_url_option(materialize)
 
-    simulate = commands.add_parser("simulate", help="made-up users, usage logs, screens and chats, of any size")
+    simulate = add_command(commands, "simulate", "generate made-up users, usage logs, screen logs and chats")
     simulate.set_defaults(run=_simulate)
     simulate.add_argument("--out", type=path, required=True, help="folder for usage/, screens/ and chats.jsonl")
-    simulate.add_argument("--users", type=positive, default=1_000, help="customers who leave events")
-    simulate.add_argument("--days", type=positive, default=60, help="days of the usage log")
-    simulate.add_argument("--end", type=day, default=datetime.now(UTC).date(), help="day after the last")
-    simulate.add_argument("--events", type=positive, help="about how many uses in all (default: natural activity)")
-    simulate.add_argument("--messages", type=int, default=1_000, help="chats on the last day")
-    simulate.add_argument("--messages-file", type=path, help="labelled JSONL or CSV that texts are drawn from")
-    simulate.add_argument("--malformed", type=float, default=0.0, help="share of usage rows to spoil, 0 to 1")
-    simulate.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance")
+    simulate.add_argument("--users", type=positive, default=1_000, help="number of customers")
+    simulate.add_argument("--days", type=positive, default=60, help="length of the usage log in days")
+    simulate.add_argument("--end", type=day, default=datetime.now(UTC).date(), help="first day after the log")
+    simulate.add_argument("--events", type=positive, help="approximate total of uses (default: natural activity)")
+    simulate.add_argument("--messages", type=int, default=1_000, help="number of chats, on the last day")
+    simulate.add_argument("--messages-file", type=path, help="labelled JSONL or CSV to draw the texts of chats from")
+    simulate.add_argument("--malformed", type=float, default=0.0, help="share of usage rows to malform, 0 to 1")
+    simulate.add_argument("--seed", type=int, default=0, help="random seed")
 
 
 def _materialize(arguments: argparse.Namespace) -> None:

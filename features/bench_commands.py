@@ -5,25 +5,26 @@ import asyncio
 from typing import Any
 
 from features.arguments import number, path, positive, redis_url_of, redis_url_option, require_extra, show
+from features.command_line import add_command
 
 
 def add_commands(commands: Any) -> None:
     """Add the parser of `bench` and of each benchmark."""
-    bench = commands.add_parser("bench", help="throughput, freshness, reads, or the batch pipeline, measured")
+    bench = add_command(commands, "bench", "measure the feature store and the batch pipeline")
     names = bench.add_subparsers(required=True, metavar="benchmark")
-    throughput = names.add_parser("throughput", help="events/s of one ingester")
+    throughput = add_command(names, "throughput", "measure how many events/s one ingester stores")
     throughput.set_defaults(run=_throughput)
-    throughput.add_argument("--events", type=positive, default=100_000, help="screens in the stream")
-    freshness = names.add_parser("freshness", help="milliseconds from an event to the read that shows it")
+    throughput.add_argument("--events", type=positive, default=100_000, help="events on the stream")
+    freshness = add_command(names, "freshness", "measure the time from an event to the first read that shows it")
     freshness.set_defaults(run=_freshness)
-    freshness.add_argument("--rate", type=positive, default=1_000, help="events/s")
-    freshness.add_argument("--seconds", type=number(1, 86_400), default=20.0, help="how long events come")
-    reads = names.add_parser("reads", help="milliseconds of one read of many users")
+    freshness.add_argument("--rate", type=positive, default=1_000, help="events per second")
+    freshness.add_argument("--seconds", type=number(1, 86_400), default=20.0, help="duration")
+    reads = add_command(names, "reads", "measure the latency of one read of many users")
     reads.set_defaults(run=_reads)
-    reads.add_argument("--users", type=positive, default=32, help="users in one read")
-    batch = names.add_parser("materialize", help="full and incremental run, against plain polars on the same files")
+    reads.add_argument("--users", type=positive, default=32, help="users per read")
+    batch = add_command(names, "materialize", "time full and incremental runs against plain polars on the same files")
     batch.set_defaults(run=_materialize)
-    batch.add_argument("--events", type=path, required=True, help="usage log, such as simulate makes")
+    batch.add_argument("--events", type=path, required=True, help="usage log, such as `simulate` writes")
     for command in (throughput, freshness, reads, batch):
         redis_url_option(command)
 

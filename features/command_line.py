@@ -20,6 +20,11 @@ class Command(argparse.ArgumentParser):
         super().__init__(**options, formatter_class=Help)
 
 
+def add_command(commands: Any, name: str, text: str) -> Any:
+    """Add a command's parser to those of `add_subparsers`; the text is in the list of commands and in its own help."""
+    return commands.add_parser(name, help=text, description=text)
+
+
 def failed(reason: str, status: int = 2) -> int:
     """Say on standard error, in one line, what stopped a command; returns its exit code."""
     print(f"error: {reason}", file=sys.stderr)

@@ -23,6 +23,7 @@ from features.arguments import (
     store_options,
     tell_missing,
 )
+from features.command_line import add_command
 from features.delays import LAG, MAX_LAG, MAX_RUN_DELAY, RUN_DELAY
 from features.labelled import CORPUS
 from features.schema import FEEDBACK_STREAM
@@ -47,50 +48,53 @@ _HOUR, _MILLISECOND = timedelta(hours=1), timedelta(milliseconds=1)
 
 def add_commands(commands: Any) -> None:
     """Add the parsers."""
-    training = commands.add_parser("training-set", help="labelled chats with the features of their moments")
+    training = add_command(commands, "training-set", "join chats with the features of their moment")
     training.set_defaults(run=_training_set, usual=training.get_default)
     training.add_argument("--out", type=path, required=True, help="rows for `models train`: .jsonl or .csv")
-    training.add_argument("--chats", type=path, help="text, product, user_id, at; with --feedback: request_id, text")
+    training.add_argument(
+        "--chats", type=path, help="rows of text, product, user_id, at; with --feedback of request_id, text"
+    )
     _logs(training, required=False)
     _bundle(training)
     training.add_argument(
         "--run-delay-hours",
         type=number(0, MAX_RUN_DELAY // _HOUR),
         default=RUN_DELAY / _HOUR,
-        help="when a day's usage run is there, after 00:00 UTC",
+        help="hours after 00:00 UTC at which a day's usage run is live",
     )
-    training.add_argument("--window-days", type=positive, default=60, help="days of uses that count")
+    training.add_argument("--window-days", type=positive, default=60, help="length of the usage window in days")
     training.add_argument(
         "--feedback",
         type=path,
         nargs="?",
+        metavar="FILE",
         const=Path(FEEDBACK_STREAM),
-        help="label the served log with a file's rows (request_id, product, at), or Redis'",
+        help="label the served log with feedback: rows of request_id, product, at; without FILE, the stream in Redis",
     )
-    training.add_argument("--log", type=path, help="the served log, with --feedback")
+    training.add_argument("--log", type=path, help="served log, with --feedback")
     ray_options(training)
     redis_url_option(training)
 
-    skew = commands.add_parser("skew", help="compute what was served again from raw events, and compare")
+    skew = add_command(commands, "skew", "recompute the served features from raw events, and compare")
     skew.set_defaults(run=_skew)
-    skew.add_argument("--log", type=path, required=True, help="the served log")
+    skew.add_argument("--log", type=path, required=True, help="served log")
     _logs(skew, required=True)
     _bundle(skew, action="append")
     lag = number(0, MAX_LAG // _MILLISECOND)
     skew.add_argument(
-        "--lag-ms", type=lag, default=LAG / _MILLISECOND, help="within which an arriving screen gets stored"
+        "--lag-ms", type=lag, default=LAG / _MILLISECOND, help="longest time from an event's arrival to its storage"
     )
-    skew.add_argument("--examples", type=int, default=5, help="mismatches shown for each feature")
-    skew.add_argument("--sample", type=positive, help="compare only so many requests")
+    skew.add_argument("--examples", type=int, default=5, help="mismatches to print for each feature")
+    skew.add_argument("--sample", type=positive, help="number of requests to compare (default: all)")
     ray_options(skew)
 
-    drift = commands.add_parser("drift", help="compare what was served with the training data")
+    drift = add_command(commands, "drift", "compare live traffic with the training data")
     drift.set_defaults(run=_drift)
-    drift.add_argument("--log", type=path, required=True, help="the served log")
+    drift.add_argument("--log", type=path, required=True, help="served log")
     drift.add_argument("--data", type=path, default=CORPUS, help="training data")
-    drift.add_argument("--days", type=positive, help="the last so many days of the log (default: all)")
+    drift.add_argument("--days", type=positive, help="most recent days of the log to compare (default: all)")
     _bundle(drift)
-    drift.add_argument("--metrics-file", type=path, help="write Prometheus text, for a textfile collector")
+    drift.add_argument("--metrics-file", type=path, help="also write Prometheus text, for a textfile collector")
 
 
 def _logs(command: argparse.ArgumentParser, required: bool) -> None:
@@ -101,7 +105,7 @@ def _logs(command: argparse.ArgumentParser, required: bool) -> None:
 
 
 def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
-    help = "bundle folder, or a pointer to one (default: production); of its preprocessing"
+    help = "bundle folder or pointer whose preprocessing applies (default: production)"
     command.add_argument("--bundle", type=path, help=help, **options)
 
 

@@ -184,15 +184,17 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         add_options(command)
 
-    add_parser("train", _train, options.train, "labelled chats and an encoder in, a bundle out; last line JSON")
-    add_parser("evaluate", _evaluate, options.evaluate, "figures of a bundle on labelled chats; last line JSON")
-    add_parser("bench", _bench, options.bench, "latency and messages per second of networks; last line JSON")
-    add_parser("report", _report, options.report, "write the figures of stored runs into docs/models.md")
     add_parser(
-        "promote", _promote, options.promote, "point a name at a bundle, unless it is worse than the present one"
+        "train", _train, options.train, "train a bundle from labelled chats and a pretrained encoder; last line JSON"
     )
-    add_parser("rollback", _rollback, options.rollback, "point a name back at the version before")
-    add_parser("list", _list, options.registry, "bundles and names of the registry")
+    add_parser("evaluate", _evaluate, options.evaluate, "measure a bundle on labelled chats; last line JSON")
+    add_parser("bench", _bench, options.bench, "measure latency and throughput of networks; last line JSON")
+    add_parser("report", _report, options.report, "write the tables of docs/models.md from stored runs")
+    add_parser(
+        "promote", _promote, options.promote, "point a name at a bundle, unless it is worse than the one it points at"
+    )
+    add_parser("rollback", _rollback, options.rollback, "point a name at its previous version again")
+    add_parser("list", _list, options.registry, "list the bundles and names of the registry")
     return parser
 
 

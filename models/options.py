@@ -14,23 +14,23 @@ RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
 ROWS = "labelled chats: CSV, JSONL, CLINC150's JSON or a folder of JSONL"
 JUDGED = f"{ROWS} (of a JSON its test lists, or val, or train, whichever it has first)"
 OUT_OF_SCOPE_HELP = "messages about no product, whatever their labels"
-REFERENCE = "path, version or name"
+REFERENCE = "bundle: path, version or name"
 
 
 def train(command: argparse.ArgumentParser) -> None:
     """What to train on, where to, and every field of the recipe."""
     _file(command, "--data", ROWS, default=CORPUS)
-    more = "more labelled chats, such as those that features training-set writes"
+    more = "more labelled chats, such as `features training-set` writes"
     _file(command, "--feedback", more, nargs="+", default=[])
     _file(
         command,
         "--validation-data",
-        "labelled chats (of a JSON val, else train) to choose epochs and calibrate by, in place of --validation",
+        "labelled chats for early stopping and calibration, instead of --validation (of a JSON its val, else train)",
     )
-    _file(command, "--out-of-scope", f"more rows: {OUT_OF_SCOPE_HELP}")
-    _file(command, "--unlabelled", "more texts for the teachers to label: rows with a `text`")
-    _folder(command, "--out", "gets the bundle", default=DEFAULT)
-    _folder(command, "--work", "keeps finished stages, to go on after a stop; without it, .work in that of --out")
+    _file(command, "--out-of-scope", f"additional rows: {OUT_OF_SCOPE_HELP}")
+    _file(command, "--unlabelled", "additional texts for the teachers to label: rows with a `text`")
+    _folder(command, "--out", "the bundle is written to", default=DEFAULT)
+    _folder(command, "--work", "keeps finished stages, so that a stopped run resumes (default: OUT/.work)")
     for field in fields(Recipe):
         kind, text = type(field.default), field.metadata["help"]
         letter = {int: "N", float: "X"}.get(kind)
@@ -40,49 +40,61 @@ def train(command: argparse.ArgumentParser) -> None:
 def evaluate(command: argparse.ArgumentParser) -> None:
     """Which bundle, on what."""
     command.add_argument("--bundle", default="production", help=REFERENCE)
-    _file(command, "--data", f"{JUDGED}; without it, the test sets of the manifest")
+    _file(command, "--data", f"{JUDGED} (default: the test sets of the manifest)")
     _file(command, "--out-of-scope", f"{OUT_OF_SCOPE_HELP}, for ood_auroc; needs --data")
-    _folder(command, "--plots", "gets confusion.png and reliability.png, without --data in a folder for each test set")
+    _folder(
+        command,
+        "--plots",
+        "confusion.png and reliability.png are written to, without --data in one folder for each test set",
+    )
     registry(command)
 
 
 def bench(command: argparse.ArgumentParser) -> None:
     """Which networks, and how to time them."""
     networks = command.add_mutually_exclusive_group()
-    several = f"{REFERENCE}; may be given several times; without it and --run, production"
+    several = f"{REFERENCE}; may be repeated (default, without --run: production)"
     networks.add_argument("--bundle", action="append", help=several)
-    run = "folder of a training run, of which all networks are timed: the `run` of train's last line"
+    run = "folder of a training run whose networks are all timed: `run` in the last line of `train`"
     networks.add_argument("--run", dest="run_folder", type=Path, metavar="DIR", help=run)
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="one core, or the first GPU")
-    command.add_argument("--tokens", type=int, metavar="N", default=16, help="length of each message")
-    command.add_argument("--rounds", type=int, metavar="N", default=200, help="runs of each network at each batch size")
-    _file(command, "--save", "JSON that `report` reads; needs --run")
+    command.add_argument("--tokens", type=int, metavar="N", default=16, help="tokens in each message")
+    command.add_argument(
+        "--rounds", type=int, metavar="N", default=200, help="timed runs for each network and batch size"
+    )
+    _file(command, "--save", "also write the figures as JSON, for `report`; needs --run")
     registry(command)
 
 
 def report(command: argparse.ArgumentParser) -> None:
     """From where, to where."""
-    _folder(command, "--runs", "what `bench --save` wrote", default=RUNS)
-    page = "gets the tables between its two marks, and models.png beside it"
+    _folder(command, "--runs", "holds the files of `bench --save`", default=RUNS)
+    page = "Markdown page to write the tables to, between its two marks; models.png goes beside it"
     _file(command, "--page", page, default=RUNS.parent / "models.md")
 
 
 def promote(command: argparse.ArgumentParser) -> None:
     """Which bundle, under which name, and what it must not be worse in."""
     command.add_argument("bundle", help=REFERENCE)
-    command.add_argument("--name", default="production", help="what points at it afterwards")
+    command.add_argument("--name", default="production", help="name to point at the bundle")
     _file(
-        command, "--data", f"{JUDGED}, to measure both bundles on now; without it, the figures in the manifests count"
+        command,
+        "--data",
+        f"{JUDGED}, on which both bundles are measured (default: compare the figures in their manifests)",
     )
-    _file(command, "--out-of-scope", f"{OUT_OF_SCOPE_HELP}, to measure on; needs --data")
-    command.add_argument("--tolerance", type=float, metavar="X", default=TOLERANCE, help="how much worse it may be")
-    command.add_argument("--force", action="store_true", help="promote it though it is worse or not comparable")
+    _file(command, "--out-of-scope", f"{OUT_OF_SCOPE_HELP}, measured, too; needs --data")
+    command.add_argument(
+        "--tolerance", type=float, metavar="X", default=TOLERANCE, help="how much worse the bundle may be"
+    )
+    command.add_argument(
+        "--force", action="store_true", help="promote the bundle even if it is worse or not comparable"
+    )
     registry(command)
 
 
 def rollback(command: argparse.ArgumentParser) -> None:
     """Which name."""
-    command.add_argument("--name", default="production", help="what points at it")
+    command.add_argument("--name", default="production", help="name to point back")
     registry(command)
 
 

