@@ -79,7 +79,7 @@ def add_commands(commands: Any) -> None:
     skew.set_defaults(run=_skew)
     skew.add_argument("--log", type=path, required=True, help="served log")
     _logs(skew, required=True)
-    _bundle(skew, action="append")
+    _bundle(skew, "; may be repeated", action="append")
     lag = number(0, MAX_LAG // _MILLISECOND)
     skew.add_argument(
         "--lag-ms", type=lag, default=LAG / _MILLISECOND, help="longest time from an event's arrival to its storage"
@@ -104,9 +104,9 @@ def _logs(command: argparse.ArgumentParser, required: bool) -> None:
     store_options(command)
 
 
-def _bundle(command: argparse.ArgumentParser, **options: Any) -> None:
-    help = "bundle folder or pointer whose preprocessing applies (default: production)"
-    command.add_argument("--bundle", type=path, help=help, **options)
+def _bundle(command: argparse.ArgumentParser, more: str = "", **options: Any) -> None:
+    text = f"bundle folder or pointer whose preprocessing applies{more} (default: production)"
+    command.add_argument("--bundle", type=path, help=text, **options)
 
 
 def _training_set(arguments: argparse.Namespace) -> None:
