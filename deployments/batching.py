@@ -202,7 +202,7 @@ class NaturalBatcher(Generic[T, R]):
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
                 continue
-            if isinstance(result, DeadlinePassed):
+            if isinstance(result, TimeoutError):
                 self._expire(waiting.future, waiting.timeout_s)
             elif isinstance(result, Exception):
                 waiting.future.set_exception(result)

@@ -186,9 +186,14 @@ class Rollout:
         return self._counted(await self._flow.answer(queries, self.present), self.present)
 
     async def _some_by_present(self, queries: Sequence[Query], numbers: Sequence[int]) -> dict[int, Answer | Exception]:
+        """Answers of the present model to some queries; where it fails, only these have an error."""
         if not numbers:
             return {}
-        return dict(zip(numbers, await self._by_present([queries[i] for i in numbers]), strict=True))
+        try:
+            answers = await self._by_present([queries[i] for i in numbers])
+        except Exception as error:
+            return dict.fromkeys(numbers, error)
+        return dict(zip(numbers, answers, strict=True))
 
     async def _tried_by(
         self, bundle: Bundle, queries: Sequence[Query], numbers: Sequence[int]
