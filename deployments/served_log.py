@@ -142,9 +142,11 @@ class ServedLog:
         if self.config.keep_days is None:
             return
         oldest = datetime.now(UTC).date() - timedelta(days=self.config.keep_days)
-        for folder in self.folder.glob("day=*"):
-            if folder.name >= f"day={oldest}":
-                continue
+        try:
+            old = [folder for folder in self.folder.glob("day=*") if folder.name < f"day={oldest}"]
+        except OSError:  # those that could not be written tell of it
+            return
+        for folder in old:
             try:
                 for file in [*folder.glob("served-*.parquet"), *folder.glob(".served-*")]:
                     file.unlink(missing_ok=True)

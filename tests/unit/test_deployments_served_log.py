@@ -216,6 +216,23 @@ def test_an_old_file_that_cannot_be_deleted_does_not_end_the_log(batch: ServedBa
     assert served.failures > 0
 
 
+def test_a_folder_that_cannot_be_read_for_a_while_does_not_end_the_log(batch: ServedBatch, tmp_path: Path) -> None:
+    """As on a network file system whose server restarts; here it is a link to a name that is too long."""
+    folder, draft = tmp_path / "served", tmp_path / "draft"
+    (tmp_path / "disk").mkdir()
+    folder.symlink_to(tmp_path / "disk")
+    served = log(folder, keep_days=7, rotate_s=0.01)
+    draft.symlink_to("x" * 300)
+    draft.replace(folder)
+    served.record(replace(batch, answered_at=datetime.now(UTC).timestamp()))
+    until(lambda: served.failures, lambda failures: failures > 3)
+    draft.symlink_to(tmp_path / "disk")
+    draft.replace(folder)
+    until(lambda: served.pending, lambda rows_left: rows_left == 0)
+    served.close()
+    assert len(logged(folder)) == served.written == 2
+
+
 def test_drafts_of_killed_processes_are_deleted_with_their_day(batch: ServedBatch, tmp_path: Path) -> None:
     old = tmp_path / "day=2020-01-01"
     old.mkdir()
