@@ -105,10 +105,10 @@ class Stage:
 
     def __init__(self, build: Callable[[], Call], linked: bool) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
+        self._server: LinkServer | None = None  # before what may fail, since `__del__` is called all the same
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stage, self._linked = build(), linked
         self._load = Concurrency()
-        self._server: LinkServer | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, batch: Any) -> Any:
         with self._load:
