@@ -150,7 +150,7 @@ class Connections:
         lost = connection.index >= 0
         if lost:
             self.busy -= 1
-            self.tally.dropped += 1
+            self.tally.dropped += self._begin <= connection.due < self._end
             if self._keep:
                 self.tally.answers.append((connection.index, 0, b""))
         elif connection in self.idle:

@@ -88,7 +88,7 @@ def open_loop(
         until = due if due < end and not connections.exhausted else now + 0.1
         connections.idle.extend(connections.receive(until))
         now = time.perf_counter()
-    connections.tally.dropped += len(waiting)
+    connections.tally.dropped += sum(moment >= begin for moment in waiting)
     return _tallied(connections, min(due, end), begin)
 
 

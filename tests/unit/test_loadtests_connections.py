@@ -134,6 +134,16 @@ def test_connections_that_end_are_counted() -> None:
     assert (tally.statuses, sorted(tally.answers)) == ({}, [(0, 0, b""), (1, 0, b"")])
 
 
+def test_of_the_warm_up_no_connection_that_ends_is_counted_either() -> None:
+    with Held(together=1, answer=b"") as address:
+        connections = Connections(address, REQUESTS, FOREVER, FOREVER, keep=True)
+        connections.send(connections.open(), time.perf_counter())
+        while connections.busy:
+            connections.receive(time.perf_counter() + 1)
+    tally = connections.close()
+    assert (tally.dropped, tally.answers) == (0, [(0, 0, b"")])
+
+
 def test_other_statuses_are_no_latencies() -> None:
     with Held(together=1, answer=b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}") as address:
         tally = closed_loop(address, REQUESTS[:1], clients=1, seconds=30, warm_up=0)
