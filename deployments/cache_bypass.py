@@ -68,14 +68,14 @@ class CacheBypass:
         Raises:
             DependencyError: neither way leads to a classifier.
         """
-        new = self._note(batch) and len(batch.ids) <= self._few_tokens
-        straight_first = new and (self._breaker.open or not self._through)
-        past, through = ("past the cache", self._straight), ("through the cache", self._through_cache)
-        (way, first), (_, second) = (past, through) if straight_first else (through, past)
+        few_and_new = self._note(batch) and len(batch.ids) <= self._few_tokens
+        first, second = self._through_cache, self._past_cache
+        if few_and_new and (self._breaker.open or not self._through):
+            first, second = second, first
         try:
             return await first(batch)
         except Exception as error:
-            logger.info("%s: %s", way, type(error).__name__)
+            logger.info("%s: %s; the other way is tried", first.__name__, type(error).__name__)
         try:
             return await second(batch)
         except Exception as error:
@@ -104,7 +104,7 @@ class CacheBypass:
         self._breaker.succeeded()
         return answer
 
-    async def _straight(self, batch: TokenBatch) -> LogitBatch:
+    async def _past_cache(self, batch: TokenBatch) -> LogitBatch:
         started = time.perf_counter()
         answer = await self.classify(batch)
         self._learn(batch, answer.logits)
