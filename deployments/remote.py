@@ -88,15 +88,14 @@ class Remote:
                 self._linked += 1
                 self._elsewhere.succeeded()  # what was asked instead may be asked again when this one has gone
                 return answer
-        if self._when_down != "wait" and self._links and (self._links.down or self._missed(self._links)):
+        if self._links is None or self._when_down == "wait":
+            return await self._through_router(batch)
+        gone_everywhere = self._links.gone and self._elsewhere.open  # from other nodes, too, when last asked
+        if self._links.down or gone_everywhere:
             return await self._while_down(batch)
-        if self._when_down == "fail" and self._links:
+        if self._when_down == "fail":
             return await self._until_death(batch, self._links)
         return await self._through_router(batch)
-
-    def _missed(self, links: Links) -> bool:
-        """Whether there is no replica, neither here nor, when somebody last asked, on another node."""
-        return links.gone and self._elsewhere.open
 
     async def _while_down(self, batch: Any) -> Any:
         """The answer of another node's replica, if one may be asked and there is one."""
