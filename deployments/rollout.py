@@ -183,7 +183,9 @@ class Rollout:
         return [answers[i] for i in range(len(queries))]
 
     async def _by_present(self, queries: Sequence[Query]) -> Answers:
-        return self._counted(await self._flow.answer(queries, self.present), self.present)
+        answers = await self._flow.answer(queries, self.present)
+        self._count(answers, self.present)
+        return answers
 
     async def _some_by_present(self, queries: Sequence[Query], numbers: Sequence[int]) -> dict[int, Answer | Exception]:
         """Answers of the present model to some queries; where it fails, only these have an error."""
@@ -207,16 +209,13 @@ class Rollout:
                 self._failed += len(numbers)
                 self._leave_alone(bundle, "no answer by the deadline")
             raise
-        counted = zip(numbers, self._counted(answers, bundle), strict=True)
-        found: dict[int, Answer | Exception] = {i: answer for i, answer in counted if isinstance(answer, Answer)}
-        if len(found) == len(numbers):
-            if self._breaker.succeeded():
-                logger.warning("candidate %s answers again", bundle.version)
-        else:
-            self._leave_alone(
-                bundle, next(type(answer).__name__ for answer in answers if isinstance(answer, Exception))
-            )
-        return found
+        self._count(answers, bundle)
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        if errors:
+            self._leave_alone(bundle, type(errors[0]).__name__)
+        elif self._breaker.succeeded():
+            logger.warning("candidate %s answers again", bundle.version)
+        return {i: answer for i, answer in zip(numbers, answers, strict=True) if isinstance(answer, Answer)}
 
     def _leave_alone(self, bundle: Bundle, reason: str) -> None:
         """Note a failure, and say so where it is the one that counts."""
@@ -232,12 +231,11 @@ class Rollout:
             log_defect(f"candidate {bundle.version}", error)
             return [error] * len(queries)
 
-    def _counted(self, answers: Answers, bundle: Bundle) -> Answers:
+    def _count(self, answers: Answers, bundle: Bundle) -> None:
         given = [answer for answer in answers if isinstance(answer, Answer)]
         self._answers[bundle.version] = self._answers.get(bundle.version, 0) + len(given)
         if given:
             self.stages.note(given[0].milliseconds)
-        return answers
 
     def _begin_shadow(
         self, numbers: Sequence[int], queries: Sequence[Query], answers: Sequence[Answer | Exception], bundle: Bundle
