@@ -10,8 +10,9 @@ from ray import serve
 from ray.serve import Application
 
 from deployments.access import digests
-from deployments.arguments import AppArgs, ScreenEventsArgs
+from deployments.arguments import AppArgs, Placement, ScreenEventsArgs
 from deployments.flow_stages import FlowStages
+from deployments.remote import StageRef
 from deployments.stages import (
     IngressDeployment,
     ScreenEventsDeployment,
@@ -30,7 +31,10 @@ seconds instead of thirty. Each has its own event loop, which no inference of le
 may say otherwise for a deployment."""
 
 
-def _stage(name: str, build: Callable[[], Any], args: AppArgs) -> Application:
+def _stage(name: str, placement: Placement, build: Callable[[], Any], args: AppArgs) -> StageRef:
+    """A stage as a deployment of its own; if it is placed inline, just `build`, which its caller calls."""
+    if placement == "inline":
+        return build
     return serve.deployment(name=name, max_ongoing_requests=64, **HEALTH)(Stage).bind(build, args.links)
 
 
@@ -85,17 +89,16 @@ def build(args: AppArgs) -> Application:
     gather = partial(gatherer, redis_url, args.redis_timeout_ms, args.store, args.breaker)
     preprocess = partial(preprocessor, args.registry, version)
     classify = partial(classifier, args.registry, version, args.device, args.threads)
-    classifiers = classify if args.classify == "inline" else _stage("Classifier", classify, args)
+    classifiers = _stage("Classifier", args.classify, classify, args)
     cached = partial(prediction_cache, classifiers, args.cache_limits, args.links)
-    apart: dict[str, Callable[[], Any]] = {"gather": gather, "preprocess": preprocess}
-    here = {name: build for name, build in apart.items() if args.near.hop_from and getattr(args, name) == "deployment"}
+    nearby: dict[str, Callable[[], Any]] = {"gather": gather, "preprocess": preprocess}
     past_cache = args.near.past_cache and (args.cache, args.classify) == ("deployment", "deployment")
     ingress = serve.deployment(name="Ingress", max_ongoing_requests=4096, **HEALTH)(IngressDeployment)
     stages = FlowStages(
-        gather=gather if args.gather == "inline" else _stage("FeatureGatherer", gather, args),
-        preprocess=preprocess if args.preprocess == "inline" else _stage("Preprocessor", preprocess, args),
-        classify=cached if args.cache == "inline" else _stage("PredictionCache", cached, args),
-        here=here,
+        gather=_stage("FeatureGatherer", args.gather, gather, args),
+        preprocess=_stage("Preprocessor", args.preprocess, preprocess, args),
+        classify=_stage("PredictionCache", args.cache, cached, args),
+        here={stage: nearby[stage] for stage in nearby if args.near.hop_from and getattr(args, stage) == "deployment"},
         uncached=classifiers if past_cache else None,
     )
     return ingress.bind(stages, args, version, redis_url, _keys(args))
