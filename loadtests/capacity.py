@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import psutil
 from loadtests import generator
 from loadtests.generator import Timing
 from loadtests.messages import Messages, bodies
-from loadtests.targets import Config, Running, classifiers, running, served
+from loadtests.targets import Running, classifiers, running, served
 
 CLIENTS = 64
 PRIMING = 2_000
@@ -58,11 +59,7 @@ def capacity(redis: psutil.Process, redis_url: str, folder: Path, timing: Timing
     texts = Messages()
     measured = {}
     for replicas in (1, 2):
-
-        def fixed(application: Config, replicas: int = replicas) -> None:
-            classifiers(application, replicas)
-
-        target = served(f"classifiers-{replicas}", f"{replicas} classifiers", fixed)
+        target = served(f"classifiers-{replicas}", f"{replicas} classifiers", partial(classifiers, replicas=replicas))
         with running(target, redis_url, folder / target.name) as service:
             measured[replicas] = _measure(service, redis, texts, replicas, timing)
     cores = psutil.cpu_count() or 1

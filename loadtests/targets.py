@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,23 +180,17 @@ def nothing(application: Config) -> None:
 def all_targets(replicas: int = 2, *changes: Change) -> list[Target]:
     """(a) by hand, without and with a cache, (b), (c) and (c+) the graph, changed further, (d) the ceiling."""
 
-    def apart(application: Config) -> None:
-        classifiers(application, replicas)
-
-    def together(application: Config) -> None:
-        classifiers(application, replicas)
-        inline(application, "gather", "preprocess")
-
-    def lean(application: Config) -> None:
-        classifiers(application, replicas)
-        inline(application, "gather", "preprocess", "cache")
+    def graph(name: str, title: str, *stages: str) -> Target:
+        """The graph with some stages inline."""
+        fixed = partial(classifiers, replicas=replicas)
+        return served(name, f"Switchboard, {title}", fixed, lambda application: inline(application, *stages), *changes)
 
     return [
         baseline("fastapi", "FastAPI, no cache", 0, workers(replicas)),
         baseline("fastapi_lru", "FastAPI, LRU cache", LRU_ENTRIES, workers(replicas)),
-        served("graph", "Switchboard, every stage a deployment", apart, *changes),
-        served("graph_inline", "Switchboard, gather and preprocess inline", together, *changes),
-        served("graph_lean", "Switchboard, all but the classifiers inline", lean, *changes),
+        graph("graph", "every stage a deployment"),
+        graph("graph_inline", "gather and preprocess inline", "gather", "preprocess"),
+        graph("graph_lean", "all but the classifiers inline", "gather", "preprocess", "cache"),
         served("ceiling", "Ray Serve doing nothing", nothing, answers=False),
     ]
 
