@@ -1,4 +1,4 @@
-"""Natural batching: whoever waits while others are on their way travels together next.
+"""Natural batching: items that arrive while others are on their way form the next batch.
 
 While fewer than `max_in_flight` batches are out, a waiting item leaves at once, alone if need be; otherwise items
 wait, and the next batch takes all of them, up to `max_batch`. There is no timer, so no delay when idle, and
@@ -19,11 +19,12 @@ from deployments.pace import Lag, Pace, Refusals
 T = TypeVar("T")
 R = TypeVar("R")
 ADMISSION_SHARE = 0.65
-"""Where more than one batch waits, an arriving item is refused unless its answer is foreseen within this share of its
-time-out. When more wait than the next batches take, the limit is multiplied by (1 - recent share refused) squared,
-because refusing takes time too. While some are refused, an item may not have waited longer than that before it came."""
+"""Once more items wait than fill a batch, an arriving item is refused unless its answer is foreseen within this share
+of its time-out. When more wait than the next batches take, the limit is multiplied by (1 - recent share refused)
+squared, because refusing takes time too. That stricter limit also applies, while items are being refused, to the time
+that an item waited before it was read."""
 _NEVER_TOO_OLD_SHARE = 0.25
-"""The share of its time-out that an item may have waited before it came, however many are refused."""
+"""The share of its time-out that an item may always have waited before it was read, however many are refused."""
 ALWAYS_SENT_SHARE = 0.25
 """A queued item is dropped if it has less time left than its batch is foreseen to take, but never while more than this
 share of its time-out is left."""
@@ -172,12 +173,12 @@ class NaturalBatcher(Generic[T, R]):
                 self._travelling += len(batch)
                 self.batches += 1
                 self.items += len(batch)
-                more_came = len(batch) + too_late >= self.max_batch
-                task = detached(self._run(batch, more_came))
+                full = len(batch) + too_late >= self.max_batch
+                task = detached(self._run(batch, full))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, batch: list[_Waiting[T, R]], more_came: bool) -> None:
+    async def _run(self, batch: list[_Waiting[T, R]], full: bool) -> None:
         results: Sequence[R | Exception] = [RuntimeError("the batch was cancelled")] * len(batch)
         try:
             async with deadline(max(waiting.deadline for waiting in batch)):
@@ -192,7 +193,7 @@ class NaturalBatcher(Generic[T, R]):
         finally:
             self.in_flight -= 1
             self._travelling -= len(batch)
-            self._pace.came_back(len(batch), asyncio.get_running_loop().time(), more_came)
+            self._pace.came_back(len(batch), asyncio.get_running_loop().time(), full)
             self._dispatch()  # first: writing answers can wait, the stages should not
             if not self.in_flight:
                 self._pace.forget()

@@ -22,9 +22,10 @@ BYPASS_TOKENS = 128
 """Half a dozen short messages: for more, a hop more hardly counts."""
 ENTRIES = 65_536
 CACHE_TIMEOUT_FACTOR = 1.06
-"""How much longer than it was told to the cache may take."""
+"""How much longer than the batch's `within_s` the cache may take."""
 MIN_BLAME_S = 0.45
-"""How long a batch must have waited for the cache to say that it hangs; one that came late cannot know."""
+"""How long a batch must have waited for the cache before the cache is taken to hang: one with little time left to its
+deadline gives up sooner, whatever the cache does."""
 CACHE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
 """One batch in ten seconds tries a cache that hangs, since it then holds up one of the batches in flight."""
 LEARN_AFTER_S = 0.05
@@ -36,9 +37,9 @@ MAX_TELLING = 4
 class CacheBypass:
     """The way of token batches to logits, through `cache` or past it.
 
-    What has come by is remembered as hashes of tokens. A text that is taken for known by mistake goes through the
-    cache, one that is taken for new costs an inference: neither changes an answer. While a batch of this caller's is on
-    its way through the cache, others follow it: the cache knows which classifier it gave it to.
+    Texts that were seen before are remembered as hashes of their tokens. A text that is taken for known by mistake goes
+    through the cache, one that is taken for new costs an inference: neither changes an answer. While a batch of this
+    caller is on its way through the cache, others follow it, since the cache then chooses a classifier that has none.
 
     Args:
         cache: answers token batches, and takes `Learned`.

@@ -1,4 +1,4 @@
-"""How much time a batch has left, for stages that must answer before whoever waits for the batch gives up."""
+"""Deadlines of batches, and how much time that leaves a stage to answer before they pass."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 STAGE_SHARE = 0.85
-"""Of the time that is left: what a stage may use, so that its answer still finds somebody."""
+"""Share of the remaining time that a stage may use, so that its answer still arrives in time."""
 TOO_SLOW = "the classifier has not answered in time"
 """What is said of rows of a `LogitBatch` that are late."""
 _deadline: ContextVar[float] = ContextVar("deadline")
@@ -18,10 +18,10 @@ class DeadlinePassed(TimeoutError):
 
 @asynccontextmanager
 async def deadline(at: float) -> AsyncIterator[None]:
-    """Give a batch up at a moment, in the running loop's time, and have its stages know; an earlier one stays known.
+    """Cancel the block at the time `at` of the running loop, and let `within_s` know of it, or of an earlier deadline.
 
     Raises:
-        TimeoutError: it has come.
+        TimeoutError: the time has come.
     """
     token = _deadline.set(min(at, _deadline.get(at)))
     try:

@@ -9,5 +9,5 @@ T = TypeVar("T")
 
 
 def detached(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task in a context of its own: Ray cancels what runs in the context of a request that is cancelled."""
+    """A task in an empty context, since Ray cancels the calls made in the context of a request that is cancelled."""
     return asyncio.get_running_loop().create_task(coroutine, context=Context())

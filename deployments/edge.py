@@ -1,12 +1,12 @@
-"""What stands before Ray's handling of a request, in the process that answers it.
+"""ASGI middleware in front of Ray Serve's own handling of a request, in the replica of the ingress.
 
-Two fifths of the ingress' time for a prediction were Ray's own: identifiers, tracing, slots, metrics, the wish to
-know when a client goes away. Predictions need none of it: they end by themselves within their deadline, wait in a
-bounded queue, and are counted here (`RequestMeter`). So they are answered before Ray sees them, once one has come
-the long way and shown under which path. Draining and keep-alive stay the HTTP server's, every other path Ray's.
+Two fifths of the ingress' time for a prediction were spent in Ray: identifiers, tracing, slots, metrics, watching for
+clients that disconnect. Predictions need none of it: they end by themselves within their deadline, wait in a bounded
+queue, and are counted by `RequestMeter`. So they are answered before Ray sees them. Only the first one goes through
+Ray, since it shows under which path, prefix included, predictions arrive. All other paths remain Ray's.
 
-The environment variable `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=deployments.edge:middlewares` makes Ray ask
-here; without it, and behind a proxy in another process, everything takes the long way.
+Ray installs the middleware where the environment variable `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH` is
+`deployments.edge:middlewares`. Without it, and behind a proxy in another process, every request goes through Ray.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ _shortcuts: dict[str, tuple[ASGIApp, asyncio.AbstractEventLoop]] = {}
 
 
 def shorten(path: str, app: ASGIApp) -> None:
-    """From now on requests for a path go to an application at once, where its own loop runs."""
+    """Register the application that answers a path without Ray from now on, on the running event loop."""
     _shortcuts[path] = (app, asyncio.get_running_loop())
 
 
 class Edge:
-    """Ray's application behind the shortcuts."""
+    """Sends requests for a registered path to its application, and others to Ray's."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -74,5 +74,5 @@ def _identified(scope: Scope, send: Send) -> Send:
 
 
 def middlewares() -> list[Middleware]:
-    """What Ray puts round its own application."""
+    """The middleware that Ray adds to its own application."""
     return [Middleware(Edge)]

@@ -1,4 +1,4 @@
-"""Where the stages of the flow run, and the flow made of them."""
+"""The stages that the ingress calls, wherever they run, and the flows that are made of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,19 +13,19 @@ from deployments.remote import StageRef, as_call
 
 @dataclass(frozen=True, slots=True)
 class FlowStages:
-    """What the ingress calls: deployments in `graph.py`, of which Ray makes handles on their way to a replica."""
+    """The stages that the ingress calls. A deployment is an application in `graph.py` and arrives here as a handle."""
 
     gather: StageRef
     preprocess: StageRef
     classify: StageRef
     """The prediction cache in front of the classifiers."""
     here: Mapping[str, Callable[[], Call]]
-    """`gather` and `preprocess`, where they are deployments whose work the ingress may do itself; see `near`."""
+    """How to build `gather` and `preprocess` in the ingress, for those that are deployments; see `near`."""
     uncached: StageRef | None
-    """The classifiers themselves, for texts that are spared the hop to the cache; see `CacheBypass`."""
+    """The classifiers themselves, for batches that go past the cache; None where none does. See `CacheBypass`."""
 
     def flows(self, args: AppArgs) -> tuple[Flow, Flow]:
-        """The flow that calls every stage where it is placed; and the same, spared what costs more than it saves."""
+        """Two flows: one calls every stage where it is placed, the other saves hops by `Near` and `CacheBypass`."""
         classify = as_call(self.classify, args.links, when_down="wait" if self.uncached is None else "fail")
         apart = Flow(
             as_call(self.gather, args.links, when_down="fail" if "gather" in self.here else "wait"),

@@ -1,9 +1,8 @@
 """The caller's end of a link: batches to replicas on the same node over Unix sockets, past Ray's router.
 
-A call through a deployment handle costs some milliseconds of processor time on both sides, of which nothing is ours
-to make faster; the same batch on a socket costs a third of that (docs/log.md). Links only save time. Whatever they
-cannot do goes through the handle: replicas on other nodes, replicas that are all busy, a replica that has gone. A
-stage has no side effects, so a call whose replica died is simply made again.
+A call through a deployment handle costs some milliseconds of processor time, spent in Ray; the same batch on a socket
+costs a third of that (docs/log.md). Links only save time: a batch goes through the handle where the replicas are on
+other nodes, are all busy, or have gone. A stage has no side effects, so a call whose replica died is made again.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ REFRESH_S = 1.0
 STALL_S = 2.0
 """A replica that owes answers and has given none for so long hangs: it gets no more calls until it gives one."""
 RESTART_S = 15.0
-"""How long a replica that has gone is missed; if none is back by then, Ray's router may know where the others are."""
+"""How long Ray is expected to need for a new replica; after that, its router may know of one on another node."""
 MAX_CALLS = 2
 """Calls under way on one link, from one caller; the next goes through the handle, which knows all replicas."""
 

@@ -1,8 +1,7 @@
-"""A stage twice: a deployment of its own for batches, and in the caller's process for what is not worth a hop.
+"""A stage that exists twice: as a deployment, for large batches, and in the caller's process, for small ones.
 
-A hop costs two processes some tenths of a millisecond each, whether one message travels or fifty. Few short messages
-are gathered or tokenised in less than that. And a deployment that is gone, or does not answer in time, is no reason to
-keep customers waiting for what the caller can do itself.
+A hop costs two processes some tenths of a millisecond each, whether one message travels or fifty. A few short messages
+are gathered or tokenised in less than that. The local stage also stands in for a deployment that is gone or too slow.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ SHORT = 256
 
 
 class NearConfig(BaseModel):
-    """How the ingress spares small batches hops. Unknown keys are refused."""
+    """Which batches the ingress handles itself, to save hops. Unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,9 +35,10 @@ class NearConfig(BaseModel):
 
 
 class Near:
-    """Does small batches `here` and sends others `there`; does those here, too, that `there` fails.
+    """Calls the local stage `here` for small batches and the deployment `there` for others.
 
-    After a failure it tries `there` with one batch a second, so that a stage that hangs does not hold up each batch.
+    A batch that `there` fails, or does not answer within `patience_ms`, is done `here`, too. After that only one batch
+    a second tries `there`, so that a stage that hangs does not hold up every batch.
     """
 
     def __init__(self, here: Call, there: Call, config: NearConfig) -> None:
@@ -72,7 +72,7 @@ class Near:
 
 
 def near(there: Call, build: Callable[[], Call] | None, config: NearConfig) -> Call:
-    """A stage as it is, or, where it can be built here, a `Near` one."""
+    """The stage `there`; with a local one in front of it (`Near`) where it can be built in this process."""
     return there if build is None else Near(build(), there, config)
 
 

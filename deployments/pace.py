@@ -1,28 +1,29 @@
-"""How fast work comes back while more of it waits, and so how long what waits will take.
+"""Measurements from which the queue foresees when an arriving item would have its answer.
 
-A queue that is longer than what can be done before its items' deadlines ends with every item done too late: each one
-is begun with hardly any time left. Its length alone does not tell; how fast it moves does.
+In a queue that is too long for its items' deadlines, every item is begun with hardly any time left, and all of them are
+late. Whether a queue is too long depends on how fast it moves, so that is what is measured.
 """
 
 import asyncio
 import math
 
 _MEMORY = 0.8
-"""What a batch that comes back leaves of the weight of those before it."""
+"""Factor by which the weight of earlier batches shrinks with each one that comes back."""
 _EVERY_S = 0.05
-"""How far ahead the timer is set whose lateness is measured."""
+"""Delay of the timer whose lateness is measured."""
 _HALF_LIFE_S = 2.0
-"""After which an item counts half as much as one that comes now."""
+"""Time after which an item counts half as much as one that comes now."""
 _CALM = 0.01
-"""The share refused up to which nothing is the matter."""
+"""Share of refused items up to which there is no overload."""
 _FRESH_S = 1.0
-"""For how long a lateness counts after it was measured."""
+"""How long a measured lateness remains valid."""
 
 
 class Pace:
-    """Seconds an item, over the last few batches; unknown until two have come back that could not take all that waited.
+    """The seconds that each item takes, as a weighted mean over the last few batches.
 
-    One that took all shows that nothing is late, and small batches take longer an item.
+    Only full batches are measured, and at least two are needed. A batch that was not full took all that waited and
+    resets the measurement: there is no backlog, and small batches take longer for each item.
     """
 
     def __init__(self) -> None:
@@ -34,9 +35,9 @@ class Pace:
         """Seconds between one item and the next; 0 while it is not known."""
         return self._seconds / self._items if self._items else 0.0
 
-    def came_back(self, items: int, at: float, more_came: bool) -> None:
-        """Count a batch that came back at a moment in seconds; one that took all that waited makes all be forgotten."""
-        if not more_came:
+    def came_back(self, items: int, at: float, full: bool) -> None:
+        """Note a batch that came back at the time `at`, and whether it was full."""
+        if not full:
             self.forget()
             return
         if self._last is not None:
@@ -45,18 +46,18 @@ class Pace:
         self._last = at
 
     def forget(self) -> None:
-        """Know nothing any more, since nothing is late, or nothing is under way and time passes without work."""
+        """Reset the measurement: there is no backlog, or nothing is under way, so that time passes without work."""
         self._seconds, self._items, self._last = 0.0, 0.0, None
 
 
 class Lag:
-    """How late the timers of a busy event loop are: so long a request waits before it is read, and its answer after."""
+    """How late timers fire on a busy event loop: a request waits that long to be read, and its answer to be sent."""
 
     def __init__(self) -> None:
         self._late, self._due, self._noted = 0.0, math.inf, -math.inf
 
     def seconds(self, loop: asyncio.AbstractEventLoop) -> float:
-        """The last lateness, 0 if none was measured within a second; measures the next one."""
+        """The last lateness, 0 if none was measured within a second. Starts the next measurement."""
         now = loop.time()
         if self._due == math.inf:
             self._due = now + _EVERY_S
@@ -69,7 +70,7 @@ class Lag:
 
 
 class Refusals:
-    """The share of the items of late that were refused."""
+    """The share of recent items that were refused."""
 
     def __init__(self) -> None:
         self.share = 0.0
@@ -77,11 +78,11 @@ class Refusals:
 
     @property
     def going_on(self) -> bool:
-        """Whether enough were refused that an old item has not merely waited for a single stall."""
+        """Whether there is overload, rather than a single stall that made a few items wait."""
         return self.share > _CALM
 
     def note(self, items: int, refused: bool, at: float) -> None:
-        """Count items that were refused, or taken, at a moment in seconds."""
+        """Count items that were refused or taken at the time `at`."""
         before = self._came * 2.0 ** ((self._at - at) / _HALF_LIFE_S)
         self._came, self._at = before + items, at
         self.share = (self.share * before + items * refused) / self._came

@@ -1,4 +1,4 @@
-"""Whether messages are answered: a batch is sent through the stages, at the start and after an answer failed."""
+"""Readiness, tested by a batch through the stages: at the start, and after a message had no answer."""
 
 import asyncio
 import logging
@@ -33,7 +33,7 @@ class WarmUp:
         self._again: asyncio.Task[None] | None = None
 
     async def until_ready(self, pause_s: float = 0.5) -> None:
-        """Send it again and again while a stage does not answer."""
+        """Call this object again and again until every stage has answered."""
         told = ""
         while not self.ready:
             try:
@@ -45,7 +45,7 @@ class WarmUp:
                 await asyncio.sleep(pause_s)
 
     async def __call__(self) -> None:
-        """Send a batch, the first time through every stage, later on the way of messages; ready when it comes back.
+        """Send a batch through every stage, once that has worked only on the way of messages; ready when it comes back.
 
         Raises:
             DependencyError: a stage that an answer needs did not answer.
@@ -65,7 +65,7 @@ class WarmUp:
                     raise answer
 
     def doubt(self) -> None:
-        """A message had no answer for lack of a stage."""
+        """Be no longer ready, as a message had no answer for lack of a stage, and test the stages again."""
         if self.ready:
             self.ready = False
             self._again = detached(self.until_ready())
