@@ -157,26 +157,30 @@ class NaturalBatcher(Generic[T, R]):
 
     def _dispatch(self) -> None:
         self._scheduled = False
-        loop = asyncio.get_running_loop()
         while self._waiting and self.in_flight < self.max_in_flight:
-            batch: list[_Waiting[T, R]] = []
-            too_late = 0
-            while self._waiting and len(batch) < self.max_batch:
-                _, waiting = self._waiting.popitem(last=False)
-                needed = min(self._foreseen_s(len(batch) + 1), waiting.timeout_s * ALWAYS_SENT_SHARE)
-                if waiting.deadline <= loop.time() + needed:
-                    too_late += 1
-                elif not waiting.future.done():
-                    batch.append(waiting)
+            batch, full = self._next_batch()
             if batch:
                 self.in_flight += 1
                 self._travelling += len(batch)
                 self.batches += 1
                 self.items += len(batch)
-                full = len(batch) + too_late >= self.max_batch
                 task = detached(self._run(batch, full))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _next_batch(self) -> tuple[list[_Waiting[T, R]], bool]:
+        """The items that leave next, and whether they would fill a batch together with those dropped as too late."""
+        loop = asyncio.get_running_loop()
+        batch: list[_Waiting[T, R]] = []
+        too_late = 0
+        while self._waiting and len(batch) < self.max_batch:
+            _, waiting = self._waiting.popitem(last=False)
+            needed = min(self._foreseen_s(len(batch) + 1), waiting.timeout_s * ALWAYS_SENT_SHARE)
+            if waiting.deadline <= loop.time() + needed:
+                too_late += 1
+            elif not waiting.future.done():
+                batch.append(waiting)
+        return batch, len(batch) + too_late >= self.max_batch
 
     async def _run(self, batch: list[_Waiting[T, R]], full: bool) -> None:
         results: Sequence[R | Exception] = [RuntimeError("the batch was cancelled")] * len(batch)
