@@ -168,8 +168,11 @@ class IngressDeployment:
         self._log = served_log(args.served_log)
         apart, flow = stages.flows(args)
         flow = replace(flow, record=self._log.record if self._log else None)
-        built = [call for call in (flow.gather, flow.preprocess, flow.classify) if not isinstance(call, Remote)]
-        self._parts = [self._log, *built, *(call.here for call in built if isinstance(call, Near))]
+        calls = (flow.gather, flow.preprocess, flow.classify)
+        self._parts: list[Any] = [call for call in calls if not isinstance(call, Remote)]  # a `Remote` exports itself
+        self._parts += [part.here for part in self._parts if isinstance(part, Near)]
+        if self._log:
+            self._parts.append(self._log)
         bundles, publish_timeout_s = Registry.at(args.registry), args.publish_timeout_ms / 1000
         self._ingress = Ingress(
             flow,
@@ -198,8 +201,7 @@ class IngressDeployment:
         ingress = self._ingress
         its = (ingress.warm_up, ingress.requests, ingress.batcher, ingress.rollout, ingress.rollout.stages)
         for part in (ingress, *its, *self._parts):
-            if part is not None:
-                Exporter(part).start()
+            Exporter(part).start()
         loop = asyncio.get_running_loop()
         self._tasks |= {loop.create_task(run()) for run in (ingress.warm_up.until_ready, ingress.rollout.follow)}
         return self._ingress.app(found=edge.shorten)
