@@ -24,7 +24,7 @@ Key = tuple[str, bytes]
 _ENTRY_OVERHEAD = 400
 """About what Python spends on a key, an array and their places, in bytes."""
 INFERENCE_TIMEOUT_S = 4.0
-"""After which an inference will never come: callers have given up long before, and the texts may be asked anew."""
+"""When an inference counts as lost: its callers have given up long before. Its texts may then be classified anew."""
 
 
 class CacheConfig(BaseModel):
@@ -39,7 +39,7 @@ class CacheConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Answers that did not come through the cache."""
+    """Logits from a classifier that was called past the cache, for the cache to keep."""
 
     answers: list[tuple[TokenBatch, Floats]]
     """Token vectors, and their logits (n, outputs) float32."""
@@ -125,7 +125,7 @@ class PredictionCache:
     def _claim(
         self, keys: Sequence[Key], found: Sequence[Floats | None]
     ) -> tuple[dict[int, asyncio.Future[Floats]], dict[Key, int]]:
-        """What the messages that were not found wait for, and which of them begin an inference."""
+        """The futures that messages without logits wait for, by row; and the rows that begin an inference, by key."""
         waits: dict[int, asyncio.Future[Floats]] = {}
         fresh: dict[Key, int] = {}
         for i, key in enumerate(keys):

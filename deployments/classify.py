@@ -17,9 +17,9 @@ from models.context import Floats
 
 M = TypeVar("M")
 ON_LOOP_TOKENS = 96
-"""Up to half a dozen short messages: some milliseconds for which the event loop may stand still."""
+"""Half a dozen short messages, whose inference blocks the event loop for some milliseconds at most."""
 PIECE = 4096
-"""Characters tokenised at once: all of a batch of short messages. The worst text takes 30 ms for as many."""
+"""Characters tokenised without a pause: a whole batch of short messages. The worst text of this length takes 30 ms."""
 
 
 class VersionTable(Generic[M]):

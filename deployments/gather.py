@@ -1,4 +1,4 @@
-"""Gather what the words don't say; with the store down, say so and answer all the same."""
+"""The gather stage: features from the store; without the store, empty features that are marked as degraded."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ class FeatureGatherer:
         self._run: str | None = None
 
     async def __call__(self, user_ids: Sequence[str]) -> FeatureBatch:
-        """Never raises for a store's sake."""
+        """Does not raise when the store fails."""
         if not self.breaker.allows():
             self.skipped += 1
             return FeatureBatch.missing(len(user_ids))

@@ -1,4 +1,4 @@
-"""A bounded memory of what came lately, at the price of two dictionaries."""
+"""A bounded memory of recent keys that costs only two dictionaries, instead of an order of use."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -10,8 +10,8 @@ V = TypeVar("V")
 class Generations(Generic[K, V]):
     """Remembers `entries` to twice as many values by key. Not thread-safe.
 
-    Two generations stand for the order of use: when the young one is full it becomes the old one, whose entries are
-    forgotten unless they are asked for again.
+    When the young generation is full it replaces the old one, whose entries are forgotten unless `get` was called for
+    them, which makes them young again.
     """
 
     def __init__(self, entries: int) -> None:

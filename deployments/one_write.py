@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 def one_write(send: Send) -> Send:
-    """A `send` that holds an answer's head back until its body comes; as it is where uvicorn is not behind it."""
+    """A `send` that holds the head of an answer back until its body comes; without uvicorn the same `send`."""
     cycle = getattr(send, "__self__", None)
     if not isinstance(cycle, RequestResponseCycle):
         return send

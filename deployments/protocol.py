@@ -225,9 +225,9 @@ class LogitBatch:
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     """Time spent in stages that the caller cannot see."""
     failure: str | None = None
-    """Why rows failed that are not late."""
+    """Why rows failed, except those in `late`."""
     late: frozenset[int] = frozenset()
-    """Numbers of rows without logits because the classifier has not answered in time."""
+    """Rows without logits because the classifier did not answer in time."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as bytes, at a quarter of what arrays take; without late rows, also for replicas of older code."""

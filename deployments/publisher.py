@@ -26,7 +26,7 @@ FEEDBACK_KEPT = 1_000_000
 
 
 class Publisher:
-    """Writes what clients tell.
+    """The handlers of both routes.
 
     Args:
         redis: where the streams are.

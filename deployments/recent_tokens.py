@@ -1,4 +1,4 @@
-"""The tokens of texts that came before: a lookup costs a tenth of normalising and tokenising a text again."""
+"""A memory of the tokens of recent texts: a lookup costs a tenth of normalising and tokenising a text again."""
 
 from collections.abc import Sequence
 from hashlib import blake2b

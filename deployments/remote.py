@@ -22,7 +22,7 @@ from deployments.request_meter import Metric
 logger = logging.getLogger(__name__)
 WhenDown = Literal["wait", "fail", "try"]
 ELSEWHERE_S = 0.5
-"""How long Ray's router may take for a batch when the replicas on this node have gone: without others it waits."""
+"""How long Ray's router may take when the replicas on this node have gone: without others it would wait for one."""
 ROUTER = BreakerConfig(failures=1, pause_s=1.0)
 StageRef = DeploymentHandle[Any] | Application | Callable[[], Call]
 """A stage to be built inline, or a deployment: an application in `graph.py`, a handle in a replica."""
@@ -86,7 +86,7 @@ class Remote:
                 logger.info("%s: a replica has gone, calling again", self._handle.deployment_name)
             else:
                 self._linked += 1
-                self._elsewhere.succeeded()  # what was asked instead may be asked again when this one has gone
+                self._elsewhere.succeeded()  # when this replica goes, other nodes may be asked at once
                 return answer
         if self._links is None or self._when_down == "wait":
             return await self._through_router(batch)

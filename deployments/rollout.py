@@ -1,8 +1,8 @@
 """A second model beside the present one: for a share of the users, or in the shadow, where nobody sees its answers.
 
 Stages are addressed by model version, so a candidate needs no replica, no route and no cache of its own: it is another
-version in some of the batches. It answers nobody before every stage has answered with it; what it fails the present
-model answers, and it is left alone for a while. What is wanted changes while the service runs; nothing is restarted.
+version in some of the batches. It answers nobody before every stage has answered a test message with it. Messages that
+it fails go to the present model, and then it gets no messages for a while. It can be changed while the service runs.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 RETRY_S = 5.0
 """Between attempts to prepare a candidate."""
 CANDIDATE_TIMEOUT_S = 1.0
-"""Half of the default deadline."""
+"""Half of the default deadline, so that the present model has the other half where the candidate fails."""
 BLAME_SHARE = 0.25
 """A candidate cancelled at the callers' deadline counts as failed only if it had this share of its time-out."""
 CANDIDATE_BREAKER = BreakerConfig(failures=1, pause_s=10.0)
-"""One batch in ten seconds tries a candidate that failed, since it may hold up a batch for as long as the time-out."""
+"""A candidate that failed gets one batch in ten seconds, since it may hold up a batch for the whole time-out."""
 LOOK_EVERY_S = 0.5
 """How often what is wanted is compared with what there is."""
 _HASH_VALUES = 2**32
@@ -42,21 +42,21 @@ State = Literal["loading", "ready", "failed"]
 
 
 class CandidateConfig(BaseModel):
-    """The model that may follow the present one. Unknown keys are refused."""
+    """A model that is tried beside the present one. Unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1)
     """Name or version of a bundle in the registry."""
     share: float = Field(default=0.0, ge=0, le=1)
-    """Of the users whom it answers: always the same ones, and with a larger share these and others."""
+    """Share of the users whom it answers: always the same users, and more beside them when the share is raised."""
     shadow: bool = False
-    """Whether it also classifies what the present model has answered; only compared, and left out under load."""
+    """Whether it also classifies messages that the present model answered, to compare both; left out under load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What has become of the wanted candidate.
+    """The wanted candidate and its state.
 
     Attributes:
         bundle: once it is loaded.
@@ -81,7 +81,7 @@ class Rollout:
         flow: the stages.
         present: the model that answers whom the candidate does not.
         load: name or version to a bundle; blocks.
-        warm: a batch of a model through every stage wherever it may run; raises while one does not answer.
+        warm: sends a batch of a model through every stage, wherever it may run; raises while a stage does not answer.
         timeout_s: how long a candidate may take before the present model answers instead.
         breaker: when a candidate that fails is left alone.
     """
@@ -200,7 +200,7 @@ class Rollout:
     async def _tried_by(
         self, bundle: Bundle, queries: Sequence[Query], numbers: Sequence[int]
     ) -> dict[int, Answer | Exception]:
-        """The answers that the candidate has; what it fails has none."""
+        """The candidate's answers by number; queries that it fails are left out."""
         began = time.monotonic()
         try:
             answers = await self._within_timeout(self._flow, [queries[i] for i in numbers], bundle)
@@ -218,7 +218,7 @@ class Rollout:
         return {i: answer for i, answer in zip(numbers, answers, strict=True) if isinstance(answer, Answer)}
 
     def _leave_alone(self, bundle: Bundle, reason: str) -> None:
-        """Note a failure, and say so where it is the one that counts."""
+        """Note a failure, and log the one from which on the candidate gets no messages."""
         if self._breaker.failed():
             logger.warning("candidate %s: %s; the present model answers", bundle.version, reason)
 

@@ -1,4 +1,4 @@
-"""What the flow tells of a batch that it has answered, and the settings of the log that keeps it."""
+"""The record of an answered batch that the flow gives to the served log, and the settings of that log."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class ServedLogConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ServedBatch:
-    """All that is known of a batch when it has been answered; rows of failed messages are not logged."""
+    """A batch with all that its answers were made from; rows of failed messages are not logged."""
 
     answered_at: float
     """Seconds since 1970."""

@@ -1,4 +1,4 @@
-"""What was served, to rotating Parquet files: features, preprocessed input, logits and answer of every message.
+"""The served log: features, preprocessed input, logits and answer of every message in rotating Parquet files.
 
 The path of a request pays one append a batch. A thread turns batches into Arrow tables and writes a file every
 minute; a clean stop writes the rest. `python -m features skew`, `drift` and `training-set --feedback` read it.

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 GC_THRESHOLDS = (20_000, 20, 20)
-"""Messages on their way are no garbage: Python's 700 new objects would have it look at each of them several times."""
+"""Above Python's 700 objects, with which the garbage collector would look at each waiting message several times."""
 
 
 def gatherer(redis_url: str, timeout_ms: float, store: StoreConfig, breaker: BreakerConfig) -> FeatureGatherer:
@@ -87,7 +87,7 @@ def served_log(config: ServedLogConfig) -> "ServedLog | None":
 
 @contextmanager
 def refusing(serves: bool) -> Iterator[None]:
-    """Log invalid settings and keep the old ones: Ray kills a replica whose `reconfigure` raises, and all get the same.
+    """Log invalid settings and keep the old ones: Ray kills every replica whose `reconfigure` raises.
 
     Raises:
         ValueError: the replica does not serve yet, so that the deploy fails.
