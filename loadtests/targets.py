@@ -27,7 +27,7 @@ START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 120.0
 LRU_ENTRIES = 50_000
 LINES, WIDTH = 8, 300
-"""Of a log that an error shows: the last so many lines, the first so many characters of each."""
+"""How many of a log's last lines an error shows, and how many characters of each."""
 Config = dict[str, Any]
 Change = Callable[[Config], None]
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from psutil import Process
 
 MAX_TEMP = 8
-"""Characters of a folder for temporary files up to which the names of HAProxy's sockets, which hold a node's id, still
-have the 97 that it takes."""
+"""How long the path of the folder for temporary files may be: HAProxy takes socket paths of up to 97 characters, most
+of which go to the names, since these hold a node's id."""
 _SCRATCH = "switchboard-"
 """How the names of folders for sockets begin; `mkdtemp` adds eight characters."""
 _STOP_TIMEOUT_S = 5.0
 _SAME_S = 1.0
-"""How far apart the system may tell the same process's start, after its clock was set."""
+"""How much two readings of one process's start time may differ, as they do after the clock was set."""
 
 
 def temp_folder() -> str:

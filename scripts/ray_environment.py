@@ -24,13 +24,12 @@ SAFER = {
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "10",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_FASTINTER": "2s",
 }
-"""Ray's HAProxy has 4,096 connections and leaves a silent client its own for an hour: as many of them would lock
-everybody else out for as long. And it takes an ingress that is only busy for a dead one, after which everybody gets
-a 500, whom the ingress would have answered or told to come again; of one that died Ray tells it anyhow."""
+"""Ray's HAProxy has 4,096 connections and by default closes a silent one only after an hour: as many silent clients
+would lock everybody else out. It also takes a busy ingress for a dead one by default, after which all requests get a
+500, although the ingress would have answered them or refused them with a 429. Ray tells it of an ingress that died."""
 _NODE_IS_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray replaces a node's address 127.0.0.1 by one that other machines reach, except where this is 0: as on systems on
-which it has no clusters, the control store, the raylet and the workers, none of which asks who calls, then listen on
-the loopback device alone."""
+"""Ray replaces a node's address 127.0.0.1 by one that other machines reach, except where this is 0, its setting for
+systems without clusters. Its processes, which authenticate nobody, then listen on the loopback device alone."""
 PROXY_CHECKS = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
