@@ -18,17 +18,24 @@ _FIGURES = {
 
 
 def summarise(stats: Path) -> dict[str, dict[str, float]]:
-    """Locust's `*_stats.csv` by route: requests, failures, requests/s and percentiles in milliseconds."""
+    """Locust's `*_stats.csv` by route: requests, failures, requests/s and percentiles in milliseconds.
+
+    Routes without a request, which have no percentiles, are left out.
+    """
     with stats.open(newline="") as file:
         rows = {row["Name"]: row for row in csv.DictReader(file)}
     return {
         name: {figure: round(float(row[column]), 1) for figure, column in _FIGURES.items()}
         for name, row in rows.items()
+        if int(row["Request Count"])
     }
 
 
 def main() -> int:
     routes = summarise(Path(sys.argv[1]))
+    if not routes:
+        print("error: no request was answered or failed in this time: give it more, or more users", file=sys.stderr)
+        return 1
     print(f"{'route':<24}" + "".join(f"{figure:>12}" for figure in _FIGURES))
     for name, figures in routes.items():
         print(f"{name:<24}" + "".join(f"{value:>12g}" for value in figures.values()))
