@@ -155,16 +155,22 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.load", description="One load, one JSON line.")
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.load", description="Send one load to a service; prints one JSON line."
+    )
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--bodies", type=Path, required=True, help="file of JSON bodies, one a line, sent once each")
-    parser.add_argument("--clients", type=int, default=1, help="clients of the closed loop")
-    parser.add_argument("--rate", type=float, help="requests per second; makes it an open loop")
-    parser.add_argument("--connections", type=int, default=MAX_CONNECTIONS, help="of the open loop, at the most")
-    parser.add_argument("--deadline", type=float, default=math.inf, help="seconds within which an answer is in time")
+    parser.add_argument("--bodies", type=Path, required=True, help="file of JSON bodies, one per line, each sent once")
+    parser.add_argument("--clients", type=int, default=1, help="number of clients of the closed loop")
+    parser.add_argument("--rate", type=float, help="requests per second of an open loop, instead of --clients")
+    parser.add_argument(
+        "--connections", type=int, default=MAX_CONNECTIONS, help="maximum number of connections of the open loop"
+    )
+    parser.add_argument(
+        "--deadline", type=float, default=math.inf, help="seconds within which an answer counts as in time"
+    )
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--warm-up", type=float, default=1, help="seconds before, which do not count")
-    parser.add_argument("--answers", type=Path, help="file for all answers, one JSON object a line")
+    parser.add_argument("--warm-up", type=float, default=1, help="seconds of load before the measurement")
+    parser.add_argument("--answers", type=Path, help="file to write all answers to, one JSON object per line")
     return parser.parse_args()
 
 

@@ -71,33 +71,33 @@ def _parser() -> argparse.ArgumentParser:
     lengths = ", ".join(f"{SECONDS[mode]:g} with --{mode}" for mode in ("ramp", "capacity", "overload"))
     parser = argparse.ArgumentParser(
         prog="scripts/compare",
-        description="The graph against a service by hand: a comparison, or one of the modes.",
+        description="Compare the graph with a service written by hand, or run one of the modes.",
         argument_default=argparse.SUPPRESS,
     )
     mode = parser.add_argument_group("modes").add_mutually_exclusive_group()
     for name, does in (
-        ("sweep", "cost over text length, clients, users and cache size"),
-        ("ramp", "classifiers added under load and taken away after it"),
-        ("capacity", "cost of a message by part, and the sizes that follow"),
-        ("overload", "more messages than can be answered: how many are, in time"),
+        ("sweep", "measure cost over text length, clients, users and cache size"),
+        ("ramp", "show that classifiers scale up under load and down after it"),
+        ("capacity", "measure what a message costs each part, and size deployments by that"),
+        ("overload", "offer more messages than can be answered, and count answers in time"),
         ("report", "write docs/performance.md's tables from the saved runs"),
     ):
         mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, help=does)
     add = parser.add_argument
-    add("--quick", action="store_true", help="a minute or two: every answer checked, no figures")
-    add("--rounds", type=_at_least(1), help="each measures every service, freshly started (3)")
+    add("--quick", action="store_true", help="check every answer, in a minute or two, without figures")
+    add("--rounds", type=_at_least(1), help="rounds, each of which starts and measures every service (3)")
     add(
         "--seconds",
         type=_positive,
-        help=f"length of each load, whole for wrk ({SECONDS['compare']:g}; {QUICK_SECONDS:g} with --quick, {lengths})",
+        help=f"length of each load (wrk: whole; {SECONDS['compare']:g}, {QUICK_SECONDS:g} with --quick, {lengths})",
     )
-    add("--out", type=Path, help="folder for JSON and PNG (docs/runs; .run/compare with --quick)")
+    add("--out", type=Path, help="folder to write JSON and PNG to (docs/runs; .run/compare with --quick)")
     add(
         "--generator",
         choices=("auto", "wrk", "built-in"),
-        help="of closed loops (auto: wrk where it is installed and the seconds are whole)",
+        help="load generator of closed loops (auto: wrk, if it is installed and --seconds is whole)",
     )
-    add("--classifiers", type=_at_least(1), help="classifier replicas of the graph (2)")
-    add("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
-    add("--core-hour", type=_positive, help="what a core costs an hour, with --capacity (0.04)")
+    add("--classifiers", type=_at_least(1), help="number of classifier replicas of the graph (2)")
+    add("--only", nargs="+", choices=names, metavar="NAME", help=f"measure only these: {', '.join(names)}")
+    add("--core-hour", type=_positive, help="price of a core for an hour, with --capacity (0.04)")
     return parser

@@ -9,15 +9,39 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options, with absolute paths: Redis and the replicas read them in other folders. `port` may be None."""
-    parser = argparse.ArgumentParser(prog="scripts/serve", description="Serve on 127.0.0.1. REDIS_URL: use that Redis.")
-    parser.add_argument("--port", type=port, help="HTTP port (the configuration's)")
-    parser.add_argument("--dashboard", action="store_true", help="Ray's dashboard and `serve status`, for 0.3 GiB more")
-    parser.add_argument("--dashboard-port", type=port, help="port of Ray's dashboard (8265)")
-    parser.add_argument("--metrics-port", type=port, default=9090, help="port of the Prometheus metrics (9090)")
-    parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder for Redis' data and locks")
-    parser.add_argument("--config", type=Path, default=ROOT / "serve_config.yaml", help="Serve configuration")
-    parser.add_argument("--served-log", metavar="FOLDER", help="log of what was served, or off (STATE/served)")
-    parser.add_argument("--proxy", choices=("auto", "fast", "standard"), default="auto", help="HTTP proxy (auto)")
+    parser = argparse.ArgumentParser(
+        prog="scripts/serve",
+        description="Start the whole service on 127.0.0.1. It uses the Redis at $REDIS_URL, or starts one.",
+    )
+    parser.add_argument("--port", type=port, help="HTTP port (default: the configuration's, or 8000)")
+    parser.add_argument(
+        "--dashboard", action="store_true", help="start Ray's dashboard, which `serve status` needs; takes 0.3 GiB"
+    )
+    parser.add_argument("--dashboard-port", type=port, help="port of Ray's dashboard (default: 8265)")
+    parser.add_argument(
+        "--metrics-port", type=port, default=9090, help="port of the Prometheus metrics (default: 9090)"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=ROOT / ".run",
+        help="folder for Redis' data, the served log and locks (default: .run)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=ROOT / "serve_config.yaml",
+        help="Ray Serve configuration (default: serve_config.yaml)",
+    )
+    parser.add_argument(
+        "--served-log", metavar="FOLDER", help="folder of the served log, or `off` (default: STATE/served)"
+    )
+    parser.add_argument(
+        "--proxy",
+        choices=("auto", "fast", "standard"),
+        default="auto",
+        help="HAProxy (fast), Ray's own (standard), or HAProxy if there is one (default: auto)",
+    )
     parsed = parser.parse_args(arguments)
     if parsed.dashboard_port and not parsed.dashboard:
         parser.error("--dashboard-port has no effect without --dashboard")

@@ -67,7 +67,7 @@ def test_the_help_names_the_seconds_of_each_mode(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         parse(["--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "(5; 1 with --quick, 60 with --ramp, 15 with --capacity, 10 with --overload)" in shown
+    assert "(wrk: whole; 5, 1 with --quick, 60 with --ramp, 15 with --capacity, 10 with --overload)" in shown
 
 
 @pytest.mark.parametrize(("number", "first"), [(0, "fastapi"), (1, "graph"), (2, "graph_lean")])
