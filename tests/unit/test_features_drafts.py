@@ -33,19 +33,18 @@ def test_a_failure_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [target]
 
 
-def test_drafts_of_killed_writers_go_and_those_of_others_stay(tmp_path: Path) -> None:
+def test_drafts_of_killed_writers_go_and_other_files_stay(tmp_path: Path) -> None:
     target = tmp_path / "day=[1].arrow"
-    killed, others, young = (
-        tmp_path / name for name in (".day=[1].arrow.4f", ".day=[2].arrow.4f", ".day=[1].arrow.5a")
-    )
+    killed, young = (tmp_path / f".{target.name}.{digits * 16}" for digits in ("4f", "5a"))
+    others, swap = tmp_path / f".day=[2].arrow.{'4f' * 16}", tmp_path / f".{target.name}.swp"
     long_ago = time.time() - ABANDONED_S - 60
-    for left in (killed, others, young):
+    for left in (killed, others, young, swap):
         left.write_text("half")
-    for left in (killed, others):
+    for left in (killed, others, swap):
         os.utime(left, (long_ago, long_ago))
     with replacing(target) as draft:
         draft.write_text("whole")
-    assert {*tmp_path.iterdir()} == {target, others, young}
+    assert {*tmp_path.iterdir()} == {target, others, young, swap}
 
 
 def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_what_is_no_file_is_refused_and_stays(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for target in (pipe, tmp_path):
-        with pytest.raises(OSError, match="no regular file"), replacing(target):
+        with pytest.raises(OSError, match="not a regular file"), replacing(target):
             pass
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     with pytest.raises(OSError, match="circle"), replacing(tmp_path / "circle"):

@@ -83,7 +83,7 @@ class TestTrainingSet:
         out = tmp_path / "rows.csv"
         out.mkdir()
         assert run("training-set", "--out", out, "--feedback") == 2
-        assert capsys.readouterr().err == f"error: --out: {out}: is there already, and no regular file\n"
+        assert capsys.readouterr().err == f"error: --out: {out}: exists and is not a regular file\n"
 
     def test_a_name_in_capitals_is_what_train_takes_it_for(self, tmp_path: Path) -> None:
         feedback, out = tmp_path / "feedback.jsonl", tmp_path / "ROWS.CSV"
