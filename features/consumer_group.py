@@ -1,7 +1,4 @@
-"""One member of a consumer group: reads, acknowledges, takes over, trims, and knows what is left.
-
-`Group` is what `ScreenIngester` needs of its source, `ConsumerGroup` that of a Redis stream.
-"""
+"""The source of `ScreenIngester`: the protocol `Group`, and its implementation for a Redis stream, `ConsumerGroup`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +8,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 _GREATEST = 2**64 - 1
-"""Of either part of an id."""
+"""The largest value of either part of an entry's id."""
 Entry = tuple[str, dict[str, str]]
+"""An entry's id and fields."""
 _FORGET = """
 for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local consumer = {}
@@ -22,7 +20,9 @@ for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   end
 end
 """
-"""KEYS: the stream. ARGV: the group, milliseconds. As two commands, an entry delivered in between would be lost."""
+"""KEYS: the stream. ARGV: the group, milliseconds. A script, since deleting a consumer deletes its pending entries, and
+one might be delivered between two commands.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,52 +31,52 @@ class Backlog:
 
     entries: int
     oldest_ms: int | None
-    """When the oldest of them was appended, in milliseconds since 1970; nothing if there is none."""
+    """When the oldest of them was appended, in milliseconds since 1970; None if there is none."""
 
 
 class Group(Protocol):
-    """A consumer group as seen by one of its consumers; entries have ids that their group knows them by.
+    """A consumer group, from the side of one of its consumers.
 
-    Any method may raise redis.RedisError, OSError or TimeoutError, and is then called again later.
+    Any method may raise redis.RedisError, OSError or TimeoutError; the ingester then tries again later.
     """
 
     async def create(self) -> None:
-        """Make the group, reading from the beginning, unless it is there."""
+        """Create the group unless it exists; it reads from the beginning."""
 
     async def read_new(self, count: int, block_ms: int) -> list[Entry]:
-        """At most `count` entries that no consumer has been given yet, waited for `block_ms` milliseconds at most."""
+        """At most `count` entries that were not delivered to any consumer yet; waits up to `block_ms` milliseconds."""
 
     async def read_unacknowledged(self, count: int) -> list[Entry]:
-        """The oldest entries that this consumer has been given and not acknowledged; lost ones have no fields."""
+        """The oldest entries that this consumer holds and has not acknowledged; deleted ones have no fields."""
 
     async def acknowledge(self, entry_ids: Iterable[str]) -> None:
-        """Say that entries need not be read again."""
+        """Mark entries as processed: no consumer is given them again."""
 
     async def take_over(self, idle_ms: int, count: int) -> bool:
-        """Make entries this consumer's that another has left for so long; False where somebody else sees to that."""
+        """Claim up to `count` entries that some consumer has held for `idle_ms`; False if there were none."""
 
     async def set_aside(self, poison: Sequence[tuple[Entry, str]], keep: int) -> None:
-        """Keep entries that are no events, with the reasons; about `keep` of them in all."""
+        """Write invalid entries, each with the reason, to a dead-letter log of about `keep` entries."""
 
     async def trim(self) -> None:
-        """Remove what nobody needs any more; nothing where the log does so itself."""
+        """Delete entries that every group has acknowledged; nothing to do if the source does so itself."""
 
     async def backlog(self) -> Backlog:
         """What the group has not acknowledged yet."""
 
     async def forget_consumers(self, idle_ms: int) -> None:
-        """Forget consumers without entries that have been silent for so long; nothing where there are no names."""
+        """Delete consumers that hold no entries and were idle for `idle_ms`; nothing to do if they have no names."""
 
 
 class ConsumerGroup:
-    """The group of a Redis stream as seen by one of its consumers, whose name nobody else uses at the same time."""
+    """A consumer group of a Redis stream; the consumer's name must be unique."""
 
     def __init__(self, redis: Redis, stream: str, group: str, consumer: str) -> None:
         self.stream, self.group, self.consumer = stream, group, consumer
         self._redis = redis
 
     async def create(self) -> None:
-        """Create the stream and the group, reading from the stream's beginning, unless they are there."""
+        """Create the stream and the group unless they exist."""
         try:
             await self._redis.xgroup_create(self.stream, self.group, id="0", mkstream=True)
         except ResponseError as error:
@@ -84,11 +84,11 @@ class ConsumerGroup:
                 raise
 
     async def read_new(self, count: int, block_ms: int) -> list[Entry]:
-        """Entries that no consumer has been given yet, waited for `block_ms` at most; this consumer has them now."""
+        """New entries, which this consumer holds until it acknowledges them."""
         return await self._read(">", count, block_ms)
 
     async def read_unacknowledged(self, count: int) -> list[Entry]:
-        """The oldest entries that this consumer has; those that were deleted meanwhile have no fields."""
+        """The oldest entries that this consumer holds; those deleted from the stream have no fields."""
         return await self._read("0", count, None)
 
     async def _read(self, after: str, count: int, block_ms: int | None) -> list[Entry]:
@@ -104,17 +104,17 @@ class ConsumerGroup:
         return _entries(answer)
 
     async def acknowledge(self, entry_ids: Iterable[str]) -> None:
-        """Say that entries need not be read again, by anyone of the group."""
+        """Mark entries as processed for the whole group."""
         await self._redis.xack(self.stream, self.group, *entry_ids)
 
     async def take_over(self, idle_ms: int, count: int) -> bool:
-        """Make entries this consumer's that somebody has left unacknowledged for so long; whether there were any."""
+        """Claim entries that some consumer has held for `idle_ms`; returns whether there were any."""
         return bool(
             await self._redis.xautoclaim(self.stream, self.group, self.consumer, idle_ms, count=count, justid=True)
         )
 
     async def set_aside(self, poison: Sequence[tuple[Entry, str]], keep: int) -> None:
-        """Append entries with the reason why they are no events to `<stream>:dead`, which keeps about `keep`."""
+        """Append entries and the reasons to the dead-letter stream `<stream>:dead`, which keeps about `keep`."""
         pipe = self._redis.pipeline(transaction=False)
         for (entry_id, fields), reason in poison:
             letter: dict[Any, Any] = {"entry": entry_id, "reason": reason}
@@ -123,13 +123,13 @@ class ConsumerGroup:
         await pipe.execute()
 
     async def trim(self) -> None:
-        """Remove the entries that every group has acknowledged."""
+        """Delete the entries that every group has acknowledged."""
         needed = [await self._first_needed(row) for row in await self._redis.xinfo_groups(self.stream)]
         if needed:
             await self._redis.xtrim(self.stream, minid=min(needed, key=_parts), approximate=False)
 
     async def backlog(self) -> Backlog:
-        """What is left for this group; Redis 6.2 counts all that the stream holds, exact after a trim by one group."""
+        """What this group has not acknowledged. Redis 6.2 knows no lag of a group: there, all of the stream counts."""
         rows = await self._redis.xinfo_groups(self.stream)
         mine = next((row for row in rows if row["name"] == self.group), None)
         if mine is None:
@@ -142,24 +142,24 @@ class ConsumerGroup:
         return Backlog(left, _parts(oldest[0][0])[0])
 
     async def forget_consumers(self, idle_ms: int) -> None:
-        """Delete the names of consumers that own nothing and have not been heard of for so long."""
+        """Delete consumers that hold no entries and were idle for longer than `idle_ms`."""
         await self._redis.eval(_FORGET, 1, self.stream, self.group, idle_ms)
 
     async def _first_needed(self, group: Mapping[str, Any]) -> str:
-        """The smallest id that a group, a row of XINFO GROUPS, has not acknowledged or not been given."""
+        """The smallest id that a group (a row of XINFO GROUPS) has not acknowledged, or else not received."""
         pending = await self._redis.xpending(self.stream, group["name"])
         return str(pending["min"] or _next(group["last-delivered-id"]))
 
 
 def _entries(answer: Any) -> list[Entry]:
-    """The entries of one stream in an XREADGROUP reply, of protocol version 2 or 3."""
+    """The entries in an XREADGROUP reply about one stream: a dict in RESP3, a list in RESP2."""
     if isinstance(answer, dict):
         return [entry for batches in answer.values() for batch in batches for entry in batch]
     return [entry for _, entries in answer or () for entry in entries]
 
 
 def _next(entry_id: str) -> str:
-    """The smallest id after this one; the greatest of all has none, and stays."""
+    """The next possible id; the largest one is returned as it is."""
     milliseconds, number = _parts(entry_id)
     if number < _GREATEST:
         return f"{milliseconds}-{number + 1}"

@@ -31,9 +31,9 @@ from features.store import FeatureStore
 
 logger = logging.getLogger(__name__)
 FOREIGN = "user_id: the user's key in the feature store holds something else than screens"
-"""Why an event whose user's screens cannot be written is set aside."""
+"""The reason in the dead-letter stream when a user's key is not a sorted set."""
 _FORGET_MS = 3_600_000
-"""An ingester that has been silent for so long is not coming back under its name."""
+"""Consumers that have been idle this long and own no entries are deleted from the group."""
 
 
 class IngesterConfig(BaseModel):
@@ -46,17 +46,17 @@ class IngesterConfig(BaseModel):
     batch: int = Field(default=500, ge=1, le=10_000)
     block_ms: int = Field(default=500, ge=1, le=60_000)
     linger_ms: float = Field(default=5.0, ge=0, le=1000)
-    """How long to let entries gather after a batch that was not full: a few milliseconds save most of the work."""
+    """Pause after a batch that was not full, so that the next one holds more entries and costs less for each."""
     claim_idle_ms: int = Field(default=5_000, ge=100, le=86_400_000)
     """Entries that another consumer has left unacknowledged for this long are taken over."""
     housekeeping_s: float = Field(default=2.0, gt=0)
-    """How often entries are claimed, the stream is trimmed and the lag is measured."""
+    """How often abandoned entries are claimed, the stream is trimmed and the lag is measured."""
     dead_letters: int = Field(default=10_000, ge=1, le=1_000_000_000)
-    """About how many entries the dead-letter stream keeps."""
+    """Approximate maximum length of the dead-letter stream."""
 
     @property
     def client_timeout_s(self) -> float:
-        """For the client that reads: longer than the server lets it wait for entries."""
+        """Socket time-out of the reading client: longer than the server blocks a read."""
         return self.block_ms / 1000 + 2.0
 
 
@@ -76,13 +76,14 @@ async def publish_all(redis: Redis, events: Iterable[ScreenEvent], stream: str =
 
 
 class ScreenIngester:
-    """One member of the consumer group.
+    """One consumer of the group.
 
     Args:
         redis: a client whose time-out is `config.client_timeout_s`.
-        store: where the screens go.
-        consumer: unique name; defaults to host name and a random part.
-        group: where the events come from; default: the stream of `config` in `redis`.
+        store: where the screens are written.
+        consumer: unique name; default: host name and a random part.
+        clock: the current time, in UTC.
+        group: the source of the events; default: the stream of `config` in `redis`.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class ScreenIngester:
         self._group = group or ConsumerGroup(redis, self.config.stream, self.config.group, self.consumer)
         self._housekeeping_due = 0.0
         self._unfinished = True
+        """Whether this consumer may hold unacknowledged entries: after a start, a failure, a take-over."""
 
     def counts(self) -> dict[str, float]:
         return {
@@ -114,20 +116,20 @@ class ScreenIngester:
         return {"screen_events_lag_milliseconds": self.lag, "screen_events_lag_entries": self.backlog}
 
     async def prepare(self) -> None:
-        """Make the group, unless it is there or cannot be reached yet: `run` waits for that.
+        """Create the group unless it exists. An unreachable Redis is no error here: `run` waits for it.
 
         Raises:
-            redis.RedisError: refused for a reason that waiting does not mend: user, password, permission, database, or
-                a key of the stream's name that holds something else.
+            redis.RedisError: Redis refuses permanently, because of user, password, permission or database, or because
+                the stream's key has another type.
         """
         try:
             await self._group.create()
         except (RedisError, OSError, TimeoutError) as error:
-            if _lasting(error):
+            if _is_permanent(error):
                 raise
 
     async def run(self) -> None:
-        """Ingest until cancelled; a lost or restarted Redis is waited for."""
+        """Ingest until cancelled; while Redis fails, try again after 0.1 to 2 seconds."""
         pause, task = 0.1, asyncio.current_task()
         # The exception alone is not enough: `asyncio.wait_for`, which the Redis client uses, may lose it before 3.12.
         while task is None or not task.cancelling():
@@ -137,32 +139,30 @@ class ScreenIngester:
                 pause = 0.1
             except (RedisError, OSError, TimeoutError) as error:
                 self.failures += 1
-                logger.warning("screen events: %s; next try in %.1f s", told(error), pause)
+                logger.warning("screen events: %s; next try in %.1f s", error_reason(error), pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
         raise asyncio.CancelledError
 
     async def step(self) -> int:
-        """Store one batch: what a failure left with this consumer, or else what is new, waited for `block_ms` at most.
+        """Process one batch: entries that this consumer holds unacknowledged, or else new ones, waiting for `block_ms`.
 
         Returns the number of entries.
         """
-        unfinished, self._unfinished = self._unfinished, True  # until this step has ended well
+        unfinished, self._unfinished = self._unfinished, True  # in case anything below fails
         if time.monotonic() >= self._housekeeping_due:
             took_over = await self.housekeep()
             unfinished = unfinished or took_over
             self._housekeeping_due = 0.0 if took_over else time.monotonic() + self.config.housekeeping_s
-        entries = await self._group.read_unacknowledged(self.config.batch) if unfinished else []
-        if not entries:
-            unfinished = False
-            entries = await self._group.read_new(self.config.batch, self.config.block_ms)
+        left_over = await self._group.read_unacknowledged(self.config.batch) if unfinished else []
+        entries = left_over or await self._group.read_new(self.config.batch, self.config.block_ms)
         if entries:
             await self._process(entries)
-        self._unfinished = unfinished
+        self._unfinished = bool(left_over)
         return len(entries)
 
     async def _process(self, entries: Sequence[Entry]) -> None:
-        """Store the events, set poison aside, then acknowledge."""
+        """Store valid events, write the others to the dead-letter stream, then acknowledge all."""
         events, poison, now = [], [], self._clock()
         for entry in entries:
             entry_id, fields = entry
@@ -183,20 +183,20 @@ class ScreenIngester:
         self.dead += len(poison)
 
     async def _set_aside(self, poison: Sequence[tuple[Entry, str]]) -> None:
-        """Keep what is no event; drop it where that is forbidden, since all that follows would wait for it for ever."""
+        """Write entries to the dead-letter stream; if Redis refuses that permanently, drop them, or all would wait."""
         try:
             await self._group.set_aside(poison, self.config.dead_letters)
         except ResponseError as error:
-            if not _lasting(error):
+            if not _is_permanent(error):
                 raise
-            logger.warning("screen events: %d are dropped, not set aside: %s", len(poison), told(error))
+            logger.warning("screen events: %d are dropped, not set aside: %s", len(poison), error_reason(error))
 
     async def housekeep(self) -> bool:
         """Trim the stream, measure the lag, take over abandoned entries.
 
-        Returns whether there were any: they are this consumer's now, and there may be more.
+        Returns whether any were taken over; there may be more of them.
         """
-        with suppress(OutOfMemoryError):  # the group may be there all the same, and trimming is what gives room
+        with suppress(OutOfMemoryError):  # the group may exist nevertheless, and trimming frees memory
             await self._group.create()
         await self._group.trim()
         backlog = await self._group.backlog()
@@ -207,13 +207,14 @@ class ScreenIngester:
         return await self._group.take_over(self.config.claim_idle_ms, self.config.batch)
 
 
-def told(error: Exception) -> str:
-    """An error's type and reason, without the arguments of commands, which may name users."""
+def error_reason(error: Exception) -> str:
+    """An error's type and, from a pipeline, its reason; without the command's arguments, which may name users."""
     reason = str(error).rpartition("of pipeline caused error: ")[2].partition(", with args beginning with")[0]
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
-def _lasting(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
+    """Whether Redis would refuse the same command again."""
     if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
         return True
     return isinstance(error, ResponseError) and any(word in str(error) for word in ("WRONGTYPE", "DB index"))

@@ -16,7 +16,7 @@ from features.__main__ import main
 from features.consumer_group import Backlog, Entry
 from features.schema import SCREEN_STREAM, ScreenEvent
 from features.store import FeatureStore, connect
-from features.stream import IngesterConfig, ScreenIngester, publish, publish_all, told
+from features.stream import IngesterConfig, ScreenIngester, error_reason, publish, publish_all
 from tests.unit.redis_process import RedisProcess
 
 
@@ -97,15 +97,15 @@ async def test_what_is_told_of_an_error_holds_no_arguments(redis: Redis) -> None
     with pytest.raises(ResponseError) as refused:
         await pipe.execute()
     assert "ana" in str(refused.value)
-    assert "WRONGTYPE" in told(refused.value)
-    assert "ana" not in told(refused.value)
+    assert "WRONGTYPE" in error_reason(refused.value)
+    assert "ana" not in error_reason(refused.value)
     pipe = redis.pipeline(transaction=False)
     pipe.execute_command("NOTHING", "ana")
     with pytest.raises(ResponseError) as unknown:
         await pipe.execute()
-    assert "NOTHING" in told(unknown.value)
-    assert "ana" not in told(unknown.value)
-    assert told(RedisConnectionError()) == "ConnectionError"
+    assert "NOTHING" in error_reason(unknown.value)
+    assert "ana" not in error_reason(unknown.value)
+    assert error_reason(RedisConnectionError()) == "ConnectionError"
 
 
 class TestCommand:
