@@ -1,7 +1,7 @@
-"""Event logs on disk: Parquet under `day=YYYY-MM-DD/`, read one day at a time and checked row by row.
+"""Event logs on disk: Parquet under `day=YYYY-MM-DD/`, read one day at a time and validated row by row.
 
-A log of product uses has a column `product`, one of screens `screen` and, optional, `arrived_at`. A file whose columns
-do not fit is an error; a row whose values do not fit is set aside with a reason, and its neighbours count.
+A usage log has a column `product`, a screen log `screen` and, optionally, `arrived_at`. A file with missing columns or
+wrong types is an error; an invalid row is set aside with the reason, and the others count.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,16 @@ from features.parquet_columns import LogError, as_utf8, read_columns, readable
 from features.schema import MAX_IDENTIFIER, UNDECODABLE
 
 Value = Literal["product", "screen"]
+"""The column that tells a usage log from a screen log."""
 _PREFIX = "day="
 _MOMENT = pl.Datetime("us", "UTC")
 _PER_SECOND = {"ms": 10**3, "us": 10**6}
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
-"""The years 1 to 9999 in seconds since 1970. Time stamps can lie far outside, where polars cannot print them."""
+"""The years 1 to 9999 in seconds since 1970. Parquet's time stamps can lie outside, where polars cannot print them."""
 _RFC3339 = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:[0-5]\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:?\d\d)$"
-"""What the stream takes, too; polars alone takes more: 60 seconds, single digits, spaces."""
+"""As strict as the stream's parser; polars alone would accept second 60, single digits and spaces."""
 _SLOTS = 2**20
-"""Of a counting table of 8 MiB: an event id whose hash is alone in its slot has no duplicate."""
+"""Slots of a counting table of 8 MiB: an event id whose hash is alone in its slot has no duplicate."""
 _SIDE_FILES = (".crc",)
 
 
@@ -47,11 +48,11 @@ class DayOfEvents:
 
 
 def day_files(log: Path) -> dict[date, list[Path]]:
-    """The Parquet files of each day, in order, without those whose names begin with `.` or `_`, and checksums.
+    """The Parquet files of each day, sorted; hidden files, names that begin with `_` and checksums are ignored.
 
     Raises:
-        LogError: there is no such folder, it holds no day, or a folder `day=…` is not a date, or holds folders or
-            other files.
+        LogError: there is no such folder, it holds no day, or a folder `day=…` names no date or holds folders or other
+            files.
     """
     if not log.is_dir():
         raise LogError(f"{log}: no such folder")
@@ -75,12 +76,11 @@ def dates(first: date, last: date) -> list[date]:
 
 
 def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
-    """Read and check one day.
+    """Read and validate one day.
 
     Args:
-        files: Parquet files with the columns event_id, user_id, `value` (text) and at (a time stamp, without a
-            zone taken as UTC, or RFC 3339 text); others are ignored, except `arrived_at` of a log of screens, which is
-            null where nobody knows it.
+        files: Parquet files with the columns event_id, user_id, `value` (text) and at (a time stamp, UTC if it has no
+            zone, or RFC 3339 text). A screen log may have arrived_at, null where unknown. Others are ignored.
         day: the UTC day on which every event must lie.
 
     Raises:
@@ -89,22 +89,19 @@ def read_day(files: Sequence[Path], day: date, value: Value) -> DayOfEvents:
     frames = [_read_file(file, value) for file in files]
     frame = pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema=_schema(value))
     start = datetime.combine(day, time(), UTC)
-    today = pl.col("at").is_between(start, start + timedelta(days=1), closed="left")
-    reasons = [
-        pl.when(~_fits(column, value)).then(
-            pl.lit(f"{column}: missing, or not 1 to {MAX_IDENTIFIER} characters of UTF-8")
-        )
+    rules = {
+        f"{column}: missing, or not 1 to {MAX_IDENTIFIER} characters of UTF-8": _fits(column, value)
         for column in ("event_id", "user_id", value)
-    ]
-    reasons.append(pl.when(pl.col("at").is_null()).then(pl.lit("at: missing, or not RFC 3339")))
-    reasons.append(pl.when(~today).then(pl.lit(f"at: not on {day}")))
-    reasons.append(pl.when(~pl.col("arrival_fits")).then(pl.lit("arrived_at: not RFC 3339")))
-    texts = [_fits(column, value) for column in ("event_id", "user_id", value)]
-    fits = pl.all_horizontal(*texts, today.fill_null(False), pl.col("arrival_fits"))
+    }
+    rules["at: missing, or not RFC 3339"] = pl.col("at").is_not_null()
+    rules[f"at: not on {day}"] = pl.col("at").is_between(start, start + timedelta(days=1), closed="left")
+    rules["arrived_at: not RFC 3339"] = pl.col("arrival_fits")
+    fits = pl.all_horizontal(rules.values())
     if frame.select(_all_plain(value, start)).item() or frame.select(fits.all()).item():
         valid, rejected = frame, frame.clear().with_columns(pl.lit("").alias("reason"))
     else:
-        rejected = frame.filter(~fits).with_columns(pl.coalesce(reasons).alias("reason"))
+        first_broken = pl.coalesce(pl.when(~rule).then(pl.lit(reason)) for reason, rule in rules.items())
+        rejected = frame.filter(~fits).with_columns(first_broken.alias("reason"))
         valid = frame.filter(fits)
     once = _once(valid, value)
     as_text = pl.coalesce("at_text", pl.col("at").cast(pl.String))
@@ -127,14 +124,17 @@ def _day_of(folder: Path) -> date:
 
 
 def _fits(column: str, value: Value) -> pl.Expr:
-    """Whether texts are as they should be; of a screen what the ingester takes, which refuses U+FFFD."""
+    """Whether a text has a valid length. In a screen log U+FFFD is invalid too, since the ingester refuses it."""
     text = pl.col(column).cast(pl.String)
     long_enough = text.str.len_chars().is_between(1, MAX_IDENTIFIER).fill_null(False)
     return long_enough if value == "product" else long_enough & ~text.str.contains(UNDECODABLE, literal=True)
 
 
 def _all_plain(value: Value, start: datetime) -> pl.Expr:
-    """Whether all rows fit, by the extremes of each column: true of nearly every day, and faster to see."""
+    """Whether all rows are valid, from minima and maxima only: fast, and enough for nearly every day.
+
+    False does not mean that a row is invalid: lengths count bytes here.
+    """
     event, user, kind, at = (pl.col(column) for column in ("event_id", "user_id", value, "at"))
     end = start + timedelta(days=1)
     whole = [column.null_count() == 0 for column in (event, user, kind, at)]
@@ -149,31 +149,29 @@ def _all_plain(value: Value, start: datetime) -> pl.Expr:
 
 
 def _once(valid: pl.DataFrame, value: Value) -> pl.DataFrame:
-    """Each event once. A screen counts from its first arrival; another user, time or screen is another event."""
+    """Without repeated events: those with an earlier event's id; in a screen log also its user, screen and time.
+
+    Of equal screens the one that arrived first stays.
+    """
     suspects = _suspects(valid["event_id"])
     if not suspects.any():
         return valid
     if value == "product":
-        again = valid["event_id"].filter(suspects).is_first_distinct()
-        return valid.filter(_scattered(again, suspects))
+        first = valid["event_id"].filter(suspects).is_first_distinct()
+        return valid.filter((~suspects).scatter(suspects.arg_true(), first))
     if "arrived_at" in valid.columns:
         valid = valid.sort(pl.coalesce("arrived_at", "at"), maintain_order=True)
     return valid.unique(["event_id", "user_id", "screen", "at"], keep="first", maintain_order=True)
 
 
 def _suspects(texts: pl.Series) -> pl.Series:
-    """Which rows' texts may stand in others, too: their hashes do, and are faster to compare."""
+    """Which texts may occur more than once: their hashes, which are faster to compare, do."""
     hashes = texts.hash()
     slots = (hashes.to_numpy() & np.uint64(_SLOTS - 1)).view(np.int64)
     shared = pl.Series(np.bincount(slots, minlength=_SLOTS)[slots] > 1)
     rest = hashes.filter(shared)
     again = rest.is_in(rest.filter(~rest.is_first_distinct()).unique().implode())
     return shared.scatter(shared.arg_true(), again)
-
-
-def _scattered(kept: pl.Series, where: pl.Series) -> pl.Series:
-    """True where `where` is not, and there the values of `kept`, in order."""
-    return (~where).scatter(where.arg_true(), kept)
 
 
 def _schema(value: Value) -> dict[str, pl.DataType]:
@@ -199,7 +197,7 @@ def _read_file(file: Path, value: Value) -> pl.DataFrame:
 
 
 def _columns(file: Path, value: Value) -> pl.DataFrame:
-    """The columns that matter."""
+    """The columns that `read_day` names, with valid UTF-8 and all time zones as UTC."""
     table = read_columns(
         file, ["event_id", "user_id", value, "at"], ["arrived_at"] if value == "screen" else (), few=[value]
     )
@@ -213,7 +211,7 @@ def _zone(kind: pa.DataType) -> str | None:
 
 
 def _moments(file: Path, column: pl.Series) -> pl.Series:
-    """The column in microseconds, UTC; what is outside the years 1 to 9999 as their first or last second."""
+    """The column in microseconds, UTC; times outside the years 1 to 9999 become their first or last second."""
     if column.dtype == pl.String:
         column = _parsed(column)
     if column.dtype == pl.Null:
@@ -228,7 +226,7 @@ def _moments(file: Path, column: pl.Series) -> pl.Series:
 
 
 def _parsed(texts: pl.Series) -> pl.Series:
-    """The moments of RFC 3339 texts, rounded to microseconds as the stream's parser does, half up; null for others."""
+    """RFC 3339 texts as times, rounded half up to microseconds like the stream's parser does; null for other texts."""
     text = pl.when(pl.col("text").str.contains(_RFC3339)).then(pl.col("text"))
     moment = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     seventh = text.str.extract(r"\.\d{6}(\d)").cast(pl.Int64).fill_null(0)

@@ -1,6 +1,6 @@
-"""Columns of Parquet files that anybody wrote: whatever is wrong with one is an error that names the file.
+"""Reads columns of Parquet files that others wrote; every defect becomes an error that names the file.
 
-Arrow reads them, since a damaged byte can end the process if polars does.
+Arrow reads them, not polars: in polars a damaged byte can end the process.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,21 +22,24 @@ class LogError(ValueError):
 
 @contextmanager
 def readable(file: Path) -> Iterator[None]:
-    """Whatever the readers of Parquet raise for a damaged file, as a `LogError` that names it."""
+    """Turn what Arrow and polars raise for a damaged file into a `LogError` that names it."""
     try:
         yield
     except _UNREADABLE as error:
-        raise LogError(f"{file}: not a readable Parquet file: {[*str(error).splitlines(), ''][0]}") from None
+        reason = str(error).partition("\n")[0]
+        raise LogError(f"{file}: not a readable Parquet file: {reason}") from None
 
 
 def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = (), few: Sequence[str] = ()) -> pa.Table:
-    """Columns of a Parquet file; texts need not be UTF-8, which polars takes them for: see `as_utf8`.
+    """Columns of a Parquet file. Texts may be invalid UTF-8, which must not reach polars: see `as_utf8`.
 
     Args:
-        few: columns of few different texts, which are read as dictionaries: faster.
+        needed: columns that the file must have.
+        optional: columns to read if the file has them.
+        few: columns with few distinct texts; they are read as dictionaries, which is faster.
 
     Raises:
-        LogError: one that is needed is missing.
+        LogError: a needed column is missing.
     """
     facts = pq.read_metadata(file)
     schema = facts.schema.to_arrow_schema()
@@ -51,20 +54,20 @@ def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()
     for column in table.columns:
         if pa.types.is_dictionary(column.type):
             for chunk in column.chunks:
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary)  # looks at the indices, as nobody did
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary)  # checks the bounds of the indices
     return table
 
 
 def _in_deltas(facts: pq.FileMetaData, name: str) -> bool:
-    """Whether a column has texts in the encodings of Parquet's version 2, of which Arrow makes no dictionaries."""
+    """Whether a column uses the delta encodings of Parquet 2, which Arrow cannot read as dictionaries."""
     groups = map(facts.row_group, range(facts.num_row_groups))
     chunks = (group.column(number) for group in groups for number in range(group.num_columns))
     return any("DELTA" in encoding for chunk in chunks if chunk.path_in_schema == name for encoding in chunk.encodings)
 
 
 def as_utf8(table: pa.Table) -> pa.Table:
-    """The table with an empty text for each that is no UTF-8, as nobody before polars sees to."""
-    if all(map(_is_ascii, table.columns)):  # at a tenth of the cost
+    """The table with invalid UTF-8 replaced by empty texts: Arrow has not checked it, and polars would not."""
+    if all(map(_is_ascii, table.columns)):  # a tenth of the cost of a validation
         return table
     try:
         table.validate(full=True)
@@ -75,7 +78,7 @@ def as_utf8(table: pa.Table) -> pa.Table:
 
 
 def _is_ascii(column: pa.ChunkedArray) -> bool:
-    """Whether texts are known to be; what is no text is."""
+    """Whether a column holds no other texts than ASCII; True for columns of other types."""
     kind, chunks = column.type, column.chunks
     if pa.types.is_dictionary(kind):
         kind, chunks = kind.value_type, [chunk.dictionary for chunk in chunks]
