@@ -136,7 +136,7 @@ class TestWriting:
     def test_what_a_killed_run_left_unfinished_is_replaced(self, tmp_path: Path) -> None:
         folder = tmp_path / "usage" / f"day={LAST}"
         folder.mkdir(parents=True)
-        left = folder / ".part-00000.parquet.0"
+        left = folder / f".part-00000.parquet.{'0' * 32}"
         left.write_text("half a file")
         os.utime(left, (0, 0))
         run(tmp_path, users=20, days=1, messages=9)
