@@ -1,7 +1,7 @@
-"""Drift: what the service is asked and what it answers these days, against the data that its model was trained with."""
+"""Drift: compares recent requests and answers in the served log with the data that the model was trained with."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,7 @@ import polars as pl
 
 from features.labelled import OUT_OF_SCOPE, Example, read_labelled
 from features.parquet_columns import LogError
-from features.preprocess import ContextInput, Ids, Preprocessor
+from features.preprocess import Ids, Preprocessor
 from features.served_log import served_files
 from features.served_schema import unknown_tokens, usage_of
 from features.shifts import Contexts, Shift, context_shifts, share_shift, shift_of_names, shift_of_numbers, values
@@ -46,11 +46,11 @@ class Drift:
     degraded_rate: float
     """Share of the requests that were answered without features."""
     feature_rates: dict[str, float]
-    """Share of the requests that have screens, and usage, and of the training rows; those degraded have none."""
+    """Shares of requests, and of training rows, that have screens or usage; degraded requests have none."""
     out_of_range: dict[str, int]
-    """Requests with a value that no training row has: longer or shorter, more uses, another screen or product."""
+    """Requests outside the training data's range: longer, shorter, with more uses, an unknown screen or product."""
     other_preprocessing: int
-    """Requests that a bundle with another preprocessing answered; their tokens are not compared."""
+    """Requests answered by a bundle with other preprocessing; their tokens are not compared."""
 
     @property
     def rates(self) -> dict[str, float | None]:
@@ -86,46 +86,46 @@ def drift(log: Path, data: Path, preprocessor: Preprocessor, last_days: int | No
     Raises:
         LogError, DataError: what cannot be read, and why.
     """
-    before = _seen_in_training([row for _, row in read_labelled(data)], preprocessor)
-    now = _Seen(Contexts(known=before.contexts))
-    for _, served in served_files(log, _COLUMNS, last_days):
-        now.add(served, preprocessor)
-    if not now.rows:
+    training = _training_counts([row for _, row in read_labelled(data)], preprocessor)
+    served = _Counts(Contexts(known=training.contexts))
+    for _, rows in served_files(log, _COLUMNS, last_days):
+        served.add(rows, preprocessor)
+    if not served.rows:
         raise LogError(f"{log}: the log holds no rows")
-    shifts, out_of_range = _compared(before, now)
+    shifts, out_of_range = _compared(training, served)
     return Drift(
-        requests=now.rows,
-        first=str(min(now.days)),
-        last=str(max(now.days)),
-        training_rows=before.rows,
+        requests=served.rows,
+        first=str(min(served.days)),
+        last=str(max(served.days)),
+        training_rows=training.rows,
         shifts=shifts,
-        unknown_token_rate=now.unknown_token_rate(),
-        training_unknown_token_rate=before.unknown_token_rate(),
-        abstention_rate=now.abstained / now.rows,
-        degraded_rate=(now.rows - now.contexts.rows) / now.rows,
+        unknown_token_rate=served.unknown_token_rate(),
+        training_unknown_token_rate=training.unknown_token_rate(),
+        abstention_rate=served.abstained / served.rows,
+        degraded_rate=(served.rows - served.contexts.rows) / served.rows,
         feature_rates={
-            f"{prefix}{name}_rate": seen.having()[name] / seen.rows
-            for name in now.having()
-            for prefix, seen in (("", now), ("training_", before))
+            f"{prefix}{name}_rate": counts.with_context()[name] / counts.rows
+            for name in served.with_context()
+            for prefix, counts in (("", served), ("training_", training))
         },
         out_of_range=out_of_range,
-        other_preprocessing=now.rows - now.lengths.total(),
+        other_preprocessing=served.rows - served.lengths.total(),
     )
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What is compared, of training or of serving."""
+class _Counts:
+    """What is compared, counted in the training data or in the served log."""
 
     contexts: Contexts
-    """Of each row; in serving, of those that were not degraded."""
+    """Of all rows; in the served log, of those that are not degraded."""
     rows: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
-    """How many messages have so many tokens; in serving, of those with the same preprocessing."""
+    """Messages by number of tokens; in the served log, of those with the same preprocessing."""
     unknown: int = 0
-    """Of these tokens, how many the vocabulary lacks."""
+    """How many of these tokens the vocabulary lacks."""
     products: Counter[str] = field(default_factory=Counter)
-    """How often each is the label or the answer."""
+    """Rows by label, or by answer."""
     abstained: int = 0
     days: set[date] = field(default_factory=set)
 
@@ -139,10 +139,10 @@ class _Seen:
         self.abstained += served.filter(pl.col("action") == "general_queue").height
         self.days |= {*served["answered_at"].dt.date().unique()}
         for row in served.filter(pl.col("degraded").list.len() == 0).iter_rows(named=True):
-            self.contexts.add(_context(row, preprocessor))
+            self.contexts.add(preprocessor.context(row["recent_screens"], usage_of(row)))
 
-    def having(self) -> dict[str, int]:
-        """How many rows have screens, and usage."""
+    def with_context(self) -> dict[str, int]:
+        """How many rows have screens, and how many have usage."""
         return {"with_screens": self.contexts.with_screens, "with_usage": self.contexts.with_usage}
 
     def unknown_token_rate(self) -> float | None:
@@ -150,11 +150,11 @@ class _Seen:
         return self.unknown / tokens if tokens else None
 
 
-def _seen_in_training(rows: Sequence[Example], preprocessor: Preprocessor) -> _Seen:
+def _training_counts(rows: Sequence[Example], preprocessor: Preprocessor) -> _Counts:
     ids, contexts = _tokens(rows, preprocessor), Contexts()
     for row in rows:
         contexts.add(preprocessor.context(row.recent_screens, row.product_usage_60d))
-    return _Seen(
+    return _Counts(
         contexts,
         len(rows),
         Counter(map(len, ids)),
@@ -163,31 +163,27 @@ def _seen_in_training(rows: Sequence[Example], preprocessor: Preprocessor) -> _S
     )
 
 
-def _compared(before: _Seen, now: _Seen) -> tuple[list[Shift], dict[str, int]]:
-    """The shift of each feature, and how many requests have a value of it that no training row has."""
-    had, have = before.having(), now.having()
-    shortest, longest = min(before.lengths), max(before.lengths)
+def _compared(training: _Counts, served: _Counts) -> tuple[list[Shift], dict[str, int]]:
+    """The shift of each feature, and how many requests are outside its range in the training data."""
+    expected, actual = training.with_context(), served.with_context()
+    shortest, longest = min(training.lengths), max(training.lengths)
     shifts = [
-        shift_of_numbers("tokens", values(before.lengths), values(now.lengths)),
-        shift_of_names("product", before.products, now.products),
-        *context_shifts(before.contexts, now.contexts),
-        *(share_shift(name, (had[name], before.rows), (have[name], now.rows)) for name in have),
+        shift_of_numbers("tokens", values(training.lengths), values(served.lengths)),
+        shift_of_names("product", training.products, served.products),
+        *context_shifts(training.contexts, served.contexts),
+        *(share_shift(name, (expected[name], training.rows), (actual[name], served.rows)) for name in actual),
     ]
     return shifts, {
-        "tokens": sum(n for length, n in now.lengths.items() if not shortest <= length <= longest),
-        "product": sum(count for name, count in now.products.items() if name not in before.products),
-        "recent_screens": now.contexts.unseen_screens,
-        "product_usage_60d": now.contexts.unseen_usage,
+        "tokens": sum(n for length, n in served.lengths.items() if not shortest <= length <= longest),
+        "product": sum(count for name, count in served.products.items() if name not in training.products),
+        "recent_screens": served.contexts.unseen_screens,
+        "product_usage_60d": served.contexts.unseen_usage,
     }
 
 
 def _tokens(rows: Sequence[Example], preprocessor: Preprocessor) -> list[Ids]:
     parts = [rows[first : first + _TEXTS_AT_ONCE] for first in range(0, len(rows), _TEXTS_AT_ONCE)]
     return [ids for part in parts for ids in preprocessor.tokens([row.text for row in part])]
-
-
-def _context(row: Mapping[str, Any], preprocessor: Preprocessor) -> ContextInput:
-    return preprocessor.context(row["recent_screens"], usage_of(row))
 
 
 def _rounded(value: float | None) -> float | None:

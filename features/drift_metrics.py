@@ -1,4 +1,4 @@
-"""Drift figures as Prometheus text, for the node exporter's textfile collector."""
+"""Drift figures in Prometheus text format, for the node exporter's textfile collector."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +7,11 @@ from features.drafts import replacing
 from features.drift import Drift
 
 _Samples = list[tuple[str, float]]
-"""Labels, as they stand after the name, and values."""
+"""Pairs of a metric's labels, as `label_of` formats them, and its value."""
 
 
 def write_metrics(path: Path, drift: Drift, now: float) -> None:
-    """Write the figures; the collector, which reads files named `*.prom`, never sees half of them.
+    """Write the figures atomically. The collector reads only files named `*.prom`.
 
     Args:
         now: seconds since 1970.
@@ -38,6 +38,6 @@ def _lines(drift: Drift, now: float) -> Iterator[str]:
 
 
 def label_of(name: str, value: str) -> str:
-    """A label as it stands after a metric's name."""
+    """A label in text format: `{name="value"}`, escaped."""
     escaped = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
     return f'{{{name}="{escaped}"}}'

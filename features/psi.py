@@ -29,7 +29,7 @@ def psi(expected: npt.ArrayLike, actual: npt.ArrayLike) -> float:
 
 
 def by_chance(bins: int, expected_rows: float, actual_rows: float) -> float:
-    """What the index exceeds once in a hundred times without any change (Wilson and Hilferty's approximation)."""
+    """The 99th percentile of the index if nothing has changed (Wilson and Hilferty's approximation)."""
     freedom = max(bins - 1, 1)
     spread = 2 / (9 * freedom)
     chi_squared = freedom * (1 - spread + _NORMAL_99 * spread**0.5) ** 3
@@ -37,7 +37,7 @@ def by_chance(bins: int, expected_rows: float, actual_rows: float) -> float:
 
 
 def reading(index: float, chance: float) -> str:
-    """`stable`, `moderate shift` or `large shift`; or, where so large an index is no surprise, `too few rows`."""
+    """`stable`, `moderate shift` or `large shift`; or `too few rows` if chance explains so large an index."""
     if index < MODERATE:
         return "stable"
     if index <= chance:
@@ -46,9 +46,9 @@ def reading(index: float, chance: float) -> str:
 
 
 def edges(values: npt.ArrayLike, bins: int = 10) -> Numbers:
-    """Where bins of about equally many values end, ascending; ties may make them fewer.
+    """The inner edges of bins with about equally many values, ascending; ties may make them fewer.
 
-    Where the last edge is a value so frequent that its bin would hold too many, greater ones have a bin of their own.
+    If the last edge is so frequent a value that its bin would be too large, greater values get a bin of their own.
     """
     inner, numbers = np.linspace(0, 1, bins + 1)[1:-1], np.asarray(values, np.float64)
     ends = np.unique(np.quantile(numbers, inner))
@@ -57,7 +57,7 @@ def edges(values: npt.ArrayLike, bins: int = 10) -> Numbers:
 
 
 def histogram(values: npt.ArrayLike, ends: Numbers) -> Numbers:
-    """How many values lie below the first edge, from each to the next, and from the last on."""
+    """The number of values below the first edge, from each edge to the next, and from the last on."""
     places = np.searchsorted(ends, np.asarray(values, np.float64), side="right")
     return np.bincount(places, minlength=len(ends) + 1).astype(np.float64)
 

@@ -13,7 +13,7 @@ from features.psi import Numbers, by_chance, edges, histogram, psi, reading
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How far one feature has moved, between rows that have it; or how far the share of rows that have it."""
+    """How far a feature has moved, between the rows that have it; or the share of rows that have it."""
 
     feature: str
     psi: float | None
@@ -36,24 +36,24 @@ def shift(feature: str, expected: Numbers, actual: Numbers, training_rows: int, 
 
 
 def shift_of_numbers(feature: str, training: npt.ArrayLike, served: npt.ArrayLike) -> Shift:
-    """Between numbers, in bins that hold equally many of the training data's."""
+    """The shift of numbers, in bins with about equally many training values."""
     expected, actual = np.asarray(training, np.float64), np.asarray(served, np.float64)
     ends = edges(expected) if expected.size else expected
     return shift(feature, histogram(expected, ends), histogram(actual, ends), expected.size, actual.size)
 
 
 def values(counts: Mapping[int, int]) -> Numbers:
-    """Numbers, each as often as it was counted."""
+    """Each number, repeated as often as it was counted."""
     return np.repeat(np.array([*counts], np.float64), [*counts.values()])
 
 
 def shift_of_names(
     feature: str, training: Mapping[str, int], served: Mapping[str, int], rows: tuple[int, int] | None = None
 ) -> Shift:
-    """Between names, each a bin, and one for all that training data lacks.
+    """The shift of names: a bin for each name of the training data, and one for all others.
 
     Args:
-        rows: how many rows each side has, where a row may have several names.
+        rows: the number of training and of served rows, if a row may have several names.
     """
     names = sorted(training)
     others = sum(served.values()) - sum(served.get(name, 0) for name in names)
@@ -63,29 +63,29 @@ def shift_of_names(
 
 
 def share_shift(feature: str, training: tuple[int, int], served: tuple[int, int]) -> Shift:
-    """Between the shares of rows that have a feature at all; not compared where no training row has it.
+    """The shift of the share of rows that have a feature at all; no index if no training row has it.
 
     Args:
-        training, served: how many rows have it, and how many there are.
+        training, served: the number of rows with the feature, and of all rows.
     """
     expected, actual = (np.array([having, rows - having], np.float64) for having, rows in (training, served))
     return shift(feature, expected if training[0] else np.zeros(2), actual, training[1], served[1])
 
 
 class Contexts:
-    """What is compared of the contexts of rows, in counts: a log has more rows than memory holds.
+    """Counts of the screens and the usage of rows; the rows of a log may not fit in memory.
 
     Args:
-        known: those of the training data, to count what they do not have.
+        known: the training data's, to count the rows that are outside its range.
     """
 
     def __init__(self, known: "Contexts | None" = None) -> None:
         self.rows = self.with_screens = self.with_usage = 0
         self.unseen_screens = self.unseen_usage = 0
-        """Rows with a screen that no known row has; with more uses of a product than any known row."""
+        """Rows with a screen that no known row has, and with more uses of a product than any known row."""
         self.screens: Counter[str] = Counter()
         self.uses: defaultdict[str, Counter[int]] = defaultdict(Counter)
-        """For each product: how many rows have so many uses of it."""
+        """For each product, the number of rows by its uses."""
         self._known = known.screens if known is not None else None
         self._most = {product: max(uses) for product, uses in known.uses.items()} if known is not None else {}
 
@@ -102,14 +102,13 @@ class Contexts:
             self.unseen_usage += any(uses > self._most.get(product, 0) for product, uses in usage.items())
 
     def of(self, product: str) -> Numbers:
-        """(rows with any usage,) uses of a product, in any order."""
+        """Uses of a product in all rows with any usage, in no order."""
         counts = self.uses.get(product, Counter[int]())
         return values(counts + Counter({0: self.with_usage - counts.total()}))
 
 
 def context_shifts(training: Contexts, served: Contexts) -> list[Shift]:
-    """Between the screens of rows that have any; and for each product of the training data between its uses, in rows
-    with any use of a product."""
+    """The shifts of screens, and of the uses of each product of the training data, between rows that have any."""
     rows = (training.with_screens, served.with_screens)
     screens = shift_of_names("recent_screens", training.screens, served.screens, rows)
     return [screens, *(_usage_shift(product, training, served) for product in sorted(training.uses))]
