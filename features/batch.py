@@ -2,9 +2,9 @@
 
     day of raw events ─▶ partial of the day, in buckets of users ─▶ sum of a bucket over the window ─▶ Redis
 
-Ray Data maps over days, then over buckets; polars aggregates each. A run is written under a version of its own
-and becomes visible at the end, in one step. The version is that of the content, so repeating a run, also one that
-was killed half-way, writes the same again.
+Ray Data maps over days, then over buckets; numpy aggregates each. A run is written under its own name and becomes
+visible at the end, atomically. The name contains a digest of what is summed, so repeating a run, for example one that
+was killed, writes the same keys and values again.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from features.usage import run_window
 from features.usage_writer import UsageWriter
 from features.window_sums import window_sums
 
-_ALONE = 64 * 2**20
-"""Bytes of a day that is aggregated here instead of in a worker, where it is the only one."""
+_LOCAL_BYTES = 64 * 2**20
+"""A single day with fewer bytes than this is aggregated in this process: a map over one item costs as much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The days whose uses count: `days` of them, the last one the day before `as_of`."""
+    """The days whose uses count: the `days` days before `as_of`."""
 
     as_of: date
     days: int = 60
@@ -52,7 +52,7 @@ class Window:
 
 
 def run_id(window: Window, partials: Sequence[Partial]) -> str:
-    """The version of a run: its window, and a digest of all that it sums."""
+    """The name of a run: its window, and a digest of the partials that it sums."""
     digest = hashlib.sha256(repr([(p.day, p.digest) for p in partials]).encode()).hexdigest()
     return f"{window.as_of}-{window.days}d-{digest[:8]}"
 
@@ -64,11 +64,11 @@ def window_of(run: str) -> Window | None:
 
 
 class OlderRun(ValueError):
-    """Readers see the run of a later day; the message names both."""
+    """The published run is of a later day; the message names both."""
 
 
 def refuse_older(window: Window, present: str | None) -> None:
-    """Raise `OlderRun` if the run that readers see is of a later day than a window; other runs have no day."""
+    """Raise `OlderRun` if the published run is of a later day than the window; foreign runs have no day."""
     newer = window_of(present or "")
     if newer and newer.as_of > window.as_of:
         raise OlderRun(
@@ -93,20 +93,20 @@ def materialize(
     Args:
         events: the usage log, day-partitioned Parquet: event_id, user_id, product, at.
         partials: where daily aggregates are kept; default: beside the log, `<log>.partials`.
-        publish: whether readers shall see the run.
-        allow_older: whether they shall see it even if they see that of a later day.
-        prefix: of the run's name; with one, it is no other's, whatever it sums.
+        publish: make it the run that readers see.
+        allow_older: publish even if the published run is of a later day.
+        prefix: of the run's name, for a run that must not share its keys with another of the same content.
 
     Returns:
         The run, and counts: days read and reused, events, malformed and duplicate rows, users, buckets that a killed
-        attempt had written, days whose partials were deleted since the log has them no longer, seconds.
+        attempt had written, days whose partials were deleted because the log lost them, seconds.
 
     Raises:
-        LogError: the log has no day or no fitting row of the window, a file is damaged, or a column does not fit.
-        OlderRun: readers see the run of a later day, by now. What was written expires.
-        ExpiredRun: it took longer than values live.
-        LostUsers: Redis does not hold all that was written.
-        redis.RedisError: Redis does not take the values; nothing is visible then.
+        LogError: the log has no day or no valid row in the window, a file is damaged, or a column has a wrong type.
+        OlderRun: by the end, the published run is of a later day. What was written expires.
+        ExpiredRun: writing took longer than values live.
+        LostUsers: Redis lost some of the users that were written.
+        redis.RedisError: Redis refused values or did not answer; readers see the earlier run.
     """
     partials = partials or partials_beside(events)
     started = time.perf_counter()
@@ -137,10 +137,10 @@ def materialize(
 
 
 def partials_beside(events: Path) -> Partials:
-    """Where the partials of a log are kept by default: beside it.
+    """The default folder of a log's partials, `<log>.partials`.
 
     Raises:
-        LogError: nothing is beside it.
+        LogError: the log is the root folder, which has no neighbour.
     """
     log = events.resolve() if events.name in ("", "..") else events
     if not log.name:
@@ -149,10 +149,13 @@ def partials_beside(events: Path) -> Partials:
 
 
 def aggregate_days(events: Path, window: Window, partials: Partials, progress: bool) -> tuple[list[Partial], int]:
-    """Make the partials of the window that are lacking or out of date.
+    """Build the partials of the window that are missing or out of date; Ray must have been started.
 
     Returns:
-        The partials of the window's days that the log has, in order, and how many of them were there already.
+        The partials of those days of the window that the log has, by day, and how many of them existed already.
+
+    Raises:
+        LogError: the log has no day in the window, a file is damaged, or a column has a wrong type.
     """
     files = {day: found for day, found in day_files(events).items() if window.first <= day <= window.last}
     if not files:
@@ -164,23 +167,23 @@ def aggregate_days(events: Path, window: Window, partials: Partials, progress: b
         return partials.build(day, files[day])
 
     size = _size(file for day in lacking for file in files[day])
-    alone = len(lacking) == 1 and size < _ALONE  # there is nothing to share, and a map costs as much as this day
-    for partial in map(build, lacking) if alone else map_items(build, lacking, "days", progress, size=size):
-        known[date.fromisoformat(partial.day)] = partial
+    local = len(lacking) == 1 and size < _LOCAL_BYTES
+    built = map(build, lacking) if local else map_items(build, lacking, "days", progress, size=size)
+    known |= {date.fromisoformat(partial.day): partial for partial in built}
     return [known[day] for day in sorted(known)], len(files) - len(lacking)
 
 
 def day_counts(window: Window, made: Sequence[Partial], reused: int) -> dict[str, int]:
-    """How many days of a window were read, were reused, and are not in the log; see `aggregate_days`."""
+    """How many days of a window were read, reused from partials, and missing from the log; see `aggregate_days`."""
     read = len(made) - reused
     return {"days_read": read, "days_reused": reused, "days_missing": window.days - len(made)}
 
 
 def _row_counts(events: Path, window: Window, partials: Partials, made: Sequence[Partial]) -> dict[str, Any]:
-    """How many rows the days have, of each kind, and where the malformed ones are kept.
+    """Valid, malformed and duplicate rows of the days, and the folder of the malformed ones.
 
     Raises:
-        LogError: none fits.
+        LogError: no row is valid.
     """
     malformed = sum(partial.malformed for partial in made)
     quarantine = str(partials.folder / "quarantine") if malformed else None
@@ -195,6 +198,8 @@ def _row_counts(events: Path, window: Window, partials: Partials, made: Sequence
 def _write_buckets(
     partials: Partials, made: Sequence[Partial], run: str, done: dict[int, int], writer: UsageWriter, progress: bool
 ) -> int:
+    """Write the buckets that are not in `done`, the number of users by bucket; returns the users of all buckets."""
+
     def write(number: int) -> int:
         return writer.write(run, number, window_sums(partials, number, made))
 

@@ -131,10 +131,7 @@ def _fits(column: str, value: Value) -> pl.Expr:
 
 
 def _all_plain(value: Value, start: datetime) -> pl.Expr:
-    """Whether all rows are valid, from minima and maxima only: fast, and enough for nearly every day.
-
-    False does not mean that a row is invalid: lengths count bytes here.
-    """
+    """Whether all rows are surely valid, from minima and maxima: fast, and true of nearly every day."""
     event, user, kind, at = (pl.col(column) for column in ("event_id", "user_id", value, "at"))
     end = start + timedelta(days=1)
     whole = [column.null_count() == 0 for column in (event, user, kind, at)]
@@ -149,10 +146,7 @@ def _all_plain(value: Value, start: datetime) -> pl.Expr:
 
 
 def _once(valid: pl.DataFrame, value: Value) -> pl.DataFrame:
-    """Without repeated events: those with an earlier event's id; in a screen log also its user, screen and time.
-
-    Of equal screens the one that arrived first stays.
-    """
+    """Each event once, by id; in a screen log by id, user, screen and time, where the first to arrive stays."""
     suspects = _suspects(valid["event_id"])
     if not suspects.any():
         return valid
@@ -201,13 +195,13 @@ def _columns(file: Path, value: Value) -> pl.DataFrame:
     table = read_columns(
         file, ["event_id", "user_id", value, "at"], ["arrived_at"] if value == "screen" else (), few=[value]
     )
-    kinds = [pa.timestamp(kind.unit, "UTC") if _zone(kind) else kind for kind in table.schema.types]
-    utc = table.cast(pa.schema(zip(table.column_names, kinds, strict=True)))  # not all zones are known to polars
+    utc = table.cast(pa.schema([(field.name, _in_utc(field.type)) for field in table.schema]))
     return pl.DataFrame(pl.from_arrow(as_utf8(utc)))
 
 
-def _zone(kind: pa.DataType) -> str | None:
-    return kind.tz if pa.types.is_timestamp(kind) else None
+def _in_utc(kind: pa.DataType) -> pa.DataType:
+    """The type with UTC for any other time zone, since polars does not know all of them."""
+    return pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) and kind.tz else kind
 
 
 def _moments(file: Path, column: pl.Series) -> pl.Series:

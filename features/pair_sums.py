@@ -1,4 +1,4 @@
-"""Uses summed by user and product: rows numbered by the dictionaries of their columns, and counted in one table."""
+"""Uses summed by user and product: each pair gets a number from the dictionary indices, and numpy counts by number."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 _CELLS_PER_ROW = 8
-"""Users by products are counted as one dense table if it has no more cells than this for each row."""
+"""A dense table of users by products is used if it has at most so many cells for each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def pair_sums(users: pa.DictionaryArray, products: pa.DictionaryArray, uses: np.
     cells, pairs = users.indices.to_numpy() * np.int64(width) + products.indices.to_numpy(), None
     if len(users.dictionary) * width > _CELLS_PER_ROW * len(cells):
         pairs, cells = np.unique(cells, return_inverse=True)
-    sums = np.bincount(cells, uses)  # weighted ones in floating point: exact up to 2 ** 53
-    used = np.flatnonzero(sums != 0)  # four times as fast as of the numbers themselves
+    sums = np.bincount(cells, uses)  # with weights in floating point: exact up to 2 ** 53
+    used = np.flatnonzero(sums != 0)  # on booleans four times as fast as on numbers
     user, product = np.divmod(used if pairs is None else pairs[used], max(width, 1))
     return PairSums(users.dictionary, products.dictionary, user, product, sums[used].astype(np.int64))

@@ -1,7 +1,7 @@
-"""Daily partial aggregates: one Arrow file a day, a record batch for each bucket of users.
+"""Daily partial aggregates: one Arrow file a day, with a record batch for each bucket of users.
 
-Whoever works on one bucket reads only that bucket's rows of each day, so nothing is ever shuffled. A partial
-remembers the files that it was made from and is made again when they change.
+A task for one bucket reads only that bucket's batch of each day, so no shuffle is needed. A partial records the raw
+files that it was built from, and is built again when they change.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from features.shards import shards
 
 BUCKETS = 16
 FORMAT = f"7, polars {pl.__version__}"
-"""Part of a partial's identity: its digest comes from polars' hash, which may change with its version."""
+"""Part of a partial's `source`. Its digest uses polars' hash function, which may change between versions."""
 SCHEMA = pa.schema({"user_id": pa.string(), "product": pa.dictionary(pa.int32(), pa.string()), "uses": pa.uint32()})
 _FACTS = b"switchboard"
 _CHECK = b"crc32"
@@ -36,26 +36,26 @@ _CHECK = b"crc32"
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What is known of one day's partial without reading its rows."""
+    """The metadata of one day's partial."""
 
     day: str
     source: str
-    """Identity of the day's raw files and of this code's format."""
+    """Identity of the day's raw files and of the format; see `source_of`."""
     rows: int
     malformed: int
     duplicates: int
     digest: str
-    """Of the aggregated content, in any order."""
+    """Of the aggregated rows, independent of their order."""
 
 
 def within(made: Iterable[Partial], first: date, last: date) -> list[Partial]:
-    """Those of the days from `first` to `last`, both included."""
+    """The partials of the days from `first` to `last`, both included."""
     return [partial for partial in made if str(first) <= partial.day <= str(last)]
 
 
 def buckets(users: pl.Series) -> np.ndarray:
-    """The bucket of each user, which has whole shards: uint16 [users]."""
-    return (shards(users) % BUCKETS).astype(np.uint16)  # numpy sorts them three times as fast as wider ones
+    """The bucket of each user: uint16 [users]. A bucket consists of whole shards."""
+    return (shards(users) % BUCKETS).astype(np.uint16)  # numpy sorts uint16 three times as fast as wider integers
 
 
 def source_of(files: Sequence[Path]) -> str:
@@ -69,7 +69,7 @@ _KEPT = re.compile(r"\.?(?P<day>day=\d{4}-\d\d-\d\d)\.(arrow|parquet)(?P<draft>\
 
 
 class Partials:
-    """The partials under one folder, which every worker must see under the same path."""
+    """The partials in one folder, which must have the same path on every worker."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class Partials:
         return self.folder / f"day={day}.arrow"
 
     def quarantine(self, day: date) -> Path:
-        """Where the malformed rows of a day are kept, with the reason for each."""
+        """The file of a day's malformed rows and their reasons."""
         return self.folder / "quarantine" / f"day={day}.parquet"
 
     def known(self, day: date, files: Sequence[Path]) -> Partial | None:
@@ -91,11 +91,11 @@ class Partials:
         return partial if partial.source == source_of(files) else None
 
     def build(self, day: date, files: Sequence[Path]) -> Partial:
-        """Aggregate a day's raw events and keep the result; complete or not there at all.
+        """Aggregate a day's raw events and write the partial, atomically.
 
         Raises:
-            LogError: a file is damaged, or a column is missing or of another type.
-            OSError: the folder is read-only, say, or its disk is full.
+            LogError: a file is damaged, or a column is missing or has a wrong type.
+            OSError: the folder cannot be written.
         """
         source = source_of(files)
         events = read_day(files, day, "product")
@@ -113,15 +113,15 @@ class Partials:
             content: the partial's digest.
 
         Raises:
-            LogError: the partial has another content by now, or is damaged.
+            LogError: the partial was replaced by one with other content, or is damaged.
         """
         path = self.path(date.fromisoformat(day))
         try:
             with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
                 if _facts(reader).digest == content:
-                    rows, its = reader.get_batch_with_custom_metadata(number)
+                    rows, metadata = reader.get_batch_with_custom_metadata(number)
                     rows.validate()
-                    if rows.schema != SCHEMA or its[_CHECK].decode() != checksum(number, rows):
+                    if rows.schema != SCHEMA or metadata[_CHECK].decode() != checksum(number, rows):
                         raise ValueError("not what was written")
                     return rows.replace_schema_metadata(None)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -132,7 +132,7 @@ class Partials:
         """One bucket of some days: user_id, product (categorical), uses, day.
 
         Raises:
-            LogError: a partial has another content by now, or is damaged.
+            LogError: a partial was replaced by one with other content, or is damaged.
         """
         batches = [self.batch(number, partial.day, partial.digest) for partial in made]
         frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches, SCHEMA)))
@@ -140,19 +140,19 @@ class Partials:
         rows = [batch.num_rows for batch in batches]
         return frame.with_columns(pl.Series("day", np.repeat(days, rows), pl.Date))
 
-    def forget(self, log: Path, but: Sequence[Partial]) -> int:
-        """Delete what is kept of days that the log no longer has: partials, malformed rows, drafts of killed writers.
+    def forget(self, log: Path, current: Sequence[Partial]) -> int:
+        """Delete partials, malformed rows and drafts of killed writers, of days that the log no longer has.
 
-        What cannot be deleted is told of, and is the next run's to try.
+        A file that cannot be deleted is named on standard error; the next run tries again.
 
         Args:
-            but: those of the run that was just made, kept even of days that the log has lost: the next run may subtract
-                them from this one's sums.
+            current: the partials of the run just made. They stay even if the log has lost their days meanwhile: the
+                next run may subtract them from this one's sums.
 
         Returns:
             The number of days of which something was deleted.
         """
-        needed, gone = {f"day={partial.day}" for partial in but}, set()
+        needed, gone = {f"day={partial.day}" for partial in current}, set()
         for file in [*self.folder.glob("*day=*"), *self.folder.glob("quarantine/*day=*")]:
             kept = _KEPT.fullmatch(file.name)
             if kept is None or kept["day"] in needed:
@@ -174,7 +174,7 @@ class Partials:
             rejected.write_parquet(draft)
 
     def _write(self, day: date, uses: PairSums, starts: Sequence[int], partial: Partial) -> None:
-        """Write a record batch for each bucket, which begins at a pair and ends where the next one begins."""
+        """Write a record batch for each bucket; `starts` has the index of each bucket's first pair."""
         products = pa.DictionaryArray.from_arrays(uses.product.astype(np.int32), uses.products.cast(pa.string()))
         columns = [uses.users.take(pa.array(uses.user)).cast(pa.string()), products, uses.uses.astype(np.uint32)]
         rows = pa.record_batch(columns, SCHEMA)
@@ -187,10 +187,10 @@ class Partials:
 
 @contextmanager
 def keeping(target: Path) -> Iterator[Path]:
-    """A draft beside the target, see `replacing`.
+    """`replacing`, with an error message for files of the folder of partials.
 
     Raises:
-        OSError: it cannot be written; the message names the target and what to do.
+        OSError: the draft cannot be written; the message names the target and what to do.
     """
     try:
         with replacing(target) as draft:
@@ -201,13 +201,13 @@ def keeping(target: Path) -> Iterator[Path]:
 
 
 def digest(frames: Iterable[pl.DataFrame]) -> str:
-    """Of the rows of some frames, in any order."""
+    """A digest of the rows of all frames, independent of their order."""
     hashes = [np.add.reduce(frame.hash_rows(0).to_numpy(), dtype=np.uint64) for frame in frames]
     return f"{np.add.reduce(hashes, dtype=np.uint64):016x}"
 
 
 def checksum(number: int, rows: pa.RecordBatch) -> str:
-    """CRC-32 of a bucket's number and rows: Arrow notices little damage, and what works on them may end the process."""
+    """CRC-32 of a bucket's number and rows. Arrow detects little damage, and damaged rows can crash the process."""
     product, value = rows["product"], number
     for texts in (rows["user_id"], product.dictionary):
         value += texts.null_count
@@ -226,7 +226,7 @@ def _counted(events: pl.DataFrame) -> PairSums:
 
 
 def _by_bucket(uses: PairSums) -> tuple[PairSums, list[int]]:
-    """The pairs in order of their users' buckets, and where each bucket begins."""
+    """The pairs sorted by bucket, and the index of each bucket's first pair."""
     of_pair = buckets(pl.Series(values=uses.users, dtype=pl.String))[uses.user]
     order = np.argsort(of_pair, kind="stable")
     starts = np.searchsorted(of_pair[order], np.arange(BUCKETS)).tolist()
@@ -234,7 +234,7 @@ def _by_bucket(uses: PairSums) -> tuple[PairSums, list[int]]:
 
 
 def _digest(uses: PairSums) -> str:
-    """`digest` of the pairs, with names known by their hashes: faster than to spell them out."""
+    """`digest` of the pairs, with the hashes of the names in their place, which is faster."""
     users, products = (pl.Series(values=names, dtype=pl.String).hash(0) for names in (uses.users, uses.products))
     return digest([pl.DataFrame({"user": users[uses.user], "product": products[uses.product], "uses": uses.uses})])
 

@@ -16,7 +16,7 @@ import msgspec
 RUN_KEY = "usage:run"
 """Holds the run that readers see."""
 TTL_S = 3 * 86400
-"""How long values live where nobody says otherwise, in seconds."""
+"""The default life of values, in seconds."""
 SHARDS = 4096
 """Hashes of a run, among which users are spread; 24 users each for 100,000, and 24,000 for 100 million."""
 WRITE = """
@@ -24,32 +24,33 @@ local written = redis.pcall('HSET', KEYS[1], unpack(ARGV, 2))
 if type(written) == 'table' then return {err = string.match(written.err, '^@.-: %-(.*)') or written.err} end
 return redis.call('TTL', KEYS[1]) < tonumber(ARGV[1]) and redis.call('EXPIRE', KEYS[1], ARGV[1])
 """
-"""Fields and values, at most some thousand, into the hash at a key, which lives for the seconds that come before them
-or longer. Before version 7, Redis hides the kind of error behind the place in the script.
+"""KEYS: a hash. ARGV: its minimum seconds to live, then fields and values, at most some thousand.
+
+Before version 7, Redis puts the place in the script before an error's type; that is removed.
 """
 MAX_USES = 10**9 - 1
-"""The largest use that counts: one a second for sixty days has seven digits. What serves and keeps it holds no more."""
+"""Larger counts are ignored: one use a second for sixty days has seven digits."""
 _RUN = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d+)d-[0-9a-f]{8}")
 _decoder = msgspec.json.Decoder(dict[str, Annotated[int, msgspec.Meta(ge=0, le=MAX_USES)]])
 
 
 def shard(user: str) -> int:
-    """Which of a run's hashes a user is in; `features.shards` has it for many users."""
+    """The number of the hash that a user is in; `features.shards` computes it for many users at once."""
     return zlib.crc32(user.encode()) % SHARDS
 
 
 def usage_key(run: str, user: str) -> str:
-    """The hash that has, as the field of that name, a user's uses by product under a run."""
+    """The key of the hash with a user's uses under a run; the field is the user's name."""
     return shard_key(run, shard(user))
 
 
 def shard_key(run: str, number: int | str) -> str:
-    """Where a run has the users of a shard."""
+    """The key of a run's hash for a shard."""
     return f"usage:{run}:{number}"
 
 
 def run_window(run: str) -> tuple[date, int] | None:
-    """The day before which the window of a run ends, and its days; None for runs that `materialize` did not make."""
+    """The first day after a run's window, and the window's days; None for runs that `materialize` did not make."""
     match = _RUN.fullmatch(run)
     try:
         return (date.fromisoformat(match[1]), int(match[2])) if match else None
@@ -63,7 +64,7 @@ def encode(uses: Mapping[str, int]) -> bytes:
 
 
 def decode(value: str | None) -> dict[str, int]:
-    """What counts of a value in Redis: the uses of an object, up to `MAX_USES`; nothing where there is no object."""
+    """Uses by product from a value in Redis; ignores whatever is not a count from 0 to `MAX_USES`."""
     if not value:
         return {}
     try:

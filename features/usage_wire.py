@@ -1,6 +1,6 @@
-"""Usage values as they go over the wire to Redis: the transactions of thousands of users as one text, made by polars.
+"""Usage values in Redis's wire protocol: transactions for thousands of users as one text, which polars builds.
 
-Redis calls this mass insertion; it costs a fraction of packing each command in Python.
+This is Redis's mass insertion; it costs a fraction of packing each command in Python.
 """
 
 import re
@@ -17,19 +17,21 @@ from features.shards import shards
 from features.usage import SHARDS, shard_key
 
 USERS_AT_ONCE = 256
-"""In one transaction, about: Redis does nothing else for a tenth of a millisecond."""
+"""Users in one transaction, about; it blocks Redis for a tenth of a millisecond."""
 _TAKEN = re.compile(rb"\+OK\r\n\+QUEUED\r\n\+QUEUED\r\n\*2\r\n:\d+\r\n:1\r\n")
 
 
 def await_taken(connection: Any, transactions: int, at_once: int = 2**16) -> None:
-    """Read the answers of transactions as they come from the wire: parsed one by one, they cost as much as the rest.
+    """Read the replies to transactions as bytes, and check them with one pattern: parsing each would double the cost.
 
     Args:
-        at_once: bytes of a read, at the most.
+        connection: a redis-py connection, on which the transactions were sent.
+        transactions: their number.
+        at_once: maximum number of bytes to receive at once.
 
     Raises:
-        ResponseError: the first answer that says that something was not taken.
-        redis.ConnectionError, redis.TimeoutError: not all answers came, or the server still loads its data.
+        ResponseError: the first reply that is an error.
+        redis.ConnectionError, redis.TimeoutError: not all replies arrived, or the server is still loading its data.
     """
     answers = bytearray()
     while answers.count(b"\n") < 4 * transactions + 2 * answers.count(b"*2\r\n"):
@@ -52,8 +54,9 @@ def await_taken(connection: Any, transactions: int, at_once: int = 2**16) -> Non
 
 
 def values_of(run: str, uses: pl.DataFrame) -> pl.DataFrame:
-    """What is to be written: user_id, value, the key of their hash, and the part of that hash's users that are written
-    in one step; a row for each user.
+    """A row for each user: user_id, value (JSON), the key of the hash, and `part`, which splits large hashes.
+
+    The users of one key and part are written in one transaction.
 
     Args:
         uses: user_id, product, uses; a row for each pair.
@@ -72,7 +75,7 @@ def values_of(run: str, uses: pl.DataFrame) -> pl.DataFrame:
 
 
 def transactions_of(values: pl.DataFrame, ttl_s: int) -> pl.Series:
-    """The transactions that write them, as Redis reads them from the wire (RESP arrays); see `values_of`."""
+    """The transactions that write the result of `values_of`, each as a text in Redis's wire protocol (RESP)."""
     size = {column: pl.col(column).str.len_bytes() for column in ("user_id", "value", "key")}
     field = pl.format("${}\r\n{}\r\n${}\r\n{}\r\n", size["user_id"], "user_id", size["value"], "value")
     shares = values.select("key", "part", field.alias("fields")).group_by("key", "part").agg("fields")

@@ -1,8 +1,8 @@
-"""Uses of a bucket of users over a window of days: the sums of the run before, plus the days that came since, minus
-those that left.
+"""Uses of a bucket of users over a window of days: the previous run's sums, plus the days that entered the window,
+minus those that left it.
 
-Kept sums know the partials that they are made of. Whatever does not fit (another version, a damaged file, a partial
-that was made again) is summed from all partials of the window instead. All are integers: both ways give the same.
+The file of the sums lists the partials that they consist of. If it does not help (another version, damage, a partial
+that was replaced), all partials of the window are summed instead. Integers make both results equal.
 """
 
 import json
@@ -18,7 +18,7 @@ from features.parquet_columns import LogError
 from features.partials import BUCKETS, FORMAT, SCHEMA, Partial, Partials, checksum, keeping
 
 Day = tuple[str, str]
-"""A day and the digest of its partial."""
+"""A day, and the digest of its partial."""
 _SUMS = SCHEMA.set(2, pa.field("uses", pa.int64()))
 _FACTS = b"switchboard"
 
@@ -26,9 +26,11 @@ _FACTS = b"switchboard"
 def window_sums(partials: Partials, number: int, window: Sequence[Partial]) -> pl.DataFrame:
     """Uses of one bucket's users over the days of some partials: user_id, product (categorical), uses.
 
+    The sums are kept for the next run.
+
     Raises:
-        LogError: a partial is not the same any more, or damaged.
-        OSError: the sums cannot be kept, see `keeping`.
+        LogError: a partial was replaced or is damaged.
+        OSError: the sums cannot be written, see `keeping`.
     """
     path = partials.folder / "window" / f"bucket={number}.arrow"
     days = {(partial.day, partial.digest) for partial in window}
@@ -40,7 +42,7 @@ def window_sums(partials: Partials, number: int, window: Sequence[Partial]) -> p
 
 
 def total(batches: Iterable[tuple[pa.RecordBatch, int]]) -> pl.DataFrame:
-    """The sum of batches of user_id, product and uses, each taken with a sign; pairs whose sum is zero have no row."""
+    """The sum of batches (user_id, product, uses), each multiplied by its sign; pairs with sum zero are left out."""
     signed = [(batch, sign) for batch, sign in batches if batch.num_rows]
     if not signed:
         return pl.DataFrame(schema={"user_id": pl.String, "product": pl.Categorical, "uses": pl.Int64})
@@ -58,7 +60,7 @@ def total(batches: Iterable[tuple[pa.RecordBatch, int]]) -> pl.DataFrame:
 
 
 def _from_kept(path: Path, partials: Partials, number: int, days: set[Day]) -> pl.DataFrame | None:
-    """The sums over some days from the kept ones; None if there are none, they would not help, or they are in doubt."""
+    """The sums over some days, computed from the kept ones; None if these are missing, damaged or no faster."""
     try:
         with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
             facts = json.loads(reader.schema.metadata[_FACTS])
