@@ -1,4 +1,4 @@
-"""Events and features as they travel; wire names are part of the public interface."""
+"""Events and features as they are exchanged; the names of fields and streams are part of the public interface."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,22 +10,23 @@ import msgspec
 SCREEN_STREAM = "events:screens"
 FEEDBACK_STREAM = "events:feedback"
 MAX_IDENTIFIER = 128
-"""Characters."""
+"""Maximum length of an identifier in characters."""
 Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_IDENTIFIER)]
 Product = Annotated[Identifier, msgspec.Meta(pattern=r"\S")]
-"""A label: training refuses one of blanks only."""
+"""A label; like training, it refuses white space only."""
 MAX_AHEAD = timedelta(minutes=5)
+"""How far in the future an event's time may be."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 UNDECODABLE = "\ufffd"
 
 
 def rfc3339(moment: datetime, timespec: str = "microseconds") -> str:
-    """A moment as it travels: UTC, with `Z`."""
+    """A time in RFC 3339: UTC, with `Z`."""
     return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A user saw a screen of the app. `at` is when, RFC 3339 with an offset."""
+    """A user saw a screen of the app at the time `at`, RFC 3339 with an offset."""
 
     event_id: Identifier
     user_id: Identifier
@@ -33,13 +34,13 @@ class ScreenEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: Annotated[datetime, msgspec.Meta(tz=True)]
 
     def fields(self) -> dict[str, str]:
-        """The fields of the stream entry; `at` in UTC, and at the earliest 1970, which is as old as any before."""
+        """The fields of the stream entry. `at` is in UTC, and not before 1970."""
         at = rfc3339(max(self.at, _EPOCH))
         return {"event_id": self.event_id, "user_id": self.user_id, "screen": self.screen, "at": at}
 
 
 def undecodable(fields: Mapping[str, str]) -> str | None:
-    """The first field that holds U+FFFD, which a decoder puts in the place of bytes that are no UTF-8."""
+    """The name of the first field with U+FFFD, by which the client replaces invalid UTF-8; None if there is none."""
     return next((name for name, value in fields.items() if UNDECODABLE in value), None)
 
 
@@ -62,7 +63,7 @@ def screen_event(fields: Mapping[str, str], now: datetime) -> ScreenEvent:
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
-    """What the stores know of one user at one moment. Screens are oldest first."""
+    """The features of one user at one moment. Screens are oldest first."""
 
     recent_screens: tuple[str, ...] = ()
     product_usage_60d: Mapping[str, int] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Recent screens in Redis: one sorted set a user, member `<event id>\\x1f<screen>`, score event time in milliseconds.
 
-The sets are joined, not appended to: of events with the same id and screen the newest counts, and only the newest few
-stay. Late, repeated and out-of-order writes therefore end in the same set.
+Of events with the same id and screen the newest time counts, and only the newest few members stay. So late, repeated
+and out-of-order writes lead to the same set.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from features.schema import MAX_AHEAD, ScreenEvent
 
 SEPARATOR = "\x1f"
 USERS_PER_CALL = 25
-"""Enough that a call's own cost hardly counts, few enough that Redis serves others within 0.3 ms."""
+"""Enough to make the overhead of a call small, few enough to block Redis for no more than 0.3 ms."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _JOIN = """
@@ -34,7 +34,7 @@ return foreign
 """
 """KEYS: users' sets. ARGV: screens to keep, seconds to live, and MessagePack: [score, member, …] for each key.
 
-Returns which of the keys hold something else, counted from 1.
+Returns the indices, from 1, of the keys that have another type.
 """
 
 
@@ -44,13 +44,13 @@ def key(user: str) -> str:
 
 
 async def write(redis: Redis, events: Iterable[ScreenEvent], keep: int, window_s: int) -> set[str]:
-    """Join events into their users' sets, in one pipeline; a user's set lives while one of its screens is recent.
+    """Add events to their users' sets, in one pipeline; a set lives at least as long as its newest screen is recent.
 
-    Returns the users whose key holds something else, which is left as it is: their events were not stored.
+    A script for many users replaces three commands each and takes a seventh of the client's time. It is sent with EVAL:
+    after a restart or failover a server would not know the hash of a loaded script. In a Redis Cluster, where all keys
+    of a script must be in one slot, each user takes a call.
 
-    A script does for many users what takes three commands each, in a seventh of the client's time. It travels as EVAL,
-    since a server that has forgotten a loaded script (restart, failover) would refuse its hash. In a Redis Cluster,
-    where the keys of a call must share a slot, each user is a call.
+    Returns the users whose key has another type: it is left as it is, and their events were not stored.
     """
     users = list(_newest(events, keep).items())
     at_once = 1 if isinstance(redis, RedisCluster) else USERS_PER_CALL

@@ -1,8 +1,7 @@
 """Features of many users in one round trip: by a script on one server, by a pipeline on a Redis Cluster.
 
-The script answers with one MessagePack value instead of two replies a user, in a quarter of the client's time. It
-finds the present usage run itself, so a run that flips is never missed; the keys of a run are not declared, which a
-Cluster would not allow.
+The script returns one MessagePack value instead of two replies a user, which takes a quarter of the client's time. It
+looks up the published usage run itself, so its keys cannot be declared, which a Cluster would require.
 """
 
 import struct
@@ -42,13 +41,13 @@ _decoder = msgspec.msgpack.Decoder(_Reply)
 
 
 async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int, run: str | None) -> Snapshot:
-    """The newest screens since a moment, at most `most`, oldest first, and the uses of the present run.
+    """The newest screens since `since_ms`, at most `most`, oldest first, and the uses under the published run.
 
-    A user whose key holds something else has no screens or no uses, and of a broken value counts what `decode` finds,
-    so that it costs nobody else their features.
+    A broken value affects its own user only: a key of another type counts as no screens or no uses, and of malformed
+    uses counts what `decode` can read.
 
     Args:
-        run: the run that is expected; a Cluster needs a second round trip when it is another.
+        run: the run that is expected. If another is published, a Cluster takes a second round trip.
 
     Raises:
         redis.RedisError, OSError, TimeoutError: the store did not answer.
@@ -59,8 +58,8 @@ async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int,
         packed = await redis.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
         try:
             current, answers = _decoder.decode(packed)
-        except (msgspec.ValidationError, UnicodeDecodeError):  # the client replaces what is not UTF-8
-            pass
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            pass  # invalid UTF-8: the pipeline below replaces it
         else:
             return current or None, [_features(seen, uses) for seen, uses in answers]
     found, features = await by_pipeline(redis, users, since_ms, most, run)
@@ -70,7 +69,7 @@ async def snapshot(redis: Redis, users: Sequence[str], since_ms: int, most: int,
 
 
 async def by_pipeline(redis: Redis, users: Sequence[str], since_ms: int, most: int, run: str | None) -> Snapshot:
-    """The same by two commands a user; the uses are those of `run`, whichever run is the present one."""
+    """The published run, and the features with the uses under `run`, by two commands a user."""
     pipe = redis.pipeline(transaction=False)
     pipe.get(RUN_KEY)
     for user in users:
@@ -87,7 +86,7 @@ async def by_pipeline(redis: Redis, users: Sequence[str], since_ms: int, most: i
 
 
 def _known(reply: Any, nothing: Any) -> Any:
-    """The reply to a command of a pipeline, or nothing where the key holds something else."""
+    """The reply to a command of a pipeline; `nothing` if the key has another type."""
     if not isinstance(reply, Exception):
         return reply
     if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):

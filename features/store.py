@@ -29,7 +29,7 @@ from features.usage import RUN_KEY, TTL_S, WRITE, encode, usage_key
 LOCAL_URL = "redis://127.0.0.1:6380/0"
 """The server that `scripts/serve` starts, and what everything looks for where no other Redis is named."""
 STALE_CONNECTIONS = 2
-"""Lost connections that a read may meet before it fails: a pool doesn't see at once that a server closed idle ones."""
+"""How often a read is repeated on a lost connection: the pool may hold connections that the server has closed."""
 
 
 class StoreConfig(BaseModel):
@@ -39,19 +39,19 @@ class StoreConfig(BaseModel):
 
     max_screens: int = Field(default=5, ge=1, le=50)
     screen_window_s: int = Field(default=1800, ge=1, le=3650 * 86400)
-    """Screens older than this are no longer recent; a user's set expires five minutes later."""
+    """Maximum age of a recent screen. A user's set expires five minutes later."""
 
 
 def connect(url: str, timeout_s: float, **options: Any) -> Redis:
-    """A client that fails within `timeout_s` and never repeats a command, which may have had its effect.
+    """A client that fails within `timeout_s` and never repeats a command, since the first try may have had its effect.
 
-    A connection to a server that has become a replica is closed: at the same address another may be the primary now.
-    Bytes that are not UTF-8 arrive as U+FFFD, so that one broken entry cannot stop a whole read.
+    It closes a connection to a server that has become a replica: the primary may answer at the same address now.
+    Invalid UTF-8 is decoded to U+FFFD, so that one broken entry cannot fail a whole read.
 
     Args:
-        url: as redis-py has it, `redis://user:password@host:port/0?option=value`, with `rediss` for TLS, and with
-            `redis+cluster` or `rediss+cluster` for a Redis Cluster that this host is a node of. Of a cluster's client
-            only what it has in common with `Redis` may be used: commands on one key and plain pipelines of them.
+        url: as in redis-py, `redis://user:password@host:port/0?option=value`, with `rediss` for TLS, and with
+            `redis+cluster` or `rediss+cluster` for the Redis Cluster that the host belongs to. A cluster's client must
+            only be used for commands on one key, and for pipelines of them that are no transactions.
     """
     address, of_cluster = split_url(url)
     redis = (ClusterClient if of_cluster else Redis).from_url(
@@ -59,7 +59,7 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
-        retry_on_error=[ReadOnlyError],  # with no retries, what is to be retried only closes its connection
+        retry_on_error=[ReadOnlyError],  # without retries, this only closes the connection
         decode_responses=True,
         encoding_errors="replace",
         **options,
@@ -69,7 +69,7 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Features of n users, with what a later recomputation must know: when they were read, and from which run."""
+    """Features of n users, the time of the read and the usage run, from which they can be recomputed later."""
 
     users: list[UserFeatures]
     at_ms: int
@@ -78,7 +78,7 @@ class Reading:
 
 
 class FeatureStore:
-    """Reads and writes user features; one pipelined round trip for any number of users."""
+    """Reads and writes user features; one round trip for any number of users."""
 
     def __init__(self, redis: Redis, config: StoreConfig | None = None, clock: Callable[[], float] = time.time) -> None:
         self._redis, self._clock = redis, clock
@@ -86,11 +86,11 @@ class FeatureStore:
         self._run: str | None = None
 
     async def read(self, users: Sequence[str]) -> list[UserFeatures]:
-        """The features of each user, as of now; see `reading`."""
+        """The present features of each user; see `reading`."""
         return (await self.reading(users)).users
 
     async def reading(self, users: Sequence[str]) -> Reading:
-        """The features of each user, as of now, and what must be known to compute them again later.
+        """The present features of each user, with the time and the usage run of the read.
 
         Raises:
             redis.RedisError, OSError, TimeoutError: the store did not answer.
@@ -99,7 +99,7 @@ class FeatureStore:
             try:
                 return await self._reading(users)
             except RedisConnectionError as error:
-                if type(error) is not RedisConnectionError:  # a wrong password, say
+                if type(error) is not RedisConnectionError:  # a subclass, such as a wrong password
                     raise
         return await self._reading(users)
 
@@ -111,20 +111,23 @@ class FeatureStore:
         return Reading(features, at_ms, run)
 
     async def write_screens(self, events: Iterable[ScreenEvent]) -> set[str]:
-        """Add screen events; keeps the newest of each user in event-time order, drops duplicates; see `screens`.
+        """Add screen events to their users' sets, which keep the newest few by event time; see `screens`.
 
-        Returns the users whose key holds something else: their events were not stored.
+        Returns the users whose key has another type: their events were not stored.
         """
         return await screens.write(self._redis, events, self.config.max_screens, self.config.screen_window_s)
 
     async def write_usage(self, run: str, usage: Mapping[str, Mapping[str, int]], ttl_s: int = TTL_S) -> None:
-        """Write users' uses per product under a run, for some seconds; invisible until `publish_run`."""
+        """Write users' uses by product under a run; users without uses are removed. Invisible until `publish_run`."""
         pipe = self._redis.pipeline(transaction=False)
         for user, uses in usage.items():
             key = usage_key(run, user)
-            pipe.eval(WRITE, 1, key, ttl_s, user, encode(uses)) if uses else pipe.hdel(key, user)
+            if uses:
+                pipe.eval(WRITE, 1, key, ttl_s, user, encode(uses))
+            else:
+                pipe.hdel(key, user)
         await pipe.execute()
 
     async def publish_run(self, run: str, ttl_s: int = TTL_S) -> None:
-        """Make a run the one that readers see, atomically, for as many seconds as its values live."""
+        """Make a run the one that readers see, for `ttl_s` seconds."""
         await self._redis.set(RUN_KEY, run, ex=ttl_s)
