@@ -1,10 +1,10 @@
-"""How long after the fact events and runs are taken to be there, where their arrival was not recorded."""
+"""Assumed delays, for what is not recorded: when a run was published, and when an event was stored."""
 
 from datetime import timedelta
 
 RUN_DELAY = timedelta(hours=3)
-"""When a day's run is there: this long after the day began, UTC. A message sent before that sees the run before."""
+"""A day's run is available this long after 00:00 UTC; a message before that sees the previous run."""
 MAX_RUN_DELAY = timedelta(days=30)
 LAG = timedelta(seconds=1)
-"""Within which an arriving screen gets stored."""
+"""The longest time from a screen event's arrival to its storage."""
 MAX_LAG = timedelta(days=1)

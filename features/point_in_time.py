@@ -1,4 +1,4 @@
-"""Features as they were at given moments, for many readings at once: what `FeatureStore` answered, or would have.
+"""Features as of given moments, for many readings at once: what `FeatureStore` returned then, or would have.
 
     readings of a day ─▶ join with that day's screens and the edges of its neighbours ─▶ recent screens
     readings of a bucket of users ─▶ differences of its running sums of daily uses    ─▶ product usage
@@ -23,22 +23,21 @@ from features.screen_history import Malformed, recent_screens, screens_around
 from features.store import StoreConfig
 
 MOMENT = pl.Datetime("us", "UTC")
-Besides = TypeVar("Besides")
-"""What a kernel has to say besides its frame; must be picklable."""
+Extra = TypeVar("Extra")
+"""What a kernel returns beside its frame; must be picklable."""
 
 
 def screens_at(
     readings: pl.DataFrame, log: Path, config: StoreConfig | None = None, *, progress: bool = True
 ) -> tuple[dict[int, list[str]], int]:
-    """The recent screens that each reading finds, oldest first; Ray must have been started.
+    """The recent screens of each reading, oldest first; Ray must have been started.
 
     Args:
         readings: row (unique integers), user_id, moment (`MOMENT`).
         log: the screen log, day-partitioned Parquet; workers must see it under the same path.
 
     Returns:
-        By row; rows without recent screens are left out. And how many rows of the log were set aside, in all days that
-        were read.
+        By row; rows without recent screens are left out. And the number of invalid rows in the days that were read.
 
     Raises:
         LogError: a file is damaged, or a column is missing or of another type.
@@ -50,27 +49,27 @@ def screens_at(
         return recent_screens(part, events, limits), malformed
 
     seen, malformed = dict[int, list[str]](), Malformed()
-    for frame, aside in map_frames(kernel, by_day(readings), "days of screens", progress):
+    for frame, invalid in map_frames(kernel, by_day(readings), "days of screens", progress):
         seen |= dict(frame.iter_rows())
-        malformed |= aside
+        malformed |= invalid
     return seen, sum(malformed.values())
 
 
 def usage_at(
     readings: pl.DataFrame, partials: Partials, made: Sequence[Partial], *, progress: bool = True
 ) -> dict[int, dict[str, int]]:
-    """The product usage that each reading finds; Ray must have been started.
+    """The product usage of each reading; Ray must have been started.
 
     Args:
         readings: row (unique integers), user_id, and the window of the run that was read: as_of, days.
-        made: the partials of the days that count, as `batch.aggregate_days` gives them for `materialize` too. Others
-            that lie in the folder, of days that the log no longer has, do not count.
+        made: the partials to count, from `batch.aggregate_days`. The folder may hold others, of days that the log no
+            longer has.
 
     Returns:
         By row; rows without uses are left out.
 
     Raises:
-        LogError: a partial has another content by now, or is damaged.
+        LogError: a partial was replaced by one with other content, or is damaged.
     """
     windows = readings.select("user_id", "as_of", "days").unique()
     parts = windows.with_columns(bucket=buckets(windows["user_id"])).partition_by(
@@ -96,28 +95,28 @@ def by_day(readings: pl.DataFrame) -> dict[date, pl.DataFrame]:
 
 
 def map_frames(
-    kernel: Callable[[Any, pl.DataFrame], tuple[pl.DataFrame, Besides]],
+    kernel: Callable[[Any, pl.DataFrame], tuple[pl.DataFrame, Extra]],
     parts: Mapping[Any, pl.DataFrame],
     unit: str,
     progress: bool,
-) -> Iterator[tuple[pl.DataFrame, Besides]]:
-    """Ray Data over frames, by their keys; each travels only to the worker that takes it.
+) -> Iterator[tuple[pl.DataFrame, Extra]]:
+    """Map a kernel over frames and their keys with Ray Data; each frame is sent only to the worker that takes it.
 
     Yields:
-        What the kernel returned for each: a frame, and what it has to say besides.
+        What the kernel returned for each: a frame, and an extra value.
     """
     items = [(key, ray.put(part)) for key, part in parts.items()]
 
     def answer(number: int) -> bytes:
         key, part = items[number]
         written = io.BytesIO()
-        frame, besides = kernel(key, ray.get(part))
+        frame, extra = kernel(key, ray.get(part))
         frame.write_ipc(written, compression="lz4")
-        return pickle.dumps((written.getvalue(), besides))
+        return pickle.dumps((written.getvalue(), extra))
 
     for answered in map_items(answer, range(len(items)), unit, progress):
-        frame, besides = pickle.loads(answered)
-        yield pl.read_ipc(frame), besides
+        frame, extra = pickle.loads(answered)
+        yield pl.read_ipc(frame), extra
 
 
 def uses_before(windows: pl.DataFrame, daily: pl.DataFrame) -> pl.DataFrame:
@@ -132,12 +131,13 @@ def uses_before(windows: pl.DataFrame, daily: pl.DataFrame) -> pl.DataFrame:
     sums = mine.sort("day").select("user_id", "product", "day", total.alias("total"))
     pairs = windows.join(sums.select("user_id", "product").unique(), on="user_id")
     until = _total_before(pairs, sums, pl.col("as_of"), "until")
-    both = _total_before(until, sums, pl.col("as_of") - _days("days"), "before")
+    both = _total_before(until, sums, pl.col("as_of") - pl.duration(days="days"), "before")
     uses = pl.col("until") - pl.col("before")
     return both.select("user_id", "as_of", "days", "product", uses.alias("uses")).filter(pl.col("uses") > 0)
 
 
 def _total_before(pairs: pl.DataFrame, sums: pl.DataFrame, day: pl.Expr, name: str) -> pl.DataFrame:
+    """The pairs with a column `name`: the running sum of their uses before a day."""
     ends = pairs.with_columns(day.alias("end")).sort("end")
     keys = ["user_id", "product"]
     joined = ends.join_asof(
@@ -148,9 +148,5 @@ def _total_before(pairs: pl.DataFrame, sums: pl.DataFrame, day: pl.Expr, name: s
 
 def _days_of(windows: pl.DataFrame) -> tuple[date, date]:
     """The first and the last day of all windows."""
-    first = pl.col("as_of") - _days("days")
+    first = pl.col("as_of") - pl.duration(days="days")
     return windows.select(first=first.min(), last=pl.col("as_of").max() - timedelta(days=1)).row(0)
-
-
-def _days(column: str) -> pl.Expr:
-    return pl.duration(days=column)

@@ -1,7 +1,7 @@
-"""Recent screens as they were at past moments, from screen logs: what the store held then, for many readings at once.
+"""Recent screens at past moments, from screen logs: what the store would have returned, for many readings at once.
 
-An event counts from the moment that the log says it arrived (`arrived_at`), or where the log does not know that, from
-the moment that it happened. Of events with the same id and screen the newest counts, as in `features.screens`.
+An event counts from its arrival (`arrived_at`), or if that is unknown, from its own time (`at`). Of events with the
+same id and screen the newest time counts, as in `features.screens`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,21 +19,21 @@ from features.store import StoreConfig
 
 Integers = npt.NDArray[np.int64]
 Malformed = dict[date, int]
-"""Rows of a screen log that were set aside, by the day in whose folder they lie."""
+"""The number of invalid rows in each day's folder of a screen log."""
 _PAIRS_AT_ONCE = 2_000_000
 _USER_MS = 1 << 40
-"""Longer than the events of one call can span, in milliseconds."""
+"""Milliseconds between the keys of two users in `_slices`: longer than the events of one call can span."""
 
 
 def screens_around(
     readings: pl.DataFrame, files: Mapping[date, list[Path]], config: StoreConfig, slack: timedelta = timedelta()
 ) -> tuple[pl.DataFrame, Malformed]:
-    """The screens that readings of about one day may have found, see `screen_events`, and what was set aside.
+    """The events that readings of about one day may have found, see `screen_events`, and the invalid rows.
 
     Args:
         readings: user_id, moment; at least one.
-        files: the log's, by day; each is read as a whole.
-        slack: how long after a reading events may have arrived.
+        files: the files of the log, by day.
+        slack: how long after a reading an event may have arrived.
     """
     first, last = readings.select(
         first=pl.col("moment").min() - timedelta(seconds=config.screen_window_s, milliseconds=1),
@@ -53,11 +53,11 @@ def screens_around(
 def screen_events(events: pl.DataFrame, slack: timedelta = timedelta()) -> pl.DataFrame:
     """Events of a screen log as the store takes them: user_id, member, screen, at_ms, arrived, ahead.
 
-    Those that the ingester refuses, since they lie in the future, are left out. Where it may be behind, it takes some
-    that it would have refused on arrival.
+    Events too far in the future, which the ingester refuses, are left out. An ingester that processes an event some
+    time after its arrival accepts more of them.
 
     Args:
-        slack: how far it may be behind; events that it takes only then are `ahead`.
+        slack: the longest time from arrival to processing; events that are accepted only because of it are `ahead`.
     """
     arrived = pl.coalesce("arrived_at", "at") if "arrived_at" in events.columns else pl.col("at")
     event_id = pl.col("event_id").str.replace_all(SEPARATOR, "", literal=True)
@@ -73,7 +73,7 @@ def screen_events(events: pl.DataFrame, slack: timedelta = timedelta()) -> pl.Da
 
 
 def recent_screens(readings: pl.DataFrame, events: pl.DataFrame, config: StoreConfig) -> pl.DataFrame:
-    """The newest screens that had arrived by each reading: row, recent_screens, oldest first; rows without have none.
+    """The newest screens that had arrived by each reading, if any: row, recent_screens (oldest first).
 
     Args:
         readings: row, user_id, moment.
@@ -93,7 +93,7 @@ def recent_screens(readings: pl.DataFrame, events: pl.DataFrame, config: StoreCo
 def with_events(
     readings: pl.DataFrame, events: pl.DataFrame, config: StoreConfig, slack: timedelta = timedelta()
 ) -> Iterator[pl.DataFrame]:
-    """Pairs of a reading and an event of its user that it may have found, in parts; some had not arrived by then.
+    """Pairs of a reading and an event of its user and window, arrived by then or not, in parts of bounded size.
 
     Yields:
         row, moment, and the columns of events without user_id.
@@ -114,7 +114,7 @@ def with_events(
 
 
 def _slices(asked: pl.DataFrame, ordered: pl.DataFrame, before_ms: int, after_ms: int) -> tuple[Integers, Integers]:
-    """Where the events of each reading begin, among those sorted by user and time, and how many they are: bisection."""
+    """The index of each reading's first event, among events sorted by user and time, and their number, by bisection."""
     earliest = ordered["at_ms"].min()
     at, moment = ((c - earliest).to_numpy() for c in (ordered["at_ms"], asked["moment"].dt.epoch("ms")))
     of, mine = (frame["user"].cast(pl.Int64).to_numpy() * _USER_MS for frame in (ordered, asked))

@@ -1,4 +1,4 @@
-"""Screens that were served, against those that the screen log says the store held: equal, lagging, or wrong."""
+"""Compares served screens with those that the store must have held by the screen log: equal, lagging, or wrong."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -12,24 +12,24 @@ from features.screen_history import Malformed, recent_screens, screens_around, w
 from features.store import StoreConfig
 
 _MAX_PATHS = 2_000
-"""Of choices that `explained` follows at once: more come from dozens of unsure events of one user."""
+"""How many partial choices of events `explained` follows; dozens of unsure events of one user give more."""
 Event = tuple[str, str, bool]
-"""Member, screen, and whether the store must have held it."""
+"""Member of the user's set, screen, and whether it is sure: whether it had certainly been given to the store."""
 
 
 def differing_screens(
     served: pl.DataFrame, log: Path, lag: timedelta, config: StoreConfig | None = None, *, progress: bool = True
 ) -> tuple[dict[int, tuple[list[str], bool]], int]:
-    """The requests whose screens are not those of the log; Ray must have been started.
+    """The requests whose screens differ from those of the log; Ray must have been started.
 
     Args:
         served: row (unique integers), user_id, moment (when the store was read), recent_screens.
         log: the screen log, day-partitioned Parquet.
-        lag: an event that arrived within this time of the reading may or may not have been stored by then.
+        lag: an event that arrived within this time of a read may or may not have been stored by then.
 
     Returns:
-        By row: the expected screens, and whether some choice of such events explains those that were served. And how
-        many rows of the log were set aside, in all days that were read.
+        By row, the expected screens, and whether some choice of such events explains the served ones. And the number of
+        invalid rows in the days of the log that were read.
     """
     limits, files = config or StoreConfig(), day_files(log)
 
@@ -38,14 +38,14 @@ def differing_screens(
         return compared(part, events, lag, limits), malformed
 
     differing, malformed = dict[int, tuple[list[str], bool]](), Malformed()
-    for frame, aside in map_frames(kernel, by_day(served), "days of screens", progress):
+    for frame, invalid in map_frames(kernel, by_day(served), "days of screens", progress):
         differing |= {row: (screens, lagging) for row, screens, lagging in frame.iter_rows()}
-        malformed |= aside
+        malformed |= invalid
     return differing, sum(malformed.values())
 
 
 def compared(served: pl.DataFrame, events: pl.DataFrame, lag: timedelta, config: StoreConfig) -> pl.DataFrame:
-    """The requests whose screens are not those of the log: row, expected, lagging; see `differing_screens`.
+    """The requests whose screens differ from those of the log: row, expected, lagging; see `differing_screens`.
 
     Args:
         events: as `features.screen_history.screens_around` gives them.
@@ -64,31 +64,33 @@ def compared(served: pl.DataFrame, events: pl.DataFrame, lag: timedelta, config:
 def _candidates(
     readings: pl.DataFrame, events: pl.DataFrame, lag: timedelta, config: StoreConfig
 ) -> Mapping[int, list[Event]]:
-    """For each reading, the events that it may have found, newest first."""
+    """For each reading, the events that the store may have held, newest first."""
     rows: dict[int, list[Event]] = {}
     sure = (pl.col("arrived") <= pl.col("moment") - lag) & ~pl.col("ahead")
     for pairs in with_events(readings, events, config, lag):
         known = pairs.filter(pl.col("arrived") <= pl.col("moment") + lag)
         once = known.group_by("row", "member", "at_ms").agg(pl.col("screen").first(), sure.any().alias("sure"))
         ordered = once.sort("at_ms", "member", descending=True)
-        for row, *event in ordered.select("row", "member", "screen", "sure").iter_rows():
-            rows.setdefault(row, []).append((event[0], event[1], event[2]))
+        for row, member, screen, is_sure in ordered.select("row", "member", "screen", "sure").iter_rows():
+            rows.setdefault(row, []).append((member, screen, is_sure))
     return rows
 
 
 def explained(served: Sequence[str], events: Sequence[Event], limit: int) -> bool:
-    """Whether a store that held all the sure events, and some of the others, would have answered so.
+    """Whether a store that was given all sure events, and any choice of the others, could have answered `served`.
 
-    True, as what cannot be excluded, where more choices than `_MAX_PATHS` would have to be followed.
+    True also if there are more choices to follow than `_MAX_PATHS`: then it cannot be excluded.
 
-    Of the events of a member it holds one, the newest that it was given: where a newer one was, an older one is not
-    there, sure as it is, and otherwise the newest of the sure ones must be.
+    A member can have several events, with different times. The store keeps the newest that it was given: an unsure one
+    if that was chosen, or else the newest sure one.
 
     Args:
         served: screens, oldest first.
         events: newest first.
+        limit: the number of screens that a read returns at most.
     """
     last = {member: place for place, (member, _, _) in enumerate(events)}
+    # A path: how many served screens are matched, from the newest, and which members with further events were chosen.
     paths, settled = {(0, frozenset[str]())}, set[str]()
     for place, (member, screen, sure) in enumerate(events):
         if member in settled:

@@ -22,11 +22,11 @@ def served_rows(log: Path, columns: Sequence[str], sample: int | None = None) ->
 
     Args:
         columns: names out of `SERVED`.
-        sample: only so many rows, those whose ids and times have the smallest hashes.
+        sample: the number of rows to return, those whose ids and times have the smallest hashes; default: all.
 
     Raises:
-        LogError: there is no log, it is empty, a file is damaged, or a column is missing, of another type, or holds
-            nulls where the service writes none.
+        LogError: there is no log, it is empty, a file is damaged, or a column is missing, has a wrong type or nulls
+            that the service never writes.
     """
     if sample is None:
         frames = [frame for _, frame in served_files(log, columns) if frame.height]
@@ -48,10 +48,10 @@ def served_files(
 
     Args:
         columns: names out of `SERVED`.
-        last_days: only so many days, up to the newest that the log has.
+        last_days: how many days to read, up to the newest one of the log; default: all.
 
     Raises:
-        LogError: as `served_rows` does, but for a log without rows.
+        LogError: as in `served_rows`, except that files without rows are no error.
     """
     files = day_files(log)
     newest = max(files)
@@ -64,7 +64,7 @@ def served_files(
 def _read(file: Path, columns: Sequence[str]) -> pl.DataFrame:
     with readable(file):
         table = read_columns(file, columns).select(list(columns))
-        table.validate(full=True)  # polars takes texts for UTF-8
+        table.validate(full=True)  # polars assumes valid UTF-8
         frame = pl.DataFrame(pl.from_arrow(table))
     for column, kind in frame.schema.items():
         if kind != COLUMNS[column]:
@@ -75,7 +75,7 @@ def _read(file: Path, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def _has_nulls(values: pa.ChunkedArray) -> bool:
-    """Whether values, or parts of them, are null."""
+    """Whether there are nulls, also inside lists and structs."""
     if values.null_count:
         return True
     if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):

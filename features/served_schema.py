@@ -1,7 +1,7 @@
-"""The served log: one row a request, Parquet under `day=YYYY-MM-DD/served-*.parquet`; and what it carries of each.
+"""The schema of the served log: one row a request, in Parquet files `day=YYYY-MM-DD/served-*.parquet`.
 
-The service writes it, `skew`, `drift` and `training-set --feedback` read it (`features.served_log`). Both sides
-compute hashes and count unknown tokens with the functions of this module.
+The service writes it; `skew`, `drift` and `training-set --feedback` read it (`features.served_log`). Both sides compute
+hashes and count unknown tokens with the functions of this module.
 """
 
 import json
@@ -39,22 +39,22 @@ SERVED = pa.schema(
         "text": pa.string(),  # null unless the service is configured to keep it
     }
 )
-"""Rows lie in the folder of the UTC day of `answered_at`."""
+"""A row is in the folder of the UTC day of its `answered_at`."""
 
 
 def text_hash(ids: Ids) -> str:
-    """16 hexadecimal digits for a message's token ids, special and truncated ones as the model sees them."""
+    """Hash of a message's token ids as the model sees them (truncated, special ones included): 16 hex digits."""
     return blake2b(np.ascontiguousarray(ids, dtype="<i4").tobytes(), digest_size=8).hexdigest()
 
 
 def context_hash(context: ContextInput) -> str:
-    """16 hexadecimal digits for what the context part of the model sees."""
+    """Hash of the input of the model's context part: 16 hex digits."""
     content = [list(context.recent_screens), sorted(context.product_usage_60d.items())]
     return blake2b(json.dumps(content, separators=(",", ":")).encode(), digest_size=8).hexdigest()
 
 
 def unknown_tokens(ids: Ids, unknown_id: int | None) -> int:
-    """How many of a message's tokens the vocabulary lacks; 0 where no token stands for those."""
+    """The number of unknown tokens in a message; 0 if the tokenizer has no unknown token."""
     return 0 if unknown_id is None else int(np.count_nonzero(ids == unknown_id))
 
 

@@ -1,7 +1,7 @@
-"""Skew between serving and offline: every logged request is computed again from raw events, and compared.
+"""Skew between serving and offline: every logged request is recomputed from raw events, and compared.
 
-Features are computed as of the moment when they were read; hashes and token counts, by the one preprocessing function,
-from the features and the text that were served. So each difference is told where it arises.
+Features are recomputed as of the moment of their read; hashes and token counts, with the one preprocessing function,
+from the features and the text that were served. So a difference is reported only for the step that caused it.
 """
 
 import time
@@ -33,16 +33,16 @@ FEATURES = (
     "unknown_tokens",
     "preprocessing",
 )
-"""What is compared; columns of the served log."""
+"""The columns of the served log that are compared."""
 _COLUMNS = ("request_id", "user_id", "features_at", "usage_run", "degraded", "text", *FEATURES)
 _SLICE = 1000
 _REST_OF_MS = timedelta(microseconds=999)
-"""Readings are logged in whole milliseconds; what arrived within that one may have been stored."""
+"""Reads are logged in whole milliseconds; an event that arrived within the same one counts as stored before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One value that is not what it should be."""
+    """A served value that differs from the recomputed one."""
 
     feature: str
     request_id: str
@@ -54,34 +54,34 @@ class Mismatch:
 
 @dataclass(slots=True)
 class Report:
-    """What was found: counts, and the first examples of each feature."""
+    """Counts of requests, and the first mismatches of each feature as examples."""
 
     requests: int
     degraded: int
-    """Served without features, and left out of what follows."""
+    """Requests served without features; they are not compared."""
     compared: int = 0
     mismatches: int = 0
-    """Requests with at least one."""
+    """Requests with at least one mismatch."""
     by_feature: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FEATURES, 0))
     lagging: int = 0
-    """Requests whose screens are explained by events that were stored a little later than they arrived."""
+    """Requests whose screens differ, but can be explained by events that arrived within the lag; not mismatches."""
     unverifiable_usage: int = 0
     """Requests whose usage run `materialize` did not make."""
     malformed_screens: int = 0
-    """Rows of the screen log that were set aside, in the days that were read."""
+    """Invalid rows of the screen log, in the days that were read."""
     texts: int = 0
     """Requests whose text was logged."""
     changed_runs: list[str] = field(default_factory=list)
-    """Usage runs that were not made of what the usage log holds now, or with another version of polars."""
+    """Usage runs whose digest differs now: the usage log has changed since, or polars has another version."""
     examples: dict[str, list[Mismatch]] = field(default_factory=dict)
     seconds: float = 0.0
 
     def summary(self) -> dict[str, Any]:
-        """All but the examples."""
+        """All fields but the examples."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "examples"}
 
     def add(self, row: Mapping[str, Any], expected: Mapping[str, Any], examples: int) -> None:
-        """Count a request, and the values that differ from those expected."""
+        """Count a request and its mismatches; keep up to so many examples of each feature."""
         self.compared += 1
         wrong = [name for name, value in expected.items() if row[name] != value]
         self.mismatches += bool(wrong)
@@ -106,16 +106,16 @@ def skew(
     config: StoreConfig | None = None,
     progress: bool = True,
 ) -> Report:
-    """Compare a served log with what its requests should have been given; Ray must have been started.
+    """Compare a served log with features recomputed from the raw events; Ray must have been started.
 
     Args:
         log: the served log.
         events: the usage log.
-        screens: the screen log; with `arrived_at`, or else events count from when they happened.
-        preprocessors: of the bundles that served; a row with the fingerprint of another is a mismatch.
-        lag: an event that arrived within this time of the reading may or may not have been stored by then.
+        screens: the screen log; without `arrived_at`, events count from `at`.
+        preprocessors: those of the bundles that served; a row with another fingerprint is a mismatch.
+        lag: an event that arrived within this time of a read may or may not have been stored by then.
         examples: how many mismatches of each feature to keep.
-        sample: compare only so many requests, the same ones each time.
+        sample: how many requests to compare, the same ones each time; default: all.
         partials: where daily aggregates are kept; default: beside the usage log, `<log>.partials`.
         config: the store's limits while it served.
 
@@ -139,7 +139,7 @@ def skew(
     with tqdm(total=served.height, desc="compare", unit="requests", disable=None if progress else True) as bar:
         for part in served.iter_slices(_SLICE):
             rows = [row | {"product_usage_60d": usage_of(row)} for row in part.iter_rows(named=True)]
-            for row, expected, lagging in _again(rows, usage, differing, by_fingerprint):
+            for row, expected, lagging in _recomputed(rows, usage, differing, by_fingerprint):
                 report.lagging += lagging
                 report.unverifiable_usage += row["row"] not in usage
                 report.texts += row["text"] is not None
@@ -149,15 +149,15 @@ def skew(
     return report
 
 
-def _again(
+def _recomputed(
     rows: Sequence[Mapping[str, Any]],
     usage: Mapping[int, Mapping[str, int]],
     differing: Mapping[int, tuple[Sequence[str], bool]],
     preprocessors: Mapping[str, Preprocessor],
 ) -> Iterator[tuple[Mapping[str, Any], dict[str, Any], bool]]:
-    """Each row, what should have been served, and whether its screens are explained by events stored a little later.
+    """Each row, the expected values, and whether its screens are lagging (see `Report.lagging`).
 
-    What cannot be computed again is expected as it was served.
+    Lagging screens and values that cannot be recomputed are expected as they were served.
     """
     for row, expected in zip(rows, _preprocessed(rows, preprocessors), strict=True):
         screens, lagging = differing.get(row["row"], (row["recent_screens"], False))
@@ -169,7 +169,7 @@ def _again(
 def _usage(
     served: pl.DataFrame, events: Path, partials: Partials, progress: bool
 ) -> tuple[dict[int, dict[str, int]], list[str]]:
-    """The usage of each row whose run can be made again, and the runs that would differ."""
+    """The usage of each row whose run can be recomputed, and the runs whose digest differs now."""
     runs = {run: window for run in served["usage_run"].unique().sort() if run and (window := window_of(run))}
     none = served.filter(pl.col("usage_run").is_null())["row"]
     usage: dict[int, dict[str, int]] = {row: {} for row in none}
@@ -192,7 +192,7 @@ def _usage(
 
 
 def _preprocessed(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Preprocessor]) -> list[dict[str, Any]]:
-    """What the preprocessing function makes of the features and the text of each row; see `Report.add`."""
+    """For each row the expected fingerprint, and the hashes and counts of its features and text if that is known."""
     expected: list[dict[str, Any]] = [{"preprocessing": " or ".join(sorted(known))} for _ in rows]
     for fingerprint, preprocessor in known.items():
         mine = [i for i, row in enumerate(rows) if row["preprocessing"] == fingerprint]

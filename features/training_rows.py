@@ -24,11 +24,7 @@ class TrainingRow:
 
 
 def write_rows(out: Path, rows: Iterable[TrainingRow]) -> int:
-    """Write rows as JSON lines, or as CSV where the name ends in `.csv`; complete or not at all.
-
-    Returns:
-        How many.
-    """
+    """Write rows, atomically, as JSON lines, or as CSV if the name ends in `.csv`; returns their number."""
     with replacing(out) as draft:
         return _write_csv(draft, rows) if out.suffix.lower() == ".csv" else _write_json(draft, rows)
 

@@ -1,4 +1,4 @@
-"""Training sets: labelled chats with the features that serving would have had when each message was sent."""
+"""Training sets: labelled chats with the features that the service would have read when each message was sent."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,40 +32,41 @@ def training_set(
     config: StoreConfig | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Join chats with the features as of their moments, and write them; Ray must have been started.
+    """Join chats with features as of their times, and write training rows; Ray must have been started.
 
     Args:
         chats: JSONL or CSV: text, product, user_id, at, and request_id if there is one.
         events: the usage log, day-partitioned Parquet: event_id, user_id, product, at.
         screens: the screen log, day-partitioned Parquet: event_id, user_id, screen, at, and arrived_at if known.
         out: rows that `python -m models train` reads, in the order of the chats; CSV if it ends in `.csv`.
-        preprocessor: normalises the features, as it does in serving.
-        run_delay: how long after a day began the run that knows the day before is there.
+        preprocessor: normalises the features, as in serving.
+        run_delay: how long after 00:00 UTC of a day its usage run is available.
+        window_days: length of a usage run's window.
         partials: where daily aggregates are kept; default: beside the log, `<log>.partials`.
-        config: the store's limits where the model will serve.
+        config: the store's limits in serving.
 
     Returns:
         Counts: rows, of these with screens and with usage; days of usage read, missing; malformed rows of the usage log
         and of the screen log, in the days that were read.
 
     Raises:
-        DataError: a chat does not fit; naming file, row and column.
-        LogError: a log has no day that is needed, a file is damaged, or a column does not fit.
-        ValueError: a run delay that is negative or longer than `MAX_RUN_DELAY`.
+        DataError: a chat is invalid; the message names file, row and column.
+        LogError: the usage log has none of the days, a file is damaged, or a column has a wrong type.
+        ValueError: the run delay is negative or longer than `MAX_RUN_DELAY`.
     """
     if not timedelta() <= run_delay <= MAX_RUN_DELAY:
         raise ValueError(f"run_delay: {run_delay} is not between 0 and {MAX_RUN_DELAY}")
     started = time.perf_counter()
     messages = read_chats(chats)
     readings = _readings(messages, run_delay, window_days)
-    used, told = _usage(readings, events, partials or partials_beside(events), window_days, progress)
-    seen, malformed_screens = screens_at(readings, screens, config, progress=progress)
+    usage, usage_counts = _usage(readings, events, partials or partials_beside(events), window_days, progress)
+    recent_screens, malformed_screens = screens_at(readings, screens, config, progress=progress)
     return {
         "out": str(out),
-        "rows": write_rows(out, _rows(messages, seen, used, preprocessor)),
-        "with_screens": len(seen),
-        "with_usage": len(used),
-        **told,
+        "rows": write_rows(out, _rows(messages, recent_screens, usage, preprocessor)),
+        "with_screens": len(recent_screens),
+        "with_usage": len(usage),
+        **usage_counts,
         "malformed_screens": malformed_screens,
         "run_delay_hours": run_delay / timedelta(hours=1),
         "preprocessing": preprocessor.fingerprint,
@@ -74,7 +75,7 @@ def training_set(
 
 
 def run_before(moment: datetime, delay: timedelta = RUN_DELAY) -> date:
-    """The as-of date of the latest batch run that was there at a moment."""
+    """The as-of date of the latest usage run that was available at a moment."""
     return (moment.astimezone(UTC) - delay).date()
 
 
@@ -92,16 +93,16 @@ def _readings(messages: Sequence[Chat], delay: timedelta, days: int) -> pl.DataF
 def _usage(
     readings: pl.DataFrame, events: Path, partials: Partials, window_days: int, progress: bool
 ) -> tuple[dict[int, dict[str, int]], dict[str, Any]]:
-    """The uses of each row that has some, from the days that all readings together need, and counts of those days."""
+    """The uses of each row that has any, and counts of the days of usage that all rows together need."""
     runs = sorted(set(readings["as_of"]))
     window = Window(runs[-1], (runs[-1] - runs[0]).days + window_days)
     days, reused = aggregate_days(events, window, partials, progress)
-    told = {
+    counts = {
         "usage_window": [str(window.first), str(window.last)],
         **day_counts(window, days, reused),
         "malformed": sum(day.malformed for day in days),
     }
-    return usage_at(readings, partials, days, progress=progress), told
+    return usage_at(readings, partials, days, progress=progress), counts
 
 
 def _rows(
