@@ -20,7 +20,7 @@ from features.stream import IngesterConfig, ScreenIngester
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; what stops it is one line on standard error and exit code 2, or 130 for an interrupt."""
+    """Run one command; an error is one line on standard error and exit code 2, an interrupt exit code 130."""
     arguments = _parser().parse_args(argv)
     try:
         running = arguments.run(arguments)
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """What Ctrl-C does just now, also where the shell has this process ignore it."""
+    """Handle SIGTERM like SIGINT at this moment; if SIGINT is ignored, raise KeyboardInterrupt."""
     ctrl_c = signal.getsignal(signal.SIGINT)
     (ctrl_c if callable(ctrl_c) else signal.default_int_handler)(number, frame)
 

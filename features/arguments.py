@@ -1,4 +1,4 @@
-"""Arguments that commands of `python -m features` share: their types, their options, and what becomes of them."""
+"""Options that commands of `python -m features` share, the types of their arguments, and what is made of them."""
 
 import argparse
 import importlib.util
@@ -25,15 +25,15 @@ class MissingExtra(RuntimeError):
 
 
 def redis_url_option(command: argparse.ArgumentParser) -> None:
-    """Where Redis is."""
+    """Add `--redis-url`."""
     command.add_argument("--redis-url", help=f"default: $REDIS_URL, or the local server, {LOCAL_URL}")
 
 
 def redis_url_of(arguments: argparse.Namespace) -> str:
-    """The Redis that was asked for; clients see only when they connect what is wrong with its options.
+    """The URL of Redis. Makes a connection object without connecting, since only that checks the URL's options.
 
     Raises:
-        ValueError, redis.RedisError: it is no URL, or has an option that clients do not take.
+        ValueError, redis.RedisError: it is not a URL, or has an option that the client does not accept.
     """
     given = arguments.redis_url
     url = os.environ.get("REDIS_URL", LOCAL_URL) if given is None else str(given)
@@ -78,20 +78,20 @@ def number(least: float, most: float) -> Callable[[str], float]:
 
 
 def path(text: str) -> Path:
-    """An argument that is a path, as workers see it too, whose working directories are their own."""
+    """An argument that is a path; made absolute, since workers have other working directories."""
     return Path(text).absolute()
 
 
 def partials_option(command: argparse.ArgumentParser) -> None:
-    """Where the partials are."""
+    """Add `--partials`."""
     command.add_argument("--partials", type=path, help="folder that keeps daily aggregates (default: EVENTS.partials)")
 
 
 def partials_of(arguments: argparse.Namespace) -> "Partials | None":
-    """The partials that were asked for, if not the log's own.
+    """The partials of `--partials`, or None for the default.
 
     Raises:
-        ValueError: the folder lies inside a log, which could then not be read any more.
+        ValueError: the folder is inside a log, which could then not be read any more.
     """
     from features.partials import Partials
 
@@ -106,26 +106,26 @@ def partials_of(arguments: argparse.Namespace) -> "Partials | None":
 
 
 def store_options(command: argparse.ArgumentParser) -> None:
-    """The store's limits for screens, which the service and the ingesters have too."""
+    """Add the store's limits for screens, which must equal those of the service and the ingesters."""
     for option, default in StoreConfig().model_dump(include={"max_screens", "screen_window_s"}).items():
         name = option.replace("_", "-")
         command.add_argument(f"--{name}", type=positive, default=default, help=f"the service's `store.{option}`")
 
 
 def store_of(arguments: argparse.Namespace) -> StoreConfig:
-    """The store's limits that were asked for."""
+    """The store's limits from the options."""
     return StoreConfig(max_screens=arguments.max_screens, screen_window_s=arguments.screen_window_s)
 
 
 def ray_options(command: argparse.ArgumentParser) -> None:
-    """Where Ray runs."""
+    """Add `--ray-address` and `--cpus`."""
     where = command.add_mutually_exclusive_group()
     where.add_argument("--ray-address", help="a Ray cluster, such as ray://head:10001 or auto (default: local)")
     where.add_argument("--cpus", type=positive, help="number of CPUs of the local Ray (default: all)")
 
 
 def tell_missing(summary: Mapping[str, Any]) -> None:
-    """Say on standard error how many days of the wanted ones the usage log lacks, if any."""
+    """Say on standard error how many days of the window the usage log lacks, if any."""
     if missing := summary["days_missing"]:
         print(
             f"notice: the log lacks {missing} of {missing + summary['days_read'] + summary['days_reused']} days",
@@ -134,10 +134,10 @@ def tell_missing(summary: Mapping[str, Any]) -> None:
 
 
 def require_extra() -> None:
-    """Refuse in one sentence where the extra is missing.
+    """Check that the extra `batch` is installed.
 
     Raises:
-        MissingExtra: naming what is missing and how to get it.
+        MissingExtra: it is not; the message tells how to install it.
     """
     missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
     if missing:

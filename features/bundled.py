@@ -1,6 +1,6 @@
-"""The preprocessing function of a model bundle, for batch work that needs nothing else of the model.
+"""The preprocessing function of a model bundle, for batch work that does not need the model.
 
-What is read is verified as serving does it, by the same function: `models.bundle` imports `alteration` from here.
+Files are verified with the same function as in serving: `models.bundle` imports `alteration` from here.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ def bundled_preprocessor(path: Path | None = None) -> Preprocessor:
         path: the bundle's folder, or a file that names the version beside it; default: `bundles/production.json`.
 
     Raises:
-        ValueError: not a bundle; its manifest or its tokenizer was altered or cut short (the network is not looked at);
-            or the running code preprocesses otherwise than the bundle was trained with.
+        ValueError: not a bundle; its manifest or tokenizer was altered or truncated (the network is not read); or this
+            code's preprocessing differs from the one that the bundle was trained with.
     """
     path = path or PRODUCTION
     folder = path.parent / _read(path, _Pointer).version if path.suffix == ".json" else path
@@ -57,12 +57,12 @@ def bundled_preprocessor(path: Path | None = None) -> Preprocessor:
 
 
 def alteration(folder: Path, manifest: Mapping[str, Any], parts: Sequence[str]) -> str | None:
-    """How a bundle differs from what was written, in a sentence; None if it does not.
+    """How a bundle differs from its manifest, in a sentence; None if it does not.
 
     Args:
         folder: the bundle's.
-        manifest: the content of its `manifest.json`, with the strings `version` and, in `files`, SHA-256 of each part.
-        parts: names of the files to look at.
+        manifest: the content of its `manifest.json`: `version`, and in `files` the SHA-256 of each part.
+        parts: names of the files to verify.
     """
     for name in parts:
         expected = manifest["files"].get(name)
@@ -84,13 +84,13 @@ def alteration(folder: Path, manifest: Mapping[str, Any], parts: Sequence[str]) 
 
 
 def version_of(manifest: Mapping[str, Any]) -> str:
-    """Hash of all that changes an answer: parts, labels, preprocessing, temperature, thresholds; not of figures."""
+    """Hash of all that affects answers (parts, labels, preprocessing, temperature, thresholds), without metrics."""
     content = {name: value for name, value in manifest.items() if name not in ("version", "training", "metrics")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal digits."""
+    """SHA-256 of a file's content, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -21,7 +21,7 @@ class Command(argparse.ArgumentParser):
 
 
 def add_command(commands: Any, name: str, text: str) -> Any:
-    """Add a command's parser to those of `add_subparsers`; the text is in the list of commands and in its own help."""
+    """Add a command's parser to a group of `add_subparsers`; the text is shown in the list and in its own help."""
     return commands.add_parser(name, help=text, description=text)
 
 

@@ -21,7 +21,7 @@ PRODUCTS = {
 
 
 def usage(users: int, seed: int = 0) -> dict[str, dict[str, int]]:
-    """Usage of users `u1` to `u<users>`: who owns a product uses it a geometric number of times."""
+    """Usage of users `u1` to `u<users>`: owners of a product use it a geometric number of times."""
     rng = random.Random(seed)
     return {
         f"u{i}": {
@@ -34,17 +34,17 @@ def usage(users: int, seed: int = 0) -> dict[str, dict[str, int]]:
 
 
 class RealUsage(ValueError):
-    """Readers see usage that is not made up; the message names its run."""
+    """The published run is not the demo's; the message names it."""
 
 
 async def seed(store: FeatureStore, users: int) -> bool:
-    """Write the demo users' usage and make it the run that readers see; again where it is, since it expires.
+    """Write and publish the demo users' usage; if it is published already, that renews its expiry.
 
     Returns:
-        Whether readers saw no run before.
+        Whether no run was published before.
 
     Raises:
-        RealUsage: they see another one, which would be hidden.
+        RealUsage: another run is published, which this one would hide.
     """
     present = (await store.reading([])).usage_run
     if present not in (None, RUN):

@@ -1,6 +1,6 @@
-"""Feedback on answers: which product a conversation was about in the end; joined with the served log to training rows.
+"""Feedback, the product that a request turned out to be about: joined with the served log, it gives training rows.
 
-Feedback comes from the Redis stream `events:feedback` or from a file, entries `request_id, product, at`.
+It comes from the Redis stream `events:feedback` or from a file, with the columns `request_id, product, at`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _COLUMNS = ("request_id", "answered_at", "user_id", "recent_screens", "product_u
 
 
 class Feedback(msgspec.Struct, frozen=True):
-    """What a request was about in the end, and when somebody said so."""
+    """The product that a request was about, and when that was reported."""
 
     request_id: Identifier
     product: Product
@@ -33,7 +33,7 @@ class Feedback(msgspec.Struct, frozen=True):
 
 
 class _Message(msgspec.Struct, frozen=True):
-    """A row of a chat file, as far as it matters here."""
+    """The columns of a chat file that are needed here."""
 
     text: str
     request_id: str | None = None
@@ -41,7 +41,7 @@ class _Message(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The newest feedback of each request, and counts of what it was chosen from."""
+    """The newest feedback of each request, the number of all entries, and of those that could not be parsed."""
 
     newest: Mapping[str, Feedback]
     entries: int
@@ -49,7 +49,7 @@ class Collected:
 
 
 def collect(entries: Sequence[Feedback], malformed: int = 0) -> Collected:
-    """Keep the newest of each request; of equally new ones the later in order."""
+    """Keep the newest entry of each request; of entries with the same time, the last one."""
     newest: dict[str, Feedback] = {}
     for entry in entries:
         if entry.request_id not in newest or entry.at >= newest[entry.request_id].at:
@@ -67,7 +67,7 @@ def feedback_in_file(path: Path) -> Collected:
 
 
 async def feedback_in_stream(redis: Redis) -> Collected:
-    """Feedback from the stream, page by page; malformed entries are counted."""
+    """Feedback from the stream; malformed entries are only counted."""
     entries: list[Feedback] = []
     malformed, after = 0, "-"
     while page := await redis.xrange(FEEDBACK_STREAM, after, "+", count=_PAGE):
@@ -81,7 +81,7 @@ async def feedback_in_stream(redis: Redis) -> Collected:
 
 
 def feedback_set(feedback: Collected, log: Path, out: Path, chats: Path | None = None) -> dict[str, Any]:
-    """Write labelled rows: text and features as they were served, the product as feedback has it.
+    """Write training rows: text and features from the served log, the label from feedback.
 
     Args:
         log: the served log.
@@ -93,7 +93,7 @@ def feedback_set(feedback: Collected, log: Path, out: Path, chats: Path | None =
         requests, and without text.
 
     Raises:
-        LogError, DataError: what cannot be read, and why; or that no row is left to write: `out` is then as it was.
+        LogError, DataError: a log or file cannot be read, or there is no row to write; `out` is then left as it was.
     """
     texts = _texts(chats) if chats else {}
     served = _served(log, feedback.newest)
@@ -119,7 +119,7 @@ def _texts(chats: Path) -> dict[str, str]:
 
 
 def _served(log: Path, wanted: Mapping[str, Feedback]) -> dict[str, dict[str, Any]]:
-    """The answer that each feedback is about: as request ids may come twice, the last one before it."""
+    """The answer that each feedback is about: of several with its request id, the last one before it."""
     names = pl.Series(list(wanted), dtype=pl.String).implode()
     found: dict[str, dict[str, Any]] = {}
     for _, frame in served_files(log, _COLUMNS):

@@ -1,9 +1,9 @@
-"""Journeys through the demo app: whoever asks about a product has mostly just looked at its screens.
+"""Journeys through the demo app: users mostly ask about the product whose screens they have just seen.
 
-A journey enters by home, search or notifications, sees one to four screens of a product, now and then a stray screen
-of another product that the user owns, perhaps the help center, and ends with a message minutes later at the most.
-The product is mostly one that the user owns. Some ask without having seen a product (`STRAIGHT`), ask about another
-one than they saw (`ELSEWHERE`), or about nothing that a desk knows (`OFF_TOPIC`).
+A journey starts at home, search or notifications, visits one to four screens of a product, sometimes a stray screen of
+another product that the user owns, perhaps the help center, and ends with a message within minutes. The product is
+mostly one that the user owns. Some ask without having seen a product (`STRAIGHT`), about another one than they saw
+(`ELSEWHERE`), or about nothing that a desk knows (`OFF_TOPIC`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,9 +24,9 @@ SCREEN_NAMES = tuple(SCREENS)
 STRAIGHT, ELSEWHERE, OFF_TOPIC = 0.08, 0.07, 0.06
 """Shares of all journeys."""
 STRAY, HELP_CENTER = 0.15, 0.3
-"""Shares of the journeys with a stray screen, with the help center at the end."""
+"""Shares of the journeys with a stray screen, and with the help center at the end."""
 NOT_OWNED = 0.1
-"""How often a product comes up with those who don't own it, compared with those who do."""
+"""How often users ask about a product that they do not own, relative to one that they own."""
 MAX_PAUSE_S, MAX_GAP_S = 600.0, 300.0
 """The longest time between the last screen and the message, and between two screens."""
 _ASKED = np.sqrt([uses for _, uses in PRODUCTS.values()])
@@ -73,7 +73,7 @@ class Journeys:
 
 
 def draw(people: Population, texts: Texts, n: int, rng: np.random.Generator) -> Journeys:
-    """`n` journeys about products that there are texts of."""
+    """`n` journeys, about products that have texts."""
     user = people.draw(n, rng)
     owns = people.owns[user]
     weights = _ASKED * np.where(owns, 1.0, NOT_OWNED)
@@ -105,7 +105,7 @@ class Journey(NamedTuple):
 
 
 def journeys(users: int, seed: int = 0, messages_file: Path | None = None) -> Iterator[Journey]:
-    """Journeys without end, for whoever publishes the screens and then sends the message.
+    """An endless stream of journeys, for a caller that publishes the screens and then sends the message.
 
     Raises:
         ValueError: as `population` and `load_texts` do.

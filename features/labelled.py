@@ -1,6 +1,6 @@
-"""Labelled messages in files: training data with or without context, and chats with who wrote them and when.
+"""Labelled messages in files: training data with or without context, and chats, which have a user and a time.
 
-One set of rules for all of them, whoever reads: training, `training-set`, `drift` and `simulate`.
+Training, `training-set`, `drift` and `simulate` all read them with these rules.
 """
 
 import json
@@ -16,17 +16,17 @@ from features.rows import FORMATS, DataError, Row, Rows, as_struct, decoded, rea
 from features.schema import Identifier
 
 CORPUS = Path(__file__).resolve().parent.parent / "models" / "corpus"
-"""The project's own labelled messages; hold-outs lie in subfolders, which are not read with them."""
+"""The project's own labelled messages. Hold-outs are in subfolders, which are not read."""
 OUT_OF_SCOPE = "out_of_scope"
 _FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
-"""Chats between these have windows that dates can express."""
+"""The range of a chat's time, so that windows around it can be expressed as dates."""
 _KINDS = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object", type(None): "null"}
-"""What JSON calls the types that are no strings."""
+"""JSON's names of the types that are not strings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled message. `product` is `OUT_OF_SCOPE` for a message that is about none of them."""
+    """One labelled message. `product` is `OUT_OF_SCOPE` if it is about none."""
 
     text: str
     product: str
@@ -69,7 +69,7 @@ def read_chats(path: Path) -> list[Chat]:
 def read_labelled(
     path: Path, product: str | None = None, formats: Mapping[str, Callable[[Path], Rows]] = FORMATS
 ) -> Iterator[tuple[str, Example]]:
-    """Training data with its places, from a file or from every JSONL file of a folder; see `example_of`.
+    """Training data and its places (`file:line`), from a file or all JSONL files of a folder; see `example_of`.
 
     Raises:
         DataError: naming the file, the row and what is wrong with it.
@@ -85,10 +85,10 @@ def example_of(row: Row, where: str, product: str | None = None) -> Example:
 
     Args:
         row: `text`, and `product` or `category`; optionally `recent_screens` (a list, or in CSV a JSON list or names
-            joined by `|`) and `product_usage_60d` (an object, in CSV as JSON). Blanks round a label do not count, and
-            the label `oos` is read as `OUT_OF_SCOPE`.
-        where: the place that a message begins with.
-        product: the label, whatever the row says.
+            joined by `|`) and `product_usage_60d` (an object, in CSV as JSON). Labels are stripped of white space, and
+            `oos` is read as `OUT_OF_SCOPE`.
+        where: the row's place, for error messages.
+        product: the label to use instead of the row's.
 
     Raises:
         DataError: naming the place, the column and what is wrong with it.
@@ -126,7 +126,7 @@ def _columns(row: Row) -> str:
 
 
 def _string(row: Row, column: str, where: str) -> str:
-    """The string in a column, empty where there is none."""
+    """The string in a column, empty if it has no value."""
     value = row.get(column)
     if value is None:
         return ""

@@ -179,7 +179,7 @@ def _skew(arguments: argparse.Namespace) -> None:
 
 
 def conclude(report: "Report") -> None:
-    """Print what was found; a mismatch ends the process with exit code 1."""
+    """Print the report; if there are mismatches, exit with code 1."""
     from features.offline_tables import skew_table
 
     print("\n".join(skew_table(report)))
@@ -210,7 +210,7 @@ def _drift(arguments: argparse.Namespace) -> None:
 
 
 def _require_effect(arguments: argparse.Namespace) -> None:
-    """Refuse options that would not be used as they were given."""
+    """Refuse options that would have no effect."""
     idle = _ONLY_WITHOUT_FEEDBACK if arguments.feedback is not None else ("log",)
     reason = "with --feedback, which takes what was served" if arguments.feedback is not None else "without --feedback"
     for name in idle:
@@ -219,7 +219,7 @@ def _require_effect(arguments: argparse.Namespace) -> None:
 
 
 def _require_out(out: Path) -> None:
-    """Refuse, before the work, a file that could not be written, or that `models train` would not read."""
+    """Refuse, before the work, an output file that could not be written, or that `models train` could not read."""
     from features.drafts import require_replaceable
     from features.rows import reader_of
 

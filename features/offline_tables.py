@@ -1,4 +1,4 @@
-"""What `skew` and `drift` found, as tables to read."""
+"""The results of `skew` and `drift` as text tables."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from features.skew import Mismatch, Report
 
 
 def skew_table(report: Report) -> Iterator[str]:
-    """Mismatches of each feature with examples; ids and values, never texts."""
+    """Mismatches by feature, with examples: ids and values, never texts."""
     yield f"{'feature':<20}{'mismatches':>12}{'share':>10}"
     for feature, count in report.by_feature.items():
         yield f"{feature:<20}{count:>12,}{count / max(report.compared, 1):>10.2%}"
@@ -22,7 +22,7 @@ def skew_table(report: Report) -> Iterator[str]:
 
 
 def drift_table(drift: Drift) -> Iterator[str]:
-    """Shifts with their reading, then rates and counts."""
+    """The shift of each feature and its reading, then rates and counts."""
     yield f"{'feature':<40}{'PSI':>8}  {'reading':<16}{'training':>10}{'served':>10}"
     for shift in drift.shifts:
         index = "-" if shift.psi is None else f"{shift.psi:.3f}"

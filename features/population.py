@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from features.demo import PRODUCTS
 
 PRODUCT_NAMES = tuple(PRODUCTS)
-"""The products in the order of the columns of all arrays."""
+"""The products in the order of all arrays' columns."""
 SPREAD = 1.0
 """Standard deviation of the logarithm of activity: the most active tenth make two fifths of all uses."""
 _SHARES = np.array([share for share, _ in PRODUCTS.values()])
@@ -20,7 +20,7 @@ _USES_A_DAY = np.array([uses / 60 for _, uses in PRODUCTS.values()])
 
 
 class Stream(IntEnum):
-    """What random numbers are drawn for; each purpose has a generator of its own."""
+    """Purposes of random numbers; each has its own generator."""
 
     OWNERSHIP = 1
     ACTIVITY = 2
@@ -32,7 +32,7 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
-    """The generator of random numbers for a purpose, such as `Stream.USAGE` and a day."""
+    """The random generator for a purpose, for example `Stream.USAGE` and a day."""
     return np.random.default_rng([seed, *key])
 
 
@@ -57,7 +57,7 @@ class Population:
         return user, product, _USES_A_DAY[product] * self.activity[user]
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-        """`n` users with replacement, active ones more often."""
+        """`n` users with replacement, in proportion to their activity."""
         upto = np.cumsum(self.activity)
         return np.asarray(np.searchsorted(upto[:-1], rng.random(n) * upto[-1], side="right"))
 

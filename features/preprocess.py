@@ -70,7 +70,7 @@ class ContextInput:
 
 
 class _Keep(dict[int, int | str | None]):
-    """`str.translate` table: drops invisible and unassigned characters, makes every white space a blank."""
+    """`str.translate` table: drops invisible and unassigned characters, turns white space into blanks."""
 
     def __missing__(self, code: int) -> int | str | None:
         char = chr(code)
@@ -101,9 +101,9 @@ def _fold(text: str) -> str:
 
 
 def _ends(text: str) -> str:
-    """A text, or of one that holds far more than the longest token vector its beginning and its end.
+    """The beginning and the end of a text that is far longer than the model's input; others as they are.
 
-    Some characters become eighteen by decomposition, and each would be tokenised only to be dropped.
+    Decomposition turns some characters into eighteen; tokens from the middle would be truncated anyway.
     """
     return text if len(text) <= 2 * END else f"{text[:END]} {text[-END:]}"
 
@@ -116,8 +116,8 @@ class Preprocessor:
         tokenizer: a `tokenizers.Tokenizer`; its own padding and truncation are switched off.
 
     Attributes:
-        fingerprint: 16 hex digits that change with whatever changes what a message becomes.
-        unknown_id: the token that stands for what the vocabulary lacks; None where bytes stand for it.
+        fingerprint: 16 hex digits that change with the configuration, the tokenizer or the outputs on the probes.
+        unknown_id: the id of the unknown token; None if the tokenizer has none, as with byte-level vocabularies.
     """
 
     def __init__(self, config: PreprocessConfig, tokenizer: Tokenizer) -> None:
@@ -131,13 +131,13 @@ class Preprocessor:
         self.unknown_id = _unknown_id(tokenizer)
 
     def normalise(self, text: str) -> str:
-        """The canonical form of a message: idempotent, free of long digit runs, the cache's notion of equal."""
+        """The canonical form of a message, without long digit runs; idempotent. The cache compares this form."""
         text = _fold(text).replace("_", " ")
         text = _SPACES.sub(" ", text).strip()
         text = _LETTER_RUNS.sub(r"\1\1", text)
-        text = _SYMBOL_RUNS.sub(r"\1\1\1", text)  # before the mask: shorter separators join digits to a group
+        text = _SYMBOL_RUNS.sub(r"\1\1\1", text)  # before masking: shortens separators in groups
         text = self._digits.sub(MASK, text)
-        return _SYMBOL_RUNS.sub(r"\1\1\1", text)  # after it: masks are symbols, too
+        return _SYMBOL_RUNS.sub(r"\1\1\1", text)  # again, since masks are symbols
 
     def tokens(self, texts: Sequence[str]) -> list[Ids]:
         """Normalise and tokenise messages.
@@ -177,7 +177,7 @@ class Preprocessor:
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    """Unigram models name the id instead of the token, and only in the serialised tokenizer."""
+    """The id of the unknown token. Unigram models have it only in the serialised tokenizer."""
     if token := getattr(tokenizer.model, "unk_token", None):
         return tokenizer.token_to_id(token)
     named: int | None = json.loads(tokenizer.to_str())["model"].get("unk_id")
@@ -185,5 +185,5 @@ def _unknown_id(tokenizer: Tokenizer) -> int | None:
 
 
 def wordless() -> Preprocessor:
-    """A preprocessor as configured by default, whose tokenizer knows no word: for what does not hang on one."""
+    """A default preprocessor with an empty vocabulary, for work that does not depend on the tokenizer."""
     return Preprocessor(PreprocessConfig(), Tokenizer(WordLevel({"?": 0}, unk_token="?")))

@@ -1,4 +1,4 @@
-"""Whether a Ray cluster answers at an address, in seconds: Ray itself would try for minutes."""
+"""Checks within seconds that a Ray cluster answers at an address; Ray itself would try for minutes."""
 
 import socket
 from contextlib import closing, suppress
@@ -12,14 +12,14 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 def require_answer(address: str) -> None:
-    """Refuse an address where no Ray is; `auto` is Ray's to look for.
+    """Check that Ray answers at an address; `auto` is left to Ray.
 
     Args:
         address: `auto`, `host:port`, or `ray://host:port`.
 
     Raises:
         ValueError: it is none of these.
-        ConnectionError: nobody listens there, or somebody else.
+        ConnectionError: nothing listens there, or something else than Ray.
     """
     if address == THIS_MACHINE:
         return
@@ -36,7 +36,7 @@ def require_answer(address: str) -> None:
 
 
 def _parts(address: str) -> tuple[str, int, str]:
-    """Host, port, and both together."""
+    """Host, port, and `host:port`."""
     with suppress(ValueError):
         parts = urlsplit(address if "://" in address else f"//{address}")
         if parts.scheme in ("", "ray") and parts.hostname and parts.port:

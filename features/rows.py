@@ -1,4 +1,4 @@
-"""Rows of CSV and JSON lines with their places, so that whatever is wrong with one is told by file, row and column."""
+"""Reads rows of CSV and JSON lines with their places, so that an error names file, row and column."""
 
 import csv
 import json
@@ -13,11 +13,11 @@ import msgspec
 T = TypeVar("T", bound=msgspec.Struct)
 Row = Mapping[str, Any]
 Rows = Iterator[tuple[str, Row]]
-"""Where each row stands, `file:line`, and its columns."""
+"""The place of each row, `file:line`, and its columns."""
 
 
 class DataError(ValueError):
-    """Data that cannot be used; where it comes from a file, the message names file, row and column."""
+    """Invalid data; if it comes from a file, the message names file, row and column."""
 
 
 def read_structs(path: Path, kind: type[T]) -> Iterator[tuple[str, T]]:
@@ -30,7 +30,7 @@ def read_structs(path: Path, kind: type[T]) -> Iterator[tuple[str, T]]:
 
 
 def as_struct(row: Row, kind: type[T], where: str) -> T:
-    """A row as a struct. Other columns are ignored, and optional ones without a value: CSV cannot leave out a column.
+    """A row as a struct. Other columns are ignored, and so are empty optional ones, which CSV cannot leave out.
 
     Raises:
         DataError: a column is missing, of another type, or not UTF-8.
@@ -47,7 +47,7 @@ def as_struct(row: Row, kind: type[T], where: str) -> T:
 
 
 def require_utf8(text: str, column: str, where: str) -> None:
-    """Raise `DataError` for half a surrogate pair, which JSON can escape and nothing else can hold."""
+    """Raise `DataError` for a lone surrogate, which JSON can escape but UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -55,7 +55,7 @@ def require_utf8(text: str, column: str, where: str) -> None:
 
 
 def decoded(content: str | bytes) -> Any:
-    """JSON; a `ValueError` for whatever is wrong with it, an object that names a key twice included."""
+    """Parse JSON; a `ValueError` for any error, including an object with a repeated key."""
     try:
         return json.loads(content, object_pairs_hook=_object)
     except RecursionError:
@@ -100,14 +100,14 @@ def _json_rows(path: Path) -> Rows:
 
 
 FORMATS: Mapping[str, Callable[[Path], Rows]] = {".csv": _csv_rows, ".jsonl": _json_rows}
-"""How a file is read, by the end of its name."""
+"""The reader for each file name suffix."""
 
 
 def reader_of(path: Path, formats: Mapping[str, Callable[[Path], Rows]] = FORMATS) -> Callable[[Path], Rows]:
-    """What reads a file of that name.
+    """The reader for a file's name.
 
     Raises:
-        DataError: its name ends otherwise than any format.
+        DataError: the name has none of the suffixes.
     """
     read = formats.get(path.suffix.lower())
     if read is None:
@@ -119,7 +119,7 @@ def read_rows(path: Path, formats: Mapping[str, Callable[[Path], Rows]] = FORMAT
     """The rows of a file: of CSV with a header, or of JSON lines without the blank ones.
 
     Raises:
-        DataError: there is no such file, its name ends otherwise, it holds no row, or one cannot be read.
+        DataError: there is no such file, its name has another suffix, or it has no rows or an invalid one.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
@@ -140,7 +140,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _first_not_utf8(path: Path) -> int:
-    """The number of the first such line; the decoder reads ahead and cannot tell."""
+    """The number of the first line that is not UTF-8: the decoder reads ahead and does not know it."""
     with path.open("rb") as file:
         return next(number for number, line in enumerate(file, 1) if not _is_utf8(line))
 
@@ -155,5 +155,5 @@ def _is_utf8(line: bytes) -> bool:
 
 @cache
 def _required(kind: type[msgspec.Struct]) -> Mapping[str, bool]:
-    """Whether a struct must have each of its fields."""
+    """Whether each field of a struct is required."""
     return {field.name: field.required for field in msgspec.structs.fields(kind)}

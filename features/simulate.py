@@ -1,14 +1,13 @@
-"""Simulated customers: their usage log, their screens and their messages, of any size, from a seed.
+"""Simulated customers: usage log, screen log and chats, of any size, from a seed.
 
     OUT/usage/day=YYYY-MM-DD/part-00000.parquet     event_id, user_id, product, at
     OUT/screens/day=YYYY-MM-DD/part-00000.parquet   event_id, user_id, screen, at, arrived_at
-    OUT/screens/day=YYYY-MM-DD/eve-00000.parquet    those that belong to journeys of the next day
+    OUT/screens/day=YYYY-MM-DD/eve-00000.parquet    the same, of journeys that end on the next day
     OUT/chats.jsonl                                 request_id, user_id, at, text, product
 
 Users own products as the demo's users do, use what they own (a Poisson number of times a day, more on weekdays and at
-daytime) and ask about what they browsed (`features.journeys`). Without `events`, simulating one more day later adds to
-a log just what simulating all days at once would have. Memory is that of one day; files are written under a temporary
-name and renamed.
+daytime) and ask about what they browsed (`features.journeys`). Without `events`, a day's usage does not depend on which
+other days are simulated, so that a log can be extended. One day is in memory at a time; files are written atomically.
 """
 
 import json
@@ -30,7 +29,7 @@ from features.simulated_days import conversations, scale_for, usage_days
 
 FIRST_DAY = date(1970, 1, 2)
 MAX_ROWS = 10_000_000
-"""Users, messages, and files of a day; each takes some hundred bytes of memory."""
+"""Maximum number of users, messages and files a day; each takes some hundred bytes of memory."""
 MAX_EVENTS_A_DAY = 50_000_000
 
 
@@ -50,22 +49,22 @@ def simulate(
 ) -> dict[str, Any]:
     """Write the usage of the `days` days before `end`, and the screens and messages of the last of them.
 
-    What is there already for the same days is replaced, and so is `chats.jsonl`.
+    Existing files of the same days and `chats.jsonl` are replaced.
 
     Args:
         out: the folder to write to.
-        end: the first day (UTC) that is not simulated.
-        events: about how many usage events; by default as many as the demo's users make, 90 a user in 60 days.
-        messages: how many messages; as many other journeys end without one.
-        messages_file: labelled messages, JSONL, CSV or a folder of JSONL files; by default the project's corpus.
-        malformed: share of the usage rows that lack a user, a product or a time, or have one of another day.
+        end: the first day (UTC) after the simulated ones.
+        events: total of usage events, about; default: as many as the demo's users make, 90 a user in 60 days.
+        messages: number of messages; as many other journeys end without one.
+        messages_file: labelled messages, JSONL, CSV or a folder of JSONL files; default: the project's corpus.
+        malformed: share of usage rows without a user, product or time, or with a time of another day.
 
     Returns:
-        What was asked for, the rows written (`usage_events`, of these `redelivered` and `malformed`; `screen_events`;
-        `messages`) and `seconds`.
+        The arguments `out`, `users` and `days`, the rows written (`usage_events`, of these `redelivered` and
+        `malformed`; `screen_events`; `messages`) and `seconds`.
 
     Raises:
-        ValueError: an argument out of its range, or messages that cannot be read.
+        ValueError: an argument is out of its range, or messages cannot be read.
     """
     started = time.perf_counter()
     _check(users, days, end, events, messages, files_per_day, malformed)
@@ -108,15 +107,19 @@ def _check(
         raise ValueError(f"malformed: {malformed} is not a share between 0 and 1")
 
 
-def _write_day(folder: Path, day: date, table: pa.Table, names: str, files: int, kind: str = "part") -> None:
-    """Write a day's rows to `files` files, and remove those of an earlier run that are not written again."""
+def _write_day(folder: Path, day: date, table: pa.Table, value: str, files: int, kind: str = "part") -> None:
+    """Write a day's rows to `files` files `KIND-*.parquet`, and delete others of that kind from an earlier run.
+
+    Args:
+        value: the column with few distinct texts, which is dictionary-encoded.
+    """
     folder = folder / f"day={day}"
     bounds = [table.num_rows * part // max(files, 1) for part in range(files + 1)]
     written = set()
     for part, (start, stop) in enumerate(pairwise(bounds)):
         path = folder / f"{kind}-{part:05}.parquet"
         with replacing(path) as draft:
-            pq.write_table(table.slice(start, stop - start), draft, compression="zstd", use_dictionary=[names])
+            pq.write_table(table.slice(start, stop - start), draft, compression="zstd", use_dictionary=[value])
         written.add(path)
     for stale in set(folder.glob(f"{kind}-*.parquet")) - written:
         stale.unlink()

@@ -1,4 +1,4 @@
-"""Simulated days: the usage log of each, and the messages of one with the screens before them."""
+"""Simulated days: the usage log of each, and one day's messages with the screens before them."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -17,9 +17,9 @@ WEEK = (1.1, 1.1, 1.1, 1.1, 1.15, 0.8, 0.65)
 HOURS = (2, 1, 1, 1, 1, 2, 5, 9, 12, 13, 13, 13, 14, 13, 12, 12, 12, 13, 14, 14, 12, 9, 6, 4)
 """Activity by hour of the day, UTC."""
 REDELIVERED = 0.002
-"""Share of events that are in the log twice, with the same id, as at-least-once delivery leaves them."""
+"""Share of events that are in the log twice with the same id, as with at-least-once delivery."""
 LATE = 0.01
-"""Share of events that arrive a minute late on average; the others take some hundredths of a second."""
+"""Share of events that arrive late, by a minute on average; the others take some hundredths of a second."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint8).reshape(256, 2)
@@ -27,7 +27,7 @@ _Integers = NDArray[np.int64]
 
 
 def scale_for(people: Population, dates: Iterable[date], events: int) -> float:
-    """The factor on everybody's activity that gives about that many events on those days; 0 if nobody owns anything."""
+    """The factor on all users' activity that gives about `events` events on those days; 0 if nobody owns a product."""
     expected = people.daily_uses()[2].sum() * sum(WEEK[day.weekday()] for day in dates)
     return float(events / expected) if expected else 0.0
 
@@ -35,9 +35,9 @@ def scale_for(people: Population, dates: Iterable[date], events: int) -> float:
 def usage_days(
     people: Population, dates: Iterable[date], seed: int, scale: float = 1.0, malformed: float = 0.0
 ) -> Iterator[tuple[date, pa.Table, dict[str, int]]]:
-    """Each day, its usage log in the order of arrival, and counts of its rows: `redelivered`, `malformed`.
+    """Each day with its usage log, in order of arrival, and counts of its rows: `redelivered`, `malformed`.
 
-    A day depends on the users, the seed, the scale and its date only. Malformed rows have, equally often, no user, an
+    A day depends only on its date, the users, the seed and the scale. Malformed rows have, equally often, no user, an
     empty user, no product, an empty product, no time, or a time that is 1 to 30 days off.
     """
     user, product, uses = people.daily_uses()
@@ -62,9 +62,9 @@ def usage_days(
 def conversations(
     people: Population, texts: Texts, day: date, seed: int, messages: int
 ) -> tuple[list[dict[str, str]], pa.Table, pa.Table]:
-    """The messages of a day, oldest first, and the screens of the evening before and of the day, as they arrive.
+    """The messages of a day, oldest first, and screens of the evening before and of the day, in order of arrival.
 
-    As many other journeys end without a message. Those of the evening before belong to journeys across midnight.
+    Screens of the evening before belong to journeys across midnight. As many other journeys end without a message.
     """
     rng = generator(seed, Stream.JOURNEYS, day.toordinal())
     journeys = draw(people, texts, 2 * messages, rng)
@@ -108,7 +108,7 @@ def _screen_log(
 
 
 def _midnight(day: date) -> int:
-    """The day's beginning in microseconds since 1970, UTC."""
+    """Midnight at the start of a day, in microseconds since 1970, UTC."""
     return (day - _EPOCH.date()).days * DAY_US
 
 
@@ -124,7 +124,7 @@ def _times(day: date, n: int, rng: np.random.Generator) -> _Integers:
 
 
 def _arrivals(at: _Integers, rng: np.random.Generator) -> tuple[NDArray[np.intp], _Integers]:
-    """Events in the order of arrival, each at least once: their rows, and when they arrive in microseconds."""
+    """Deliveries in order of arrival, at least one of each event: the event's row, and the time in microseconds."""
     again = np.flatnonzero(rng.random(len(at)) < REDELIVERED)
     rows = np.concatenate([np.arange(len(at)), again])
     seconds = rng.lognormal(np.log(0.03), 0.7, len(rows))
@@ -136,12 +136,12 @@ def _arrivals(at: _Integers, rng: np.random.Generator) -> tuple[NDArray[np.intp]
 
 
 def _vocabulary(people: Population) -> pa.Array:
-    """The users' ids, and an empty one at the end."""
+    """All user ids, and an empty text at the end, for `_take`."""
     return pa.array([*(f"u{number}" for number in range(1, len(people) + 1)), ""])
 
 
 def _take(names: pa.Array, index: NDArray[np.intp], null: NDArray[np.bool_], empty: NDArray[np.bool_]) -> pa.Array:
-    """The names, or null, or the last name, which is the empty one."""
+    """The names at `index`, but null where `null`, and the last name, the empty one, where `empty`."""
     return names.take(pa.array(np.where(empty, len(names) - 1, index), mask=null))
 
 

@@ -1,7 +1,7 @@
-"""How fast events become features, on a real Redis: throughput, freshness and reads.
+"""Benchmarks of the stream and the store on a real Redis: throughput, freshness and reads.
 
-Each benchmark works under a name of its own, beside whatever the server holds, and removes what it wrote. The ingester
-is a process of its own; publisher and reader share this one. Each returns what can be written as JSON.
+Each works on keys with a unique name, and deletes what it wrote. The ingester is a separate process; publisher and
+reader share this one. Each returns a JSON object.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ WARM_UP_EVENTS = 5_000
 WARM_UP_ROUNDS = 50
 WARM_UP_S = 1.0
 WAIT_TIMEOUT_S = 120.0
-"""How long to wait for what should take a moment."""
+"""Time-out of steps that should take a moment."""
 _DELETE_OWN = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 async def throughput(
     redis_url: str, events: int = 100_000, users: int = 10_000, batch: int = 500, rounds: int = 3
 ) -> dict[str, Any]:
-    """Events a second of one ingester that finds `events` of them waiting, by the clock and by its processor time."""
+    """Events a second that one ingester stores from a filled stream, by wall-clock and by processor time."""
     results: list[dict[str, int]] = []
     async with scratch(redis_url) as (redis, name):
         config = IngesterConfig(stream=f"{name}:screens", batch=batch)
@@ -57,9 +57,9 @@ async def throughput(
 
 
 async def freshness(redis_url: str, rate: int = 1_000, seconds: float = 20.0, users: int = 10_000) -> dict[str, Any]:
-    """Milliseconds from before an event is published to when a read returned it; one ingester, `rate` events/s.
+    """Milliseconds from before the publishing of an event to the first read with it; one ingester, `rate` events/s.
 
-    About a hundred events a second are the first of their users, who are read until they have a screen.
+    About a hundred events a second are watched: the first of new users, who are read until they have a screen.
 
     Raises:
         TimeoutError: an event was published and not seen.
@@ -88,7 +88,7 @@ async def freshness(redis_url: str, rate: int = 1_000, seconds: float = 20.0, us
 
 
 async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[str, Any]:
-    """Milliseconds of one read of `users` users who have screens and usage, and how often it asks the server.
+    """Milliseconds and round trips of one read of `users` users with screens and usage.
 
     Round trips are not counted in a Redis Cluster.
     """
@@ -116,7 +116,7 @@ async def reads(redis_url: str, users: int = 32, rounds: int = 2_000) -> dict[st
 
 @asynccontextmanager
 async def usage_for(redis: Redis, name: str, users: list[str]) -> AsyncGenerator[None]:
-    """Usage of these users in the run that readers see, see `visible_run`, until the end."""
+    """Usage of these users in the published run (see `visible_run`); deleted in the end."""
     store = FeatureStore(redis)
     async with visible_run(redis, name) as run:
         try:
@@ -128,7 +128,7 @@ async def usage_for(redis: Redis, name: str, users: list[str]) -> AsyncGenerator
 
 @asynccontextmanager
 async def visible_run(redis: Redis, name: str) -> AsyncGenerator[str]:
-    """The usage run that readers see; where they see none, one of that name, unless another comes, until the end."""
+    """The published usage run; if there is none, `name` is published, and deleted in the end if still there."""
     try:
         await redis.set(RUN_KEY, name, nx=True, ex=TTL_S)
         yield str(await redis.get(RUN_KEY) or name)
@@ -137,7 +137,7 @@ async def visible_run(redis: Redis, name: str) -> AsyncGenerator[str]:
 
 
 def _random_events(name: str, count: int, users: int) -> list[ScreenEvent]:
-    """Events of the last ten minutes, in no order, of users in no order."""
+    """Events with random users and random times of the last ten minutes."""
     rng, now = random.Random(0), datetime.now(UTC)
     return [
         ScreenEvent(
@@ -182,11 +182,11 @@ class _Watch:
         self._finish_by: float | None = None
 
     def expect(self, user: str) -> None:
-        """The user's first event is published now."""
+        """Watch a user, whose first event is published now."""
         self._published[user] = time.perf_counter()
 
     def finish(self) -> None:
-        """Nothing more is expected."""
+        """End `run` when all users that are expected by now have been seen."""
         self._finish_by = time.perf_counter() + WAIT_TIMEOUT_S
 
     async def run(self) -> None:
@@ -207,7 +207,7 @@ class _Watch:
 async def _publish_steadily(
     redis: Redis, stream: str, name: str, rate: int, seconds: float, users: int, watch: _Watch
 ) -> int:
-    """Publish what is due, whether or not earlier events have been seen; returns how many events."""
+    """Publish at a constant rate, whatever has been seen so far; returns the number of events."""
     total, sent, rng = round(rate * (WARM_UP_S + seconds)), 0, random.Random(0)
     began, each = time.perf_counter(), max(1, rate // 100)
     with tqdm(total=total, desc="freshness", unit="event", disable=None) as bar:
