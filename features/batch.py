@@ -9,7 +9,7 @@ was killed, writes the same keys and values again.
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -125,7 +125,7 @@ def materialize(
         "run": run,
         "published": publish,
         "window": [str(window.first), str(window.last)],
-        **day_counts(window, made, reused),
+        **day_counts(window.days, made, reused),
         **counts,
         "users": users,
         "buckets_reused": len(begun.users),
@@ -148,16 +148,22 @@ def partials_beside(events: Path) -> Partials:
     return Partials(log.with_name(f"{log.name}.partials"))
 
 
-def aggregate_days(events: Path, window: Window, partials: Partials, progress: bool) -> tuple[list[Partial], int]:
+def aggregate_days(
+    events: Path, window: Window, partials: Partials, progress: bool, needed: Collection[date] | None = None
+) -> tuple[list[Partial], int]:
     """Build the partials of the window that are missing or out of date; Ray must have been started.
 
+    Args:
+        needed: only these days of the window; default: all.
+
     Returns:
-        The partials of those days of the window that the log has, by day, and how many of them existed already.
+        The partials of those days that the log has, by day, and how many of them existed already.
 
     Raises:
-        LogError: the log has no day in the window, a file is damaged, or a column has a wrong type.
+        LogError: the log has none of the days, a file is damaged, or a column has a wrong type.
     """
-    files = {day: found for day, found in day_files(events).items() if window.first <= day <= window.last}
+    days = set(window.dates() if needed is None else needed)
+    files = {day: found for day, found in day_files(events).items() if day in days}
     if not files:
         raise LogError(f"{events}: no day from {window.first} to {window.last}")
     known = {day: partial for day, paths in files.items() if (partial := partials.known(day, paths))}
@@ -173,10 +179,9 @@ def aggregate_days(events: Path, window: Window, partials: Partials, progress: b
     return [known[day] for day in sorted(known)], len(files) - len(lacking)
 
 
-def day_counts(window: Window, made: Sequence[Partial], reused: int) -> dict[str, int]:
-    """How many days of a window were read, reused from partials, and missing from the log; see `aggregate_days`."""
-    read = len(made) - reused
-    return {"days_read": read, "days_reused": reused, "days_missing": window.days - len(made)}
+def day_counts(needed: int, made: Sequence[Partial], reused: int) -> dict[str, int]:
+    """How many days were read, were reused from partials, and are missing from the log; see `aggregate_days`."""
+    return {"days_read": len(made) - reused, "days_reused": reused, "days_missing": needed - len(made)}
 
 
 def _row_counts(events: Path, window: Window, partials: Partials, made: Sequence[Partial]) -> dict[str, Any]:

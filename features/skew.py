@@ -177,7 +177,8 @@ def _usage(
         return usage, []
     windows = runs.values()
     last, first = max(window.as_of for window in windows), min(window.first for window in windows)
-    made, _ = aggregate_days(events, Window(last, (last - first).days), partials, progress)
+    needed = {day for window in windows for day in window.dates()}
+    made, _ = aggregate_days(events, Window(last, (last - first).days), partials, progress, needed)
     as_of = {run: window.as_of for run, window in runs.items()}
     length = {run: window.days for run, window in runs.items()}
     readings = served.filter(pl.col("usage_run").is_in(list(runs))).select(

@@ -93,13 +93,14 @@ def _readings(messages: Sequence[Chat], delay: timedelta, days: int) -> pl.DataF
 def _usage(
     readings: pl.DataFrame, events: Path, partials: Partials, window_days: int, progress: bool
 ) -> tuple[dict[int, dict[str, int]], dict[str, Any]]:
-    """The uses of each row that has any, and counts of the days of usage that all rows together need."""
+    """The uses of each row that has any, and counts of the days of usage that the rows need."""
     runs = sorted(set(readings["as_of"]))
     window = Window(runs[-1], (runs[-1] - runs[0]).days + window_days)
-    days, reused = aggregate_days(events, window, partials, progress)
+    needed = {day for run in runs for day in Window(run, window_days).dates()}
+    days, reused = aggregate_days(events, window, partials, progress, needed)
     counts = {
         "usage_window": [str(window.first), str(window.last)],
-        **day_counts(window, days, reused),
+        **day_counts(len(needed), days, reused),
         "malformed": sum(day.malformed for day in days),
     }
     return usage_at(readings, partials, days, progress=progress), counts

@@ -96,6 +96,16 @@ class TestSimulated:
         assert (again["days_read"], again["days_reused"]) == (0, 61)
 
 
+def test_days_that_no_chat_needs_are_neither_read_nor_missed(tmp_path: Path, preprocessor: Preprocessor) -> None:
+    sent = {"ana": NOON, "ben": NOON + timedelta(days=100)}
+    used = [-3, -2, 50, 98]  # days from the first chat's; the windows are -2 and -1, 98 and 99
+    uses = [Use(user, "loans", NOON + timedelta(days=day)) for user in sent for day in used]
+    screens = [Screen("e1", "ana", "home", NOON - timedelta(minutes=1))]
+    told = build(write_world(tmp_path, screens, uses, sent), preprocessor, window_days=2)
+    assert (told["days_read"], told["days_reused"], told["days_missing"]) == (2, 0, 2)
+    assert [row["product_usage_60d"] for row in written(tmp_path)] == [{"loans": 1}, {"loans": 1}]
+
+
 US = timedelta(microseconds=1)
 users = [f"u{i}" for i in range(60)]
 
