@@ -151,10 +151,7 @@ def partials_beside(events: Path) -> Partials:
 def aggregate_days(
     events: Path, window: Window, partials: Partials, progress: bool, needed: Collection[date] | None = None
 ) -> tuple[list[Partial], int]:
-    """Build the partials of the window that are missing or out of date; Ray must have been started.
-
-    Args:
-        needed: only these days of the window; default: all.
+    """Build missing or outdated partials of the window, or of its `needed` days only; Ray must have been started.
 
     Returns:
         The partials of those days that the log has, by day, and how many of them existed already.

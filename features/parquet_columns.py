@@ -34,9 +34,7 @@ def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()
     """Columns of a Parquet file. Texts may be invalid UTF-8, which must not reach polars: see `as_utf8`.
 
     Args:
-        needed: columns that the file must have.
-        optional: columns to read if the file has them.
-        few: columns with few distinct texts; they are read as dictionaries, which is faster.
+        few: columns with few distinct texts, which are read as dictionaries: faster.
 
     Raises:
         LogError: a needed column is missing.

@@ -98,14 +98,14 @@ def explained(served: Sequence[str], events: Sequence[Event], limit: int) -> boo
         if final := sure or place == last[member]:
             settled.add(member)
         further = set()
-        for matched, held in paths:
-            if matched == limit or member in held:
-                further.add((matched, held - {member} if final else held))
+        for matched, chosen in paths:
+            if matched == limit or member in chosen:
+                further.add((matched, chosen - {member} if final else chosen))
                 continue
             if not sure:
-                further.add((matched, held))
+                further.add((matched, chosen))
             if matched < len(served) and served[-1 - matched] == screen:
-                further.add((matched + 1, held if final else held | {member}))
+                further.add((matched + 1, chosen if final else chosen | {member}))
         if len(further) > _MAX_PATHS:
             return True
         paths = further

@@ -108,11 +108,7 @@ def _check(
 
 
 def _write_day(folder: Path, day: date, table: pa.Table, value: str, files: int, kind: str = "part") -> None:
-    """Write a day's rows to `files` files `KIND-*.parquet`, and delete others of that kind from an earlier run.
-
-    Args:
-        value: the column with few distinct texts, which is dictionary-encoded.
-    """
+    """Write a day's rows to `files` files `KIND-*.parquet`, `value` as dictionary; delete an earlier run's others."""
     folder = folder / f"day={day}"
     bounds = [table.num_rows * part // max(files, 1) for part in range(files + 1)]
     written = set()

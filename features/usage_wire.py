@@ -25,8 +25,7 @@ def await_taken(connection: Any, transactions: int, at_once: int = 2**16) -> Non
     """Read the replies to transactions as bytes, and check them with one pattern: parsing each would double the cost.
 
     Args:
-        connection: a redis-py connection, on which the transactions were sent.
-        transactions: their number.
+        transactions: how many were sent on the connection.
         at_once: maximum number of bytes to receive at once.
 
     Raises:
