@@ -120,7 +120,8 @@ def map_items(
                     raise row["error"]
                 yield row["answer"]
     except ray.exceptions.RayError as error:
-        reason = str(error).partition("\n")[0]
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        reason = str(cause).partition("\n")[0]
         raise ChildProcessError(f"Ray's workers failed at these {unit}: {reason}") from error
 
 

@@ -4,6 +4,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,22 @@ def test_what_a_worker_raises_is_raised_here() -> None:
         list(map_items(fail, range(5), "items", progress=False))
     assert sorted(map_items(fail, range(3), "items", progress=False)) == [0, 1, 2]
     assert list(map_items(fail, [], "items", progress=False)) == []
+
+
+class Unimportable:
+    """A kernel of a package that no worker has."""
+
+    def __call__(self, item: int) -> int:
+        return item
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, ("a_package_of_the_driver_alone",)
+
+
+def test_code_that_workers_lack_is_named() -> None:
+    reason = "^Ray's workers failed at these items: .*No module named 'a_package_of_the_driver_alone'$"
+    with pytest.raises(ChildProcessError, match=reason):
+        list(map_items(Unimportable(), range(1), "items", progress=False))
 
 
 def test_workers_that_always_die_are_one_error() -> None:
