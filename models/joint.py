@@ -33,9 +33,11 @@ def joint_accuracy(
 ) -> dict[str, float]:
     """Accuracy on each set with in-scope rows of a two-layer network trained on text logits, screens by age, and usage.
 
-    It is trained on the same rows as the additive part, contexts drawn alike, with dropout and weight decay.
+    It is trained on the same rows as the additive part, contexts drawn alike, with dropout and weight decay. Without a
+    test split, where the sets are the validation rows, it is trained on the training rows only.
     """
-    rows = with_contexts([*parts.train, *parts.validation], ContextPool(parts.train), 2, seed)
+    learnt = [*parts.train, *parts.validation] if parts.test else parts.train
+    rows = with_contexts(learnt, ContextPool(parts.train), 2, seed)
     screens = sorted({screen for context in context_inputs(preprocessor, rows) for screen in context.recent_screens})
     inputs = _inputs(names, screens, preprocessor, classifier)
     targets = torch.from_numpy(one_hot(rows, names, classifier.outputs))

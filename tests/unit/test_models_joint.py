@@ -89,3 +89,13 @@ def test_head_knows_screens_by_the_names_that_preprocessing_gives_them(run: Trai
         found.append(joint_accuracy(Split(*rows), told, NAMES, run.bundle.preprocessor, run.bundle.classifier()))
     assert found[0] == found[1]
     assert found[0]["told"] > 0.9
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_validation_rows_that_it_is_measured_on_are_not_learnt(run: Trained, parts: Split, tested: bool) -> None:
+    """Without a test split, the figures are those of the validation rows."""
+    held = screens_alone(with_contexts(60, seed=3), "only in validation: {}".format)
+    sets = {"told": held, "plain": screens_alone(held, lambda screen: "")}
+    given = Split(parts.train, held, parts.test if tested else [])
+    found = joint_accuracy(given, sets, NAMES, run.bundle.preprocessor, run.bundle.classifier())
+    assert (found["told"] > 0.9, found["told"] == found["plain"]) == (tested, not tested)
