@@ -94,9 +94,10 @@ class Trial:
     def lost(self, head: ContextHead) -> float:
         """The share of rows that come out wrong though words or context alone get them right."""
         context = head.logits(self.contexts)[:, : self.text_logits.shape[1]]
-        alone = (self.text_logits.argmax(axis=1) == self.truth) | (context.argmax(axis=1) == self.truth)
+        by_words = self.text_logits.argmax(axis=1) == self.truth
+        by_context = (context.argmax(axis=1) == self.truth) & (np.ptp(context, axis=1) > 0)
         wrong = (self.text_logits + context).argmax(axis=1) != self.truth
-        return float((wrong & alone).mean())
+        return float((wrong & (by_words | by_context)).mean())
 
 
 def balanced(heads: Sequence[ContextHead], trials: Sequence[Trial]) -> ContextHead:
