@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import AutoModel
 
 from features.preprocess import Ids, Preprocessor
-from models.networks import Floats, TextNet, load_encoder, without_pooler
+from models.networks import Floats, TextNet, bare, load_encoder
 from models.optimise import Schedule, optimise
 from models.prune import important_layers, keep_layers
 from models.teacher import accuracy_on
@@ -37,7 +37,7 @@ def from_scratch(teacher: TextNet, layers: int, seed: int) -> TextNet:
     config = copy.deepcopy(teacher.encoder.config)
     config.num_hidden_layers = layers
     encoder = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    return TextNet(without_pooler(encoder), teacher.head.out_features)
+    return TextNet(bare(encoder), teacher.head.out_features)
 
 
 def from_pretrained(name: str, outputs: int) -> tuple[TextNet, Tokenizer]:

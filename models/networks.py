@@ -70,9 +70,10 @@ def encoder_folder(name: str) -> str:
 
 
 def load_encoder(name: str) -> tuple[Any, Tokenizer]:
-    """Load a pretrained encoder in fp32, without its dropout, and its fast tokenizer from a folder or a hub id.
+    """Load a pretrained encoder in fp32, see `bare`, and its fast tokenizer, which neither truncates nor pads.
 
-    Noise on the texts, smoothed labels and dropout before the head regularise instead: a fifth faster.
+    Args:
+        name: a folder or a hub id.
 
     Raises:
         OptionError: it cannot be loaded, its parts do not fit, or some of its weights are missing or no numbers.
@@ -89,10 +90,10 @@ def load_encoder(name: str) -> tuple[Any, Tokenizer]:
         raise OptionError(f"encoder {name}: {_reason(Path(folder), error)}: {ENCODER}") from error
     _require_weights(name, encoder, loaded["missing_keys"])
     _require_tokens(name, encoder, tokenizer)
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return without_pooler(encoder), tokenizer.backend_tokenizer
+    fast = tokenizer.backend_tokenizer
+    fast.no_truncation()
+    fast.no_padding()
+    return bare(encoder), fast
 
 
 def _reason(folder: Path, error: Exception) -> str:
@@ -137,10 +138,16 @@ def token_limit(encoder: Any) -> int:
     return int(positions if padding is None else positions - padding - 1)  # RoBERTa counts from its padding's position
 
 
-def without_pooler(encoder: Any) -> Any:
-    """The same encoder, which no longer has the layer that some add for sentence pairs."""
+def bare(encoder: Any) -> Any:
+    """The same encoder without its pooler (a layer for sentence pairs), and with a dropout rate of 0.
+
+    Noise on the texts, label smoothing and dropout before the head regularise instead, and training is a fifth faster.
+    """
     if hasattr(encoder, "pooler"):
         encoder.pooler = None
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
     return encoder
 
 

@@ -20,7 +20,7 @@ def prune_vocabulary(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> t
     """Prune a WordPiece tokenizer.
 
     Args:
-        tokenizer: the encoder's own tokenizer.
+        tokenizer: the encoder's own tokenizer, without truncation, which would hide what the ends of texts use.
         texts: normalised training texts.
         size: the number of pieces to aim for; exceeded when the texts alone need more.
 
@@ -45,7 +45,6 @@ def prune_vocabulary(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> t
         if isinstance((state["post_processor"] or {}).get(side), list):
             text, old = state["post_processor"][side]
             state["post_processor"][side] = [text, new_id[old]]
-    state["padding"] = state["truncation"] = None
     return Tokenizer.from_str(json.dumps(state)), np.asarray(kept, dtype=np.int64)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.blocks import layer_stack
 from models.context import softmax
 from models.distil import distil, from_pretrained, from_scratch, from_teacher
-from models.networks import Floats, TextNet
+from models.networks import Floats, TextNet, load_encoder, pad
 from models.optimise import Schedule
 from models.teacher import accuracy_on, predict
 from models.transfer import TransferSet, label, transfer_texts
@@ -98,6 +98,13 @@ def test_student_from_scratch_has_the_wanted_layers_and_weights_of_its_own(layer
     assert teacher.encoder.config.num_hidden_layers == 3
     own, theirs = (net.encoder.get_input_embeddings().weight for net in (first, teacher))
     assert not torch.isclose(own[1:], theirs[1:]).any(dim=1).all()
+
+
+def test_student_from_scratch_has_no_dropout_in_its_encoder_as_no_other_has(tmp_path: Path) -> None:
+    teacher = TextNet(load_encoder(save_encoder(tmp_path, hidden_dropout_prob=0.3))[0], 3)
+    for net in (teacher, from_scratch(teacher, 2, seed=0)):
+        first, second = (net.train().embed(*pad(ROWS)) for _ in range(2))
+        assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

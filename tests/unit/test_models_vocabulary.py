@@ -12,6 +12,7 @@ from tokenizers.models import BPE
 
 from features.preprocess import PreprocessConfig, Preprocessor
 from models.data import CORPUS, load
+from models.networks import load_encoder
 from models.vocabulary import prune_vocabulary
 
 SIZE = 9000
@@ -86,6 +87,14 @@ def test_texts_that_need_more_pieces_get_them() -> None:
     small, old_ids = prune_vocabulary(OLD, TRAINING, 10)
     assert 10 < len(old_ids) < SIZE
     assert old_ids[small.encode(TRAINING[0]).ids].tolist() == OLD.encode(TRAINING[0]).ids
+
+
+def test_texts_longer_than_the_encoders_own_tokenizer_takes_keep_all_their_pieces() -> None:
+    """The default encoder's cuts at 128 tokens."""
+    text = " ".join([*["card"] * 200, "overdraft", "mortgage"])
+    _, tokenizer = load_encoder("default")
+    small, old_ids = prune_vocabulary(tokenizer, [text], 10)
+    assert old_ids[small.encode(text).ids].tolist() == OLD.encode(text).ids
 
 
 def test_added_tokens_that_are_no_pieces_stay(tmp_path: Path) -> None:
