@@ -32,7 +32,7 @@ MISLEADING_DRAWS = 5
 IN_SCOPE_KEPT = 0.98
 """Share of the in-scope validation rows that the out-of-scope threshold lets through."""
 FEW_ROUTED = 0.05
-"""Share of the calibration rows below which the thresholds are worth a warning."""
+"""If a smaller share of the calibration rows is routed, there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Fitted:
     temperature: float
     """What text and context logits together are divided by."""
     confidence_threshold: float
-    """Probability from which answers are right as often as wanted; 0 to 1."""
+    """Lowest confidence that is routed, chosen for the wanted precision; 0 to 1."""
     out_of_scope_threshold: float
-    """Score above which messages are about no product; 0 to 1."""
+    """Highest out-of-scope score that is routed; 0 to 1."""
     calibration: dict[str, Any]
     """`rows`, those about a product; their expected calibration error `ece_before` and `ece_after` the temperature;
     `routed`, the share of them that both thresholds let through, and a `warning` where that is below `FEW_ROUTED`."""
@@ -93,7 +93,7 @@ def fit(parts: Split, names: Sequence[str], pre: Preprocessor, classifier: TextC
 
 
 def _routed(passed: Bools, precision: float) -> dict[str, Any]:
-    """What to record of the (n,) calibration rows that both thresholds let through."""
+    """The entries `routed` and `warning` of `Fitted.calibration`, of (n,) whether a row passes both thresholds."""
     share = float(passed.mean())
     told: dict[str, Any] = {"routed": round(share, 4)}
     if share < FEW_ROUTED:
@@ -106,10 +106,10 @@ def _routed(passed: Bools, precision: float) -> dict[str, Any]:
 
 
 def require_contexts(parts: Split) -> None:
-    """Find out that nothing tells how much the context part may count.
+    """Refuse rows that the context part can be fitted on but not scaled.
 
     Raises:
-        DataError: training rows have contexts, and no row to scale it on, one about a product, has any.
+        DataError: training rows have contexts, and no calibration row about a product has one.
     """
     learnt = sum(row.has_context for row in parts.train)
     held = parts.calibration or parts.validation
@@ -136,7 +136,7 @@ def _context(
     text, targets = text_logits(rows, pre, classifier), one_hot(rows, names, classifier.outputs)
     contexts = context_inputs(pre, rows)
     heads = [
-        scaled(fit_context(names, text / temperature, contexts, targets, cap=cap, seed=recipe.seed), temperature)
+        scaled(fit_context(names, text / temperature, contexts, targets, cap=cap), temperature)
         for cap in tqdm(CAPS, desc="context", unit="cap")
     ]
     return balanced(heads, trials(parts.calibration or parts.validation, names, pre, classifier, temperature))
@@ -155,13 +155,12 @@ def trials(
     classifier: TextClassifier,
     temperature: float = 1.0,
 ) -> list[Trial]:
-    """Ambiguous validation rows with their contexts, and clear ones with misleading contexts, to scale a head on.
+    """Ambiguous rows with their contexts, and clear rows with misleading contexts, to scale a head on.
 
-    Ambiguous are those with a context, clear are those without one. Where each has one, as when usage is known of all
-    customers, no row is said to be clear. Then those count as clear to whose product the words alone give more than
-    half of the probability, and they get a context that settled another product in the place of their own. The others
-    would be no trial of misleading contexts: rows that the words get wrong stay wrong with any head, and those that
-    they get right by luck ought to follow the context.
+    Rows with a context are ambiguous, those without one are clear. If every row has a context, as when usage is known
+    for all customers, the rows to whose product the words alone give more than half of the probability are clear, and
+    another product's context replaces their own. Other rows cannot show what a misleading context does: those that the
+    words get wrong stay wrong with any head, and those that they get right by luck ought to follow the context.
 
     Args:
         temperature: of the text logits, for the probabilities.

@@ -5,7 +5,7 @@ round; so the shape of the weights comes from the training rows, and their scale
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from models.context import ContextHead, Floats
 
 CAPS = (2.0, 3.0, 4.0, 6.0)
 SCALES = tuple(step / 20 for step in range(8, 33))
+STEPS = 400
 
 
 def fit_context(
@@ -27,57 +28,50 @@ def fit_context(
     targets: Floats,
     *,
     cap: float,
-    steps: int = 400,
-    seed: int = 0,
 ) -> ContextHead:
-    """Minimise cross-entropy of `text_logits + context_logits` over the context weights alone.
+    """Minimise cross-entropy of `text_logits + context_logits` over the context weights alone; nothing is random.
 
     Args:
         text_logits: (n, outputs) of the rows' texts.
         targets: (n, outputs) label distributions.
         cap: see `models.context`.
     """
-    torch.manual_seed(seed)
     outputs, depth = text_logits.shape[1], max((len(c.recent_screens) for c in contexts), default=0)
     names = sorted({screen for context in contexts for screen in context.recent_screens})
     seen, log_uses, share = context_features(contexts, names, labels, outputs, depth)
     text, target = torch.from_numpy(text_logits), torch.from_numpy(targets)
-    column = torch.zeros(outputs)
-    column[: len(labels)] = 1.0
-    screens = torch.full((len(names), outputs), -3.0, requires_grad=True)
-    scalars = torch.tensor([1.5, -0.5, -0.5], requires_grad=True)
-    optimiser = torch.optim.Adam([screens, scalars], lr=0.05)
-    for _ in range(steps):
-        weight = functional.softplus(screens) * column
-        decay = torch.sigmoid(scalars[0]) ** torch.arange(depth)
-        a, b = functional.softplus(scalars[1]), functional.softplus(scalars[2])
-        raw = torch.einsum("nds,d,so->no", seen, decay, weight) + a * log_uses + b * share
-        value = functional.cross_entropy(text + cap * torch.tanh(raw / cap), target) + 2e-4 * weight.sum()
+    is_product = (torch.arange(outputs) < len(labels)).float()
+    free_screens = torch.full((len(names), outputs), -3.0, requires_grad=True)
+    free_scalars = torch.tensor([1.5, -0.5, -0.5], requires_grad=True)
+
+    def weights() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The free parameters within their bounds: screens, decay, usage_log and usage_share."""
+        decay, (log, share) = torch.sigmoid(free_scalars[0]), functional.softplus(free_scalars[1:])
+        return functional.softplus(free_screens) * is_product, decay, log, share
+
+    optimiser = torch.optim.Adam([free_screens, free_scalars], lr=0.05)
+    for _ in range(STEPS):
+        screens, decay, usage_log, usage_share = weights()
+        by_age = decay ** torch.arange(depth)
+        raw = torch.einsum("nds,d,so->no", seen, by_age, screens) + usage_log * log_uses + usage_share * share
+        value = functional.cross_entropy(text + cap * torch.tanh(raw / cap), target) + 2e-4 * screens.sum()
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    with torch.no_grad():
-        return ContextHead(
-            labels=tuple(labels),
-            screen_names=tuple(names),
-            screens=(functional.softplus(screens) * column).numpy().astype(np.float32),
-            decay=float(torch.sigmoid(scalars[0])),
-            usage_log=float(functional.softplus(scalars[1])),
-            usage_share=float(functional.softplus(scalars[2])),
-            cap=cap,
-        )
+    screens, decay, usage_log, usage_share = (weight.detach() for weight in weights())
+    return ContextHead(
+        tuple(labels), tuple(names), screens.numpy(), float(decay), float(usage_log), float(usage_share), cap
+    )
 
 
 def scaled(head: ContextHead, scale: float) -> ContextHead:
     """The same head with all evidence, the cap included, multiplied."""
-    return ContextHead(
-        head.labels,
-        head.screen_names,
-        head.screens * np.float32(scale),
-        head.decay,
-        head.usage_log * scale,
-        head.usage_share * scale,
-        head.cap * scale,
+    return replace(
+        head,
+        screens=head.screens * np.float32(scale),
+        usage_log=head.usage_log * scale,
+        usage_share=head.usage_share * scale,
+        cap=head.cap * scale,
     )
 
 
