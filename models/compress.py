@@ -69,10 +69,6 @@ class Compressed:
     networks: dict[str, Path]
     """The ONNX file of every step, from `teacher` to `int8`."""
 
-    def preprocessor_of(self, name: str) -> Preprocessor:
-        """The preprocessor for one of the networks."""
-        return self.teacher_preprocessor if name == "teacher" else self.preprocessor
-
     @property
     def served(self) -> Path:
         """The ONNX file of the last step."""
@@ -120,7 +116,7 @@ def compress(texts: Texts, recipe: Recipe, stages: Stages) -> Compressed:
 def _better_int8(
     fp32: Path, int8: Path, aware: Callable[[], Path], validation: tuple[list[Ids], Floats], tolerance: float
 ) -> Path:
-    """The int8 network, or where it loses more points than tolerated the one trained for int8, if that is better."""
+    """The int8 network; if it loses more points than tolerated, the better of it and the one that `aware` makes."""
     plain = _points(int8, *validation)
     if _points(fp32, *validation) - plain <= tolerance:
         return int8
@@ -129,7 +125,7 @@ def _better_int8(
 
 
 def _require_student(recipe: Recipe, tokens: int) -> None:
-    """Find out before hours of training that no student can be made, or none that can be pruned."""
+    """Refuse, before hours of training, a student that cannot be made or pruned as the recipe says."""
     if recipe.student == "teacher":
         return
     encoder, tokenizer = load_encoder(recipe.encoders[-1])
@@ -225,7 +221,7 @@ def _exported(net: TextNet, name: str, stages: Stages) -> Path:
 
 
 def _is_whole(network: Path) -> bool:
-    """Whether an exported network can be read; one that cannot is told of."""
+    """Whether an exported network can be read; prints a warning if not."""
     try:
         TextClassifier(network)
     except MemoryError:
@@ -242,7 +238,7 @@ def _save(preprocessor: Preprocessor, target: Path) -> None:
 
 
 def quantized(source: Path, target: Path, kind: str, rows: Sequence[Ids] = ()) -> Path:
-    """The target, a smaller copy of a network that is there as a whole or not at all; see `quantize`."""
+    """Write `quantize`'s copy of a network to the target, whole or not at all; returns the target."""
     with replacing(target) as draft:
         quantize(source, draft, kind, rows)
     return target

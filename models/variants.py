@@ -40,24 +40,24 @@ def compare_variants(
 ) -> Path:
     """Measure every network of a run, and others for comparison only; writes `run.json` into the run's folder.
 
-    They are `static` (int8 by calibration rows), `sparse` (four fifths of the weights zero) and it in int8; for GPUs
-    `fp16`, unless that is served, and `teacher_fp16`, unless the teacher is what is quantised; and `unaware`, int8
-    before quantisation-aware training where that is served. Quality is that of the words alone, on a core for each
-    network, with a temperature of its own.
+    Made for comparison are `static` (int8 with fixed activation ranges), `sparse` (80 % of the weights zero) and
+    `sparse_int8`; for GPUs `fp16`, unless it is served, and `teacher_fp16`, unless the teacher is what is quantised;
+    and, if the served network had quantisation-aware training, `unaware`, int8 without it. Quality is that of the words
+    alone, each network with a temperature of its own; the networks are measured in parallel.
 
     Args:
-        held: rows to choose the temperatures by; those without context count, or all where each has one.
+        held: rows that the temperatures are fitted on: those without a context, or all if each has one.
         sets: to measure on, see `models.testsets.text_sets`.
-        joint: accuracy by set of the joint head, to be kept beside that of the additive one.
+        joint: accuracy of the joint head by set, recorded beside that of the additive context part.
     """
     sets, inside = text_sets(sets), [row for row in held if row.product != OUT_OF_SCOPE]
     plain = [row for row in inside if not row.has_context] or inside
     networks = compressed.networks | _comparisons(compressed, texts, folder)
 
     def description(name: str) -> dict[str, Any]:
-        step = "teacher" if name in OF_TEACHER else name
-        tokenizer = "teacher_tokenizer.json" if step == "teacher" else "tokenizer.json"
-        pre = compressed.preprocessor_of(step)
+        teacher = name in OF_TEACHER
+        tokenizer = "teacher_tokenizer.json" if teacher else "tokenizer.json"
+        pre = compressed.teacher_preprocessor if teacher else compressed.preprocessor
         return {"tokenizer": tokenizer, **_described(networks[name], pre, bundle.manifest, plain, sets)}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -91,10 +91,10 @@ def _comparisons(compressed: Compressed, texts: Texts, folder: Path) -> dict[str
         sparsify(source, draft, SPARSITY)
     quantized(sparse, sparse_int8, "dynamic")
     made = {"static": static, "sparse": sparse, "sparse_int8": sparse_int8}
-    halves = {teacher: "teacher_fp16", source: "fp16"}  # one of them where the teacher is the source
-    for full, name in halves.items():
-        if name not in compressed.networks:
-            made[name] = quantized(full, folder / f"{name}.onnx", "fp16")
+    if source != teacher:
+        made["teacher_fp16"] = quantized(teacher, folder / "teacher_fp16.onnx", "fp16")
+    if "fp16" not in compressed.networks:
+        made["fp16"] = quantized(source, folder / "fp16.onnx", "fp16")
     if compressed.served.name == AWARE_FILE:
         made = {"unaware": folder / "int8.onnx"} | made
     return made
@@ -103,7 +103,7 @@ def _comparisons(compressed: Compressed, texts: Texts, folder: Path) -> dict[str
 def _described(
     path: Path, pre: Preprocessor, manifest: Manifest, held: Sequence[Example], sets: Mapping[str, Sequence[Example]]
 ) -> dict[str, Any]:
-    """Size of a network, and its quality at the temperature that the held rows ask for."""
+    """Size of a network, and its quality at the temperature that is fitted on the held rows."""
     classifier = TextClassifier(path)
     truth = one_hot(held, manifest.labels, manifest.outputs)
     temperature = consistent_temperature(text_logits(held, pre, classifier), truth, len(manifest.labels))
