@@ -69,7 +69,7 @@ def expected_calibration_error(confidence: Floats, correct: Bools, bins: int = 1
 def abstention_threshold(confidence: Floats, correct: Bools, precision: float) -> float:
     """The lowest confidence at and above which answers are right with the wanted precision.
 
-    Returns 1.0, so always abstain, when no threshold reaches it.
+    Returns 1.0 when no threshold reaches it: then only a confidence that float32 rounds to 1 is routed.
     """
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
@@ -89,7 +89,7 @@ def out_of_scope_score(text_logits: Floats, products: int, temperature: float) -
 
 
 def out_of_scope_share(words: Floats, products: int) -> Floats:
-    """The same from (n, outputs) probabilities by the words alone."""
+    """`out_of_scope_score` from (n, outputs) probabilities by the words alone."""
     best = words[:, :products].max(axis=1)
     strange = words[:, products:]
     return cast(Floats, strange[:, 0] / (strange[:, 0] + best) if strange.shape[1] else 1 - best)

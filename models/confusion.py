@@ -32,10 +32,10 @@ def as_text(matrix: Ints, labels: Sequence[str]) -> str:
     return "\n".join(_table(matrix, labels) if len(labels) <= TABLE_LABELS else _list(matrix, labels))
 
 
-def most_frequent(matrix: Ints, limit: int = LISTED) -> list[tuple[int, int, int]]:
-    """(true, answered, n) of the label pairs that are confused most, the most frequent first."""
+def most_frequent(matrix: Ints) -> list[tuple[int, int, int]]:
+    """(true, answered, n) of the `LISTED` label pairs that are confused most, the most frequent first."""
     wrong = np.where(np.eye(len(matrix), dtype=np.bool_), 0, matrix)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:LISTED]
     pairs = [(int(place) // len(matrix), int(place) % len(matrix)) for place in order]
     return [(true, answered, int(wrong[true, answered])) for true, answered in pairs if wrong[true, answered]]
 

@@ -21,7 +21,7 @@ def context_inputs(preprocessor: Preprocessor, examples: Sequence[Example]) -> l
 
 
 class ContextPool:
-    """Contexts seen in the data, by the product that they settled."""
+    """The contexts of labelled rows by the rows' products."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self._by_product: defaultdict[str, list[Example]] = defaultdict(list)
@@ -33,11 +33,11 @@ class ContextPool:
         return bool(self._by_product)
 
     def agreeing(self, example: Example, rng: random.Random) -> Example:
-        """The message with a context of its own product, or unchanged when none was seen."""
+        """The message with a context of its own product, or unchanged if there is none."""
         return self._with(example, [example.product], rng)
 
     def misleading(self, example: Example, rng: random.Random) -> Example:
-        """The message with a context of another product, or unchanged when none was seen."""
+        """The message with a context of another product, or unchanged if there is none."""
         return self._with(example, [p for p in sorted(self._by_product) if p != example.product], rng)
 
     def stale(self, example: Example, rng: random.Random) -> Example:

@@ -27,7 +27,7 @@ HARD_WEIGHT = 0.3
 
 
 def from_teacher(teacher: TextNet, layers: int, rows: Sequence[Ids], targets: Floats) -> TextNet:
-    """A student with the `layers` least dispensable layers of a teacher, judged on validation rows."""
+    """A student of a teacher's `layers` most important layers, see `important_layers`, by the loss on these rows."""
     return keep_layers(teacher, important_layers(teacher, rows, targets, layers))
 
 

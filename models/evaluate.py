@@ -56,10 +56,10 @@ def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict
     """Metrics over in-scope rows, plus AUROC of out-of-scope against in-scope rows.
 
     Returns:
-        n, accuracy, accuracy_text_only, accuracy_context_only (rows whose context tells nothing are wrong; null where
-        none tells anything), macro_f1, per-product f1, ece (of the confidence in the answered product), coverage and
-        selective_accuracy (of answers that are routed rather than sent to the general queue), ood_n, ood_auroc (null
-        without such rows), ood_routed (the share of out-of-scope rows that were routed to a desk all the same).
+        n, accuracy, accuracy_text_only, accuracy_context_only (rows whose context logits are all equal count as wrong;
+        null if all rows are such), macro_f1, per-product f1, ece (of the confidence in the answered product), coverage
+        and selective_accuracy (of answers that are routed rather than sent to the general queue), ood_n, ood_auroc
+        (null without such rows), ood_routed (the share of out-of-scope rows that were routed to a desk all the same).
     """
     k = len(manifest.labels)
     inside = np.array([product != OUT_OF_SCOPE for product in products])
@@ -92,7 +92,7 @@ def metrics(manifest: Manifest, scores: Scores, products: Sequence[str]) -> dict
 
 
 def _by_context(logits: Floats, truth: np.ndarray[Any, Any]) -> float | None:
-    """The share of rows that (n, products) context logits alone get right; None where they tell nothing of any."""
+    """The share of rows that (n, products) context logits alone get right; None if those of each row are all equal."""
     telling = np.ptp(logits, axis=1) > 0
     return float((telling & (logits.argmax(axis=1) == truth)).mean()) if telling.any() else None
 

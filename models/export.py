@@ -39,7 +39,7 @@ def export_onnx(net: TextNet, path: Path) -> None:
 
 
 def require_exportable(name: str) -> None:
-    """Find out before hours of training that the networks of an encoder could not be served.
+    """Refuse, before hours of training, an encoder whose networks could not be served.
 
     Encoders of `FAMILIES` can; of others a network is exported and run, which takes some seconds.
 
@@ -132,9 +132,9 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: i
 
 
 def _without_notes(path: Path) -> None:
-    """Drop the exporter's notes: a third of the file's nodes in text, with paths of this machine.
+    """Drop the exporter's metadata, a third of the file, with paths of this machine.
 
-    Of the shapes it notes, those of weights go, too: onnxruntime.quantization turns weights over and trips over them.
+    The recorded shapes of weights go, too: onnxruntime.quantization transposes weights, and these shapes stop it.
     """
     model = onnx.load(str(path))
     model.doc_string = ""

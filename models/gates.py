@@ -1,4 +1,4 @@
-"""Reasons against putting one bundle in the place of another; none means that it may."""
+"""The gate of a promotion: reasons why a bundle must not replace the present one; none means that it may."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -119,7 +119,7 @@ def _worse(name: str, figures: Mapping[str, Any], before: Mapping[str, Any], tol
             continue
         if new is None:
             reasons.append(f"{name}: no {key}, present {old:.4f}")
-        elif not old - new <= allowed + _ROUNDING:
+        elif not old - new <= allowed + _ROUNDING:  # which refuses with NaN as the tolerance, too
             reasons.append(f"{name}: {key} {new:.4f}, present {old:.4f}, tolerance {allowed:g}")
     return reasons
 

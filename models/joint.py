@@ -1,4 +1,4 @@
-"""The rival of additive fusion: one network over words and context together, only to be compared with.
+"""A joint network over words and context, trained only to be compared with the additive context part.
 
 What it would cost: the answer could no longer say what the words said and what the context added, a screen of a
 product could lower that product, and nothing would bound what a misleading context can do.

@@ -76,7 +76,7 @@ def load_encoder(name: str) -> tuple[Any, Tokenizer]:
         name: a folder or a hub id.
 
     Raises:
-        OptionError: it cannot be loaded, its parts do not fit, or some of its weights are missing or no numbers.
+        OptionError: it cannot be loaded, its parts do not fit, or some of its weights are missing or not finite.
     """
     from transformers import AutoTokenizer
 
@@ -106,11 +106,11 @@ def _reason(folder: Path, error: Exception) -> str:
 
 
 def _require_weights(name: str, encoder: Any, missing: Iterable[str]) -> None:
-    """Refuse weights that would be drawn by chance, but for those of the pooler, which goes."""
+    """Refuse missing weights, which would be initialised at random, unless they are the pooler's; and infinite ones."""
     if lacking := sorted(key for key in missing if not key.startswith("pooler.")):
         raise OptionError(
-            f"encoder {name}: its files lack {len(lacking)} weights, such as {lacking[0]}, which would be drawn by "
-            "chance: save the encoder itself again, with AutoModel's names"
+            f"encoder {name}: its files lack {len(lacking)} weights, such as {lacking[0]}, which would be initialised "
+            "at random: save the encoder itself again, with AutoModel's names"
         )
     for key, weight in encoder.named_parameters():
         if not torch.isfinite(weight).all():
@@ -124,7 +124,7 @@ def _require_tokens(name: str, encoder: Any, tokenizer: Any) -> None:
     rows, tokens = encoder.get_input_embeddings().weight.shape[0], tokenizer.backend_tokenizer.get_vocab_size()
     if tokens > rows:
         raise OptionError(
-            f"encoder {name}: its tokenizer has {tokens} tokens and its table of embeddings {rows}: "
+            f"encoder {name}: its tokenizer has {tokens} tokens and its embedding table {rows} rows: "
             "save it again after resize_token_embeddings"
         )
 

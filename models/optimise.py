@@ -23,12 +23,12 @@ EpochData = Callable[[int], tuple[Sequence[Ids], Floats]]
 
 
 class Check(NamedTuple):
-    """How good a network is after an epoch."""
+    """How good a network is on validation rows after an epoch."""
 
     figure: float
     """The higher the better."""
     error: float
-    """Its standard error: less than this tells nothing."""
+    """Its standard error; smaller differences may be chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Schedule:
     rate: float
     batch_size: int = 32
     head_rate: float = 20.0
-    """How many times as fast as a pretrained encoder a fresh head learns."""
+    """The head's learning rate as a multiple of `rate`, which is the encoder's."""
     patience: int = 2
-    """Epochs that are surely worse than the best, one after the other, after which training stops."""
+    """Training stops after this many epochs in a row that are worse than the best by more than a standard error."""
     seed: int = 0
 
 
@@ -86,7 +86,7 @@ def optimise(
             are kept (Breiman et al., 1984, for trees): rates decay, so of epochs that look alike the last is best.
 
     Raises:
-        OptionError: the network's answers are no numbers any more, so that no epoch could be chosen.
+        OptionError: the network's outputs became NaN, so that no epoch can be chosen.
     """
     rng = random.Random(schedule.seed)
     torch.manual_seed(schedule.seed)
@@ -108,7 +108,7 @@ def optimise(
             if check is not None:
                 figure, error = check(net)
                 if math.isnan(figure):
-                    raise OptionError(f"{title}: answers are no numbers any more after epoch {epoch + 1}")
+                    raise OptionError(f"{title}: training diverged, the outputs are NaN after epoch {epoch + 1}")
                 best = max(best, figure)
                 if figure >= best - error:
                     kept_epoch, kept = epoch, copy.deepcopy(net.state_dict())
@@ -120,11 +120,7 @@ def optimise(
 
 
 class _Descent:
-    """Steps of AdamW down the loss, at the schedule's rates.
-
-    Args:
-        steps: of the whole training.
-    """
+    """AdamW with the schedule's learning rates; `steps` are those of the whole training."""
 
     def __init__(self, net: TextNet, loss: Loss, schedule: Schedule, steps: int) -> None:
         self._net, self._loss, self._where = net, loss, device()
@@ -155,6 +151,7 @@ def _optimiser(net: TextNet, schedule: Schedule) -> torch.optim.Optimizer:
 
 
 def _warm_cosine(step: int, total: int) -> float:
+    """Factor of the learning rate: linear warm-up over a tenth of the steps, then cosine decay."""
     warm = max(1, total // 10)
     decay = min(1.0, max(0, step - warm) / (total - warm + 1))
     return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * decay)))

@@ -33,7 +33,7 @@ def keep_layers(net: TextNet, layers: Sequence[int]) -> TextNet:
 
 
 def important_layers(net: TextNet, rows: Sequence[Ids], targets: Floats, keep: int) -> list[int]:
-    """The layers that stay, in order, when the least missed one goes until `keep` are left.
+    """The layers that stay, in order. The one whose absence raises the loss least goes, until `keep` are left.
 
     Args:
         rows: (n,) token vectors; targets: (n, outputs) label distributions, to measure the loss by.

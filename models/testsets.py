@@ -13,8 +13,8 @@ HOLDOUT = CORPUS / "holdout"
 def by_kind(rows: Sequence[Example], seed: int = 0) -> dict[str, list[Example]]:
     """Rows as `clear` (out-of-scope ones included), `ambiguous` (all with a context) and `misleading`.
 
-    The last are the clear ones, each with a context that settled another product somewhere else in the rows; those that
-    none could mislead, since their own product alone has contexts, are left out.
+    Misleading rows are the clear ones, each with the context of some row about another product; if no other product
+    has contexts, the row is left out.
     """
     pool, rng = ContextPool(rows), random.Random(seed)
     clear = [row for row in rows if not row.has_context and row.product != OUT_OF_SCOPE]

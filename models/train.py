@@ -46,7 +46,7 @@ def run(inputs: Inputs, recipe: Recipe, out: Path, work: Path | None = None) -> 
         work: folder for finished stages (`out/.work`); a run with the same data and recipe goes on from there.
 
     Raises:
-        DataError: the rows are too few, or cannot be learnt, chosen or measured by.
+        DataError: the rows are too few, or unfit to train, choose or measure networks on; see `require_rows`.
         OptionError: an option has no effect, or does not fit the encoder.
         UnknownEncoder: the encoder cannot be pruned.
         BlockingIOError: another run does the same in the same folder.
@@ -82,7 +82,8 @@ def _bundle(inputs: Inputs, recipe: Recipe, out: Path, parts: Split, stages: Sta
         out_of_scope_threshold=fitted.out_of_scope_threshold,
         training=provenance(inputs, recipe, sum(stages.seconds().values()), fitted.calibration),
     )  # fmt: skip
-    bundle = with_metrics(bundle, sets := test_sets(parts, inputs.data))
+    sets = test_sets(parts, inputs.data)
+    bundle = with_metrics(bundle, sets)
     joint = {}
     if ContextPool(parts.train):
         joint = joint_accuracy(parts, sets, names, compressed.preprocessor, classifier, recipe.seed)
@@ -135,13 +136,13 @@ def _called(encoder: str) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Of what has a hand in training; ONNX Runtime goes by several package names."""
+    """Versions of the libraries that training uses; ONNX Runtime's package has several names."""
     names = ("torch", "transformers", "onnx", "tokenizers", "numpy")
     return {name: importlib.metadata.version(name) for name in names} | {"onnxruntime": onnxruntime.__version__}
 
 
 def require_effect(inputs: Inputs, recipe: Recipe) -> None:
-    """Find out before hours of training that rows or options are not used as they were given.
+    """Refuse, before hours of training, rows or options that would not be used as they were given.
 
     Raises:
         OptionError: naming the one that would have no effect.
@@ -172,11 +173,11 @@ def require_effect(inputs: Inputs, recipe: Recipe) -> None:
 
 
 def require_rows(parts: Split) -> None:
-    """Find out before hours of training that the rows cannot be learnt, chosen or measured by.
+    """Refuse, before hours of training, rows that networks cannot be trained, chosen or measured on.
 
     Raises:
-        DataError: no rows on a side, labels that the training rows lack or one alone, or no validation row that is
-            about a product.
+        DataError: no training or no validation rows, training rows with one label only, a label that only other rows
+            have, or no validation row about a product.
     """
     if not (parts.train and parts.validation):
         raise DataError(

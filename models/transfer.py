@@ -17,11 +17,11 @@ from models.teacher import average, predict
 
 @dataclass(frozen=True, slots=True)
 class TransferSet:
-    """n texts with what is known and thought of each."""
+    """n texts with their labels, and what the teachers predict for each."""
 
     texts: list[str]
     labels: Floats
-    """(n, outputs) distributions: the given labels, or what the teachers think where none was given."""
+    """(n, outputs) distributions: the given labels, or the teachers' mean distribution where none was given."""
     logits: Floats
     """(n, outputs) log of the teachers' mean probability."""
     embeddings: Floats

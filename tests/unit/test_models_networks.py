@@ -123,7 +123,7 @@ def test_an_encoder_that_was_kept_in_half_precision_is_trained_in_full(tmp_path:
 
 def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(tmp_path: Path) -> None:
     size, folder = tokenizer().get_vocab_size(), broken(tmp_path / "encoder", "few rows")
-    told = f"encoder {folder}: its tokenizer has {size} tokens and its table of embeddings 120: save it again"
+    told = f"encoder {folder}: its tokenizer has {size} tokens and its embedding table 120 rows: save it again"
     with pytest.raises(OptionError, match=told):
         load_encoder(folder)
 

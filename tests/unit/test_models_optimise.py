@@ -125,6 +125,6 @@ def test_training_whose_answers_are_no_numbers_stops_at_once() -> None:
         asked.append(epoch)
         return toy(epoch)
 
-    with pytest.raises(OptionError, match="toy: answers are no numbers any more after epoch 1"):
+    with pytest.raises(OptionError, match="toy: training diverged, the outputs are NaN after epoch 1"):
         optimise(net, epoch_data, soft_cross_entropy, Schedule(3, 1e-3), "toy", accuracy_on((ROWS, TARGETS)))
     assert asked == [0]
