@@ -1,4 +1,4 @@
-"""What hurried thumbs do to a message: typos, lost words, lost ends, two thoughts in one."""
+"""Noise as in hurried messages: typos, lost words, greetings and endings; and mixtures of two messages."""
 
 import random
 from collections.abc import Sequence

@@ -22,9 +22,9 @@ BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 8, 32), "cuda": (1, 8, 32, 
 """Messages in one run; 128 is the most that the classifier gives a GPU."""
 WARM_UP = 20
 ID_RANGE = (5, 100)
-"""Range of the ids that stand for a message; every vocabulary has them, and which ones they are costs nothing."""
+"""Range of the token ids in a message: every vocabulary has them, and the time does not depend on which they are."""
 TURN = 10
-"""Runs in a row of one network before the next one has its turn, after one that brings its weights into the cache."""
+"""Timed runs of one network in a row, after an untimed one that brings its weights into the cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ STUDENT_RATE, STUDENT_HEAD_RATE = 2e-4, 5.0
 AWARE_RATE = 5e-5
 AWARE_FILE = "int8_aware.onnx"
 OF_STAGE = {"teacher": "teachers"}
-"""The stage that makes a network, where it goes by another name."""
+"""The stage that makes a network, if its name is another."""
 SAMPLE = 1500
 """Training texts that importance and the range of activations are measured on."""
 SHORTEST_LIMIT, LONGEST_LIMIT = 96, 192

@@ -52,7 +52,7 @@ def load(path: Path, product: str | None = None, lists: Sequence[Lists] = TO_TRA
         path: CSV with a header, or JSON lines, with the columns that `features.labelled.example_of` tells of. A `.json`
             file has CLINC150's layout: lists of `[text, label]`.
         product: the label of every row, whatever the file says, such as that of an out-of-scope file.
-        lists: which of a `.json` file's to read: the first two of which one holds rows.
+        lists: pairs of lists in a `.json` file by preference: the first pair that holds rows is read.
 
     Raises:
         DataError: naming the file, the row and what is wrong with it.

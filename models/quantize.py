@@ -100,8 +100,8 @@ def _without_advice() -> Iterator[None]:
 
 @contextmanager
 def _whole_copies(source: Path) -> Iterator[None]:
-    """Tell a full disk by ONNX Runtime's own copy of the source, `…-inferred.onnx`, which it reads even when it was
-    cut short; and delete that copy."""
+    """Report a full disk, on which ONNX Runtime's own copy of the source, `…-inferred.onnx`, is cut short without an
+    error before it is read; and delete that copy."""
     try:
         yield
     except (DecodeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What a training run can be told."""
+"""The options of a training run, with their help and limits."""
 
 import math
 from dataclasses import dataclass, field, fields

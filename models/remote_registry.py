@@ -1,6 +1,6 @@
 """A registry at an URL that fsspec knows: bundles in an object store, and copies of those in use on this machine.
 
-Versions are hashes of their content, so a copy of one never grows old; the figures in its manifest are those of when it
+Versions are hashes of their content, so a copy is never out of date; the figures in its manifest are those of when it
 was copied. A copy is written whole, checked as every bundle is, and made again where it was altered. Copies lie in
 `$XDG_CACHE_HOME/switchboard/bundles` (`~/.cache`), and a version that lies there is loaded without a question to the
 store.

@@ -28,7 +28,7 @@ USES = {
     "pruned": ("heads", "neurons", "recovery_epochs"),
     "aware": ("aware_epochs",),
 }
-"""What each stage takes from the recipe, besides what those before it take."""
+"""Fields of the recipe that each stage uses, besides those that the stages before it use."""
 LIBRARIES = ("torch", "transformers", "tokenizers")
 """Finished stages hold objects of these."""
 CODE = Path(__file__).resolve().parent.parent
@@ -46,7 +46,7 @@ SOURCES = {
 
 
 class Stages:
-    """Results of finished stages, kept by the rows, the libraries, the code and the part of the recipe that made them.
+    """Results of finished stages, keyed by the rows, the libraries, the code and the part of the recipe that made them.
 
     So a run that differs from another in its student alone takes over the other's teachers. Encoders in local folders
     count by the content of their files, wherever they lie; preprocessing by its files and by what it answers.

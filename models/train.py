@@ -27,7 +27,7 @@ OF_STUDENTS = (
     "student_layers", "pooling", "student_epochs", "noise", "mixtures", "heads", "neurons", "recovery_epochs",
     "vocabulary", "int8_tolerance", "aware_epochs",
 )  # fmt: skip
-"""Fields of the recipe that only the making of a student takes."""
+"""Fields of the recipe that have an effect only if a student is trained."""
 
 
 @dataclass(frozen=True, slots=True)
