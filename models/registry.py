@@ -174,9 +174,14 @@ class Registry:
 
     def _require_name(self, name: str) -> None:
         if not NAME.fullmatch(name):
-            raise BundleError(f"{name!r} is no name: lower-case letters, digits, '-' and '_', at most 64")
+            raise BundleError(
+                f"{name!r} is not a valid name: expected a lower-case letter, then at most 63 lower-case letters, "
+                "digits, '-' and '_'"
+            )
         if VERSION.fullmatch(name) or self._read(f"{name}/{MANIFEST}") is not None:
-            raise BundleError(f"{name!r} is no name: it is that of a bundle or looks so, which would be found instead")
+            raise BundleError(
+                f"{name!r} is not a valid name: a bundle's folder has it, or a version may, and would be found instead"
+            )
 
     def _require_own(self, bundle: Bundle) -> None:
         home = self.folder / bundle.version

@@ -80,7 +80,7 @@ def test_unknown_reference_lists_all_places(registry: Registry) -> None:
 
 @pytest.mark.parametrize("name", ["", "Production", "../production", "a b", ".hidden", "1st", "x" * 65])
 def test_unfit_name_is_refused(registry: Registry, bundle: Bundle, name: str) -> None:
-    with pytest.raises(BundleError, match="is no name"):
+    with pytest.raises(BundleError, match="is not a valid name: expected a lower-case letter, then at most 63"):
         registry.promote(bundle.version, name)
     assert registry.names() == {}
 
@@ -88,7 +88,7 @@ def test_unfit_name_is_refused(registry: Registry, bundle: Bundle, name: str) ->
 def test_name_that_would_be_taken_for_a_bundle_is_refused(registry: Registry, bundle: Bundle, second: str) -> None:
     (registry.folder / second).rename(registry.folder / "latest")
     for name in ("latest", "abcdef012345"):
-        with pytest.raises(BundleError, match=f"'{name}' is no name: it is that of a bundle or looks so"):
+        with pytest.raises(BundleError, match=f"'{name}' is not a valid name: a bundle's folder has it"):
             registry.promote(bundle.version, name)
     assert registry.names() == {}
     assert registry.promote(bundle.version, "abcdef01234") == bundle.version

@@ -151,7 +151,7 @@ def test_a_folder_of_another_version_is_refused(url: str, bundle: Bundle, cache:
         Registry.at(url).load("0123456789ab")
     with pytest.raises(BundleError, match=f"{url}/latest: not named after a version"):
         Registry.at(url).load("latest")
-    with pytest.raises(BundleError, match="'latest' is no name"):
+    with pytest.raises(BundleError, match="'latest' is not a valid name"):
         Registry.at(url).promote(str(bundle.path), "latest")
 
 
