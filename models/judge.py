@@ -73,11 +73,18 @@ def reproduce(bundle: Bundle, plots: Path | None = None) -> tuple[dict[str, Any]
             answers, confidence, truth = _answers(bundle, scores, rows)
             labels = bundle.manifest.labels
             draw(confusion(answers, truth, labels), labels, confidence, _equal(answers, truth), plots / name)
-        told = bundle.manifest.metrics.get(name)
-        same = "as in the manifest" if report == told else f"the manifest says {(told or {}).get('accuracy')}"
-        lines.append(f"{name:>20}  n {report['n']:>4}  accuracy {report['accuracy']:.4f}  {same}")
+        told = compared(report, bundle.manifest.metrics.get(name, {}))
+        lines.append(f"{name:>20}  n {report['n']:>4}  accuracy {report['accuracy']:.4f}  {told}")
         figures[name] = report
     return figures, "\n".join(lines)
+
+
+def compared(report: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """What the manifest says of a set, by the figures that differ from those of its report."""
+    other = [f"{key} {recorded.get(key)}" for key in report if report[key] != recorded.get(key)]
+    if not other:
+        return "as in the manifest"
+    return f"the manifest says {', '.join(other)}" if recorded else "not in the manifest"
 
 
 def draw(matrix: Ints, labels: Sequence[str], confidence: Floats, correct: Bools, plots: Path) -> None:

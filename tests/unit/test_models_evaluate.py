@@ -7,6 +7,7 @@ from models.bundle import Bundle
 from models.context import Floats
 from models.data import OUT_OF_SCOPE, Example
 from models.evaluate import Scores, metrics
+from models.judge import compared
 from models.testsets import by_kind, text_sets
 
 
@@ -41,3 +42,10 @@ def test_where_every_row_has_a_context_the_words_are_measured_without_it(strange
     assert text_sets(by_kind([*needy, *strange])) == {"ambiguous": needy}
     clear = Example("my card", "cards")
     assert text_sets(by_kind([*needy, *strange, clear])) == {"clear": [clear, *strange]}
+
+
+def test_a_manifest_that_says_otherwise_is_told_by_the_figures_that_differ() -> None:
+    report = {"n": 565, "accuracy": 0.8159, "ece": 0.0775}
+    assert compared(report, dict(report)) == "as in the manifest"
+    assert compared(report, report | {"ece": 0.0774}) == "the manifest says ece 0.0774"
+    assert compared(report, {}) == "not in the manifest"
