@@ -121,11 +121,18 @@ def round_trip(session: onnxruntime.InferenceSession, ids: Any, device: Device) 
 
 def machine(device: Device) -> str:
     """The processor or card, Python and ONNX Runtime, in words."""
-    words = f"{processor()} ({os.cpu_count()} cores)"
-    if device == "cuda":
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        words = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    words = _card() if device == "cuda" else f"{processor()} ({os.cpu_count()} cores)"
     return f"{words}, Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}"
+
+
+def _card() -> str:
+    """The name of the first GPU."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        told = ""
+    return told.partition("\n")[0] or "a GPU that nvidia-smi does not name"
 
 
 def _open(path: Path, device: Device) -> onnxruntime.InferenceSession:

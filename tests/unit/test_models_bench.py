@@ -194,3 +194,18 @@ def test_an_encoder_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest
     folder = str(tmp_path / "nowhere")
     assert main(["train", "--data", chats, "--out", str(tmp_path / "out"), "--encoder", folder]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("script", "named"),
+    [("echo 'NVIDIA H200'; echo another", "NVIDIA H200, Python "), ("exit 9", "a GPU that nvidia-smi does not name, ")],
+)
+def test_the_card_is_named_where_nvidia_smi_works(
+    script: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been timed must not be lost for want of a name."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine("cuda").startswith(named)
