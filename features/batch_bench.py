@@ -122,8 +122,13 @@ def watched_memory() -> Iterator[dict[str, int]]:
 
 @contextmanager
 def own_run(writer: UsageWriter) -> Iterator[str]:
-    """A prefix for the name of a run, which no other has; what is written under it is deleted in the end."""
+    """A prefix for the name of a run, which no other has; what is written under it is deleted in the end.
+
+    Raises:
+        redis.NoPermissionError: the user may not delete it; nothing was written.
+    """
     prefix = f"bench-{uuid4().hex[:12]}-"
+    writer.remove(prefix)
     try:
         yield prefix
     finally:

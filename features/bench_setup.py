@@ -6,7 +6,7 @@ import os
 import platform
 import signal
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 from uuid import uuid4
@@ -20,18 +20,30 @@ from features.store import connect
 
 @asynccontextmanager
 async def scratch(redis_url: str) -> AsyncGenerator[tuple[Redis, str]]:
-    """A client, and a name that is in no key yet; every key with that name in it is deleted in the end."""
-    redis, name = connect(redis_url, 10.0), f"bench-{uuid4().hex[:12]}"
-    try:
-        yield redis, name
-    finally:
-        keys = [str(key) async for key in redis.scan_iter(match=f"*{name}*", count=1_000)]
-        for first in range(0, len(keys), 1_000):
-            pipe = redis.pipeline(transaction=False)
-            for key in keys[first : first + 1_000]:
-                pipe.delete(key)
-            await pipe.execute()
-        await redis.aclose()
+    """A client, and a name that is in no key yet; every key with that name in it is deleted in the end.
+
+    Raises:
+        redis.NoPermissionError: the user may not do what is needed in the end; nothing was written.
+    """
+    name = f"bench-{uuid4().hex[:12]}"
+    async with aclosing(connect(redis_url, 10.0)) as asking:
+        await machine(asking)
+        await _delete(asking, name)
+    async with aclosing(connect(redis_url, 10.0)) as redis:
+        try:
+            yield redis, name
+        finally:
+            await _delete(redis, name)
+
+
+async def _delete(redis: Redis, name: str) -> None:
+    await redis.delete(name)
+    keys = [str(key) async for key in redis.scan_iter(match=f"*{name}*", count=1_000)]
+    for first in range(0, len(keys), 1_000):
+        pipe = redis.pipeline(transaction=False)
+        for key in keys[first : first + 1_000]:
+            pipe.delete(key)
+        await pipe.execute()
 
 
 @contextmanager

@@ -165,7 +165,7 @@ class UsageWriter:
                 for first in range(0, len(keys), 10_000):
                     pipe = redis.pipeline(transaction=False)
                     for key in keys[first : first + 10_000]:
-                        pipe.unlink(key)
+                        pipe.delete(key)
                     pipe.execute()
 
     def _insert(self, redis: Redis, values: pl.DataFrame) -> None:

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from local_redis import LocalRedis
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from features.batch_bench import own_run
 from features.usage import usage_key
@@ -38,6 +39,18 @@ async def test_a_run_that_fails_leaves_nothing(redis: Redis, redis_server: Local
     with pytest.raises(ChildProcessError):
         fail()
     assert await redis.keys() == []
+
+
+async def test_nothing_is_written_for_a_user_who_could_not_delete_it(redis: Redis, redis_server: LocalRedis) -> None:
+    await redis.acl_setuser("narrow", enabled=True, nopass=True, keys="*", commands=["+@all", "-scan"])
+    try:
+        with (
+            pytest.raises(NoPermissionError, match="scan"),
+            own_run(UsageWriter(f"redis://narrow@127.0.0.1:{redis_server.port}")),
+        ):
+            pytest.fail("the benchmark began")
+    finally:
+        await redis.acl_deluser("narrow")
 
 
 def test_a_cluster_is_cleaned_up_as_well(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from local_redis import LocalRedis
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from features import stream_bench
 from features.bench_setup import answer, process
@@ -74,6 +75,19 @@ async def test_a_run_of_another_is_read_and_stays(redis: Redis) -> None:
     async with stream_bench.visible_run(redis, "bench-1") as run:
         assert run == "monday"
     assert (await redis.get(RUN_KEY), await redis.ttl(RUN_KEY)) == ("monday", -1)
+
+
+@pytest.mark.parametrize("needed_in_the_end", ["scan", "info"])
+async def test_nothing_is_written_for_a_user_who_could_not_end_it(
+    needed_in_the_end: str, redis: Redis, redis_server: LocalRedis
+) -> None:
+    await redis.acl_setuser("narrow", enabled=True, nopass=True, keys="*", commands=["+@all", f"-{needed_in_the_end}"])
+    try:
+        with pytest.raises(NoPermissionError, match=needed_in_the_end):
+            await stream_bench.reads(f"redis://narrow@127.0.0.1:{redis_server.port}", users=5, rounds=20)
+    finally:
+        await redis.acl_deluser("narrow")
+    assert await redis.keys() == []
 
 
 async def test_a_cluster_is_measured_as_well(tmp_path: Any) -> None:
