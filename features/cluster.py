@@ -5,6 +5,7 @@ a caller with a short deadline might never learn them, and one whose node hangs 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -43,9 +44,16 @@ class ClusterClient(RedisCluster):
         """Learn which node has which slots, if need be; the learning outlives a cancelled caller."""
         if self._initialize:
             if self._learning is None or self._learning.done():
-                self._learning = asyncio.create_task(super().initialize(*args, **kwargs))
+                self._learning = asyncio.create_task(self._learn(*args, **kwargs))
                 self._learning.add_done_callback(lambda task: task.cancelled() or task.exception())
             await asyncio.shield(self._learning)
+        return self
+
+    async def _learn(self, *args: Any, **kwargs: Any) -> RedisCluster:
+        await super().initialize(*args, **kwargs)
+        for node in self.get_nodes():
+            if not isinstance(node._free, _Stack):
+                node._free = _Stack(node._free, node._free.maxlen)
         return self
 
     async def aclose(self) -> None:
@@ -73,6 +81,15 @@ class ClusterClient(RedisCluster):
         except (*RedisCluster.ERRORS_ALLOW_RETRY, asyncio.CancelledError):
             self._initialize = True
             raise
+
+
+class _Stack(deque[Any]):
+    """A node's free connections, of which the last one used is the next one.
+
+    redis-py sends ASKING and what it is for one after the other, each over the next connection: it must be the same.
+    """
+
+    append = deque.appendleft
 
 
 class _Pipeline(ClusterPipeline):
