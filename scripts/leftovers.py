@@ -6,6 +6,8 @@ import re
 import shutil
 import signal
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ of which go to the names, since these hold a node's id."""
 _SCRATCH = "switchboard-"
 """How the names of folders for sockets begin; `mkdtemp` adds eight characters."""
 _STOP_TIMEOUT_S = 5.0
+_NOTE_EVERY_S = 0.2
 _SAME_S = 1.0
 """How much two readings of one process's start time may differ, as they do after the clock was set."""
 
@@ -62,12 +65,13 @@ def clear(state: Path, scratch: Path) -> None:
 def note_children(state: Path) -> None:
     """Write down which processes this one and its children have started, for the next start to end them.
 
-    Where that cannot be written, as on a full disk, the next start has only what was written before.
+    Those that were written down before stay while they run: their parent may have ended. Where nothing can be written,
+    as on a full disk, the next start has only what was written before.
     """
     import psutil
 
     noted = []
-    for process in psutil.Process().children(recursive=True):
+    for process in sorted({*_noted(state), *psutil.Process().children(recursive=True)}, key=lambda found: found.pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             noted.append([process.pid, process.create_time()])
     note, draft = state / "processes", state / "processes.draft"
@@ -78,21 +82,44 @@ def note_children(state: Path) -> None:
             draft.replace(note)
 
 
+@contextlib.contextmanager
+def noting_children(state: Path) -> Iterator[None]:
+    """Note them again and again meanwhile: some outlive a node that fails while it starts, or is told to end then."""
+    done = threading.Event()
+
+    def note() -> None:
+        while not done.wait(_NOTE_EVERY_S):
+            note_children(state)
+
+    thread = threading.Thread(target=note, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        note_children(state)
+
+
 def end_noted(state: Path) -> None:
     """End what was written down and still runs. An id that another process has by now is left alone."""
+    _end(_noted(state))
+
+
+def _noted(state: Path) -> "list[Process]":
     import psutil
 
     try:
         noted = [(int(pid), float(started)) for pid, started in json.loads((state / "processes").read_text())]
     except (OSError, ValueError, TypeError, OverflowError, RecursionError):
-        return
+        return []
     found = []
     for pid, started in noted:
         with contextlib.suppress(psutil.NoSuchProcess, ValueError):
             process = psutil.Process(pid)
             if abs(process.create_time() - started) < _SAME_S:
                 found.append(process)
-    _end(found)
+    return found
 
 
 def drain_haproxy(scratch: Path) -> None:

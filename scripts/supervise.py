@@ -28,7 +28,7 @@ from configuration import (
     settle_here,
     unknown_desks,
 )
-from leftovers import clear, drain_haproxy, note_children, scratch_folder
+from leftovers import clear, drain_haproxy, note_children, noting_children, scratch_folder
 from local_redis import PORT, LocalRedis, RedisUnavailable
 from ports import fault
 from ray_environment import StartError, configure_ray
@@ -157,17 +157,18 @@ def _ray(arguments: argparse.Namespace, scratch: Path) -> Iterator[None]:
     say("Ray      starting…")
     try:
         try:
-            ray.init(
-                address="local",
-                num_cpus=max(_LEAST_CPUS, int(get_num_cpus(override_docker_cpu_warning=True))),
-                include_dashboard=arguments.dashboard,
-                dashboard_port=arguments.dashboard_port,
-                object_store_memory=128 * 2**20,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _node_ip_address="127.0.0.1",
-                _metrics_export_port=arguments.metrics_port,
-            )
+            with noting_children(arguments.state):
+                ray.init(
+                    address="local",
+                    num_cpus=max(_LEAST_CPUS, int(get_num_cpus(override_docker_cpu_warning=True))),
+                    include_dashboard=arguments.dashboard,
+                    dashboard_port=arguments.dashboard_port,
+                    object_store_memory=128 * 2**20,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _node_ip_address="127.0.0.1",
+                    _metrics_export_port=arguments.metrics_port,
+                )
         except SystemExit:  # of the handler that Ray installs for SIGTERM
             raise Stopped from None
         except Exception as error:  # Ray has no type of its own for what its processes say

@@ -19,8 +19,9 @@ from ray_node import NODE
 from loadtests.targets import configuration, whole
 from tests.serve.conftest import command, wait_until_ready, write_config
 from tests.serve.polling import page, until
-from tests.serve.processes import named, replicas
+from tests.serve.processes import below, named, replicas
 
+AGENT = ("dashboard/agent.py", "ray::DashboardAgent")
 IN_FLIGHT = r"switchboard_batches_in_flight\{.*\} 1"
 
 
@@ -58,6 +59,22 @@ def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
     assert output.splitlines()[-1] == "[switchboard] stopped"
     assert "failed to shut down" not in output
     until(lambda: left_behind(traces), lambda left: not left)
+
+
+def test_a_signal_while_ray_starts(tmp_path: Path) -> None:
+    """Ray's agent outlives its raylet by a minute or two where both have not met yet, and holds the metrics' port."""
+    environment = os.environ | {"REDIS_URL": ""}
+    with subprocess.Popen(command(tmp_path, free_port()), env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            agents = until(lambda: _agents(process.pid), bool)
+        finally:
+            process.terminate()
+        process.wait(timeout=300)
+    assert [agent for agent in agents if agent.is_running()] == []
+
+
+def _agents(pid: int) -> list[psutil.Process]:
+    return [child for child, line in below(pid) if any(part.endswith(AGENT) for part in line)]
 
 
 def test_a_node_that_is_lost_ends_the_service(tmp_path: Path) -> None:

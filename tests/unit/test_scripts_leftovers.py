@@ -11,6 +11,7 @@ import psutil
 import pytest
 from leftovers import end_haproxy, end_noted, note_children, scratch_folder
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); sys.stdin.read()"
 
 
@@ -34,6 +35,14 @@ def test_children_are_noted(tmp_path: Path, child: "subprocess.Popen[str]") -> N
     """Not ended here: the tests' Redis is a child of the same process."""
     note_children(tmp_path)
     assert noted(child) in json.loads((tmp_path / "processes").read_text())
+
+
+def test_what_was_noted_stays_noted_when_its_parent_has_ended(tmp_path: Path, child: "subprocess.Popen[str]") -> None:
+    """Noted by a process that it is no child of."""
+    (tmp_path / "processes").write_text(json.dumps([noted(child), [child.pid, 1.0]]))
+    note = "import sys; from pathlib import Path; from leftovers import note_children; note_children(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", note, str(tmp_path)], cwd=SCRIPTS, check=True)
+    assert json.loads((tmp_path / "processes").read_text()) == [noted(child)]
 
 
 def test_a_note_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
@@ -101,7 +110,7 @@ def test_sockets_have_a_short_path(tmp_path: Path) -> None:
     for given, taken in (("/var/tmp", "/var/tmp"), (str(tmp_path), "/tmp")):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            cwd=Path(__file__).resolve().parents[2] / "scripts",
+            cwd=SCRIPTS,
             env=os.environ | {"TMPDIR": given},
             capture_output=True,
             text=True,
