@@ -11,6 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import RedisClusterException
+
 from features.store import LOCAL_URL, StoreConfig, connect
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def redis_url_of(arguments: argparse.Namespace) -> str:
         client = connect(url, 1.0)
         if pool := getattr(client, "connection_pool", None):
             pool.make_connection()
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, RedisClusterException) as error:
         raise ValueError(f"--redis-url: an option that does not fit: {error}") from None
     return url
 

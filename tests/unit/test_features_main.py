@@ -80,7 +80,10 @@ def test_help_tells_defaults_and_not_the_password_of_redis(
 @pytest.mark.parametrize(
     "command", ["seed", "show u1", "ingest", "materialize", "training-set --feedback", "bench reads"]
 )
-@pytest.mark.parametrize("url", ["redis://h:1?tls=1", "redis://h:1?ssl_ca_certs=/x", "redis+cluster://h:1?tls=1"])
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h:1?tls=1", "redis://h:1?ssl_ca_certs=/x", "redis+cluster://h:1?tls=1", "redis+cluster://h:1/3"],
+)
 def test_an_option_of_the_url_that_no_client_takes_is_one_line(
     tmp_path: Path, command: str, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
