@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -25,6 +26,10 @@ from features.usage_wire import await_taken, transactions_of, values_of
 TIMEOUT_S = 10.0
 Check = Callable[[str | None], None]
 """Takes the run that readers see, and raises if another must not replace it."""
+_DRIVER = DriverInfo(lib_version=None)
+"""A version would be read from the package's metadata for each connection. Some answer there must be, with which those
+bytes are read that TLS sends first: redis-py has no use for a connection with bytes that nobody has asked for.
+"""
 TRANSACTIONS_AT_ONCE = 256
 """Sent before their answers are read."""
 COMMANDS_AT_ONCE = 16
@@ -205,7 +210,7 @@ class UsageWriter:
                 retry=Retry(NoBackoff(), 0),
                 decode_responses=True,
                 protocol=2,  # in which nothing but answers comes from the wire
-                driver_info=None,  # redis-py would read its package's metadata for each connection
+                driver_info=_DRIVER,
             ) as redis,
         ):
             try:
