@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from features.command_line import Help, failed
+from features.command_line import Command, add_command, failed
 from models import options
 from models.bundle import BundleError
 from models.data import OUT_OF_SCOPE, TO_JUDGE, DataError, Example, load
@@ -20,7 +20,7 @@ from models.registry import DEFAULT, Registry
 from models.report import store, stored_run, write_report
 from models.report_page import points
 
-Command = Callable[[argparse.Namespace], None]
+Run = Callable[[argparse.Namespace], None]
 Options = Callable[[argparse.ArgumentParser], None]
 
 
@@ -177,10 +177,10 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models", description="From labelled chats to the served model.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command", parser_class=Command)
 
-    def add_parser(name: str, run: Command, add_options: Options, text: str) -> None:
-        command = commands.add_parser(name, help=text, description=text, formatter_class=Help)
+    def add_parser(name: str, run: Run, add_options: Options, text: str) -> None:
+        command = add_command(commands, name, text)
         command.set_defaults(run=run)
         add_options(command)
 
