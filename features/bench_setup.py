@@ -26,7 +26,7 @@ async def scratch(redis_url: str) -> AsyncGenerator[tuple[Redis, str]]:
         redis.NoPermissionError: the user may not do what is needed in the end; nothing was written.
     """
     name = f"bench-{uuid4().hex[:12]}"
-    async with aclosing(connect(redis_url, 10.0)) as asking:
+    async with aclosing(connect(redis_url, 10.0)) as asking:  # `count_sends` is blind to connections opened before it
         await machine(asking)
         await _delete(asking, name)
     async with aclosing(connect(redis_url, 10.0)) as redis:
@@ -37,7 +37,7 @@ async def scratch(redis_url: str) -> AsyncGenerator[tuple[Redis, str]]:
 
 
 async def _delete(redis: Redis, name: str) -> None:
-    await redis.delete(name)
+    await redis.delete(name)  # refused where DEL is forbidden, even if there is no key
     keys = [str(key) async for key in redis.scan_iter(match=f"*{name}*", count=1_000)]
     for first in range(0, len(keys), 1_000):
         pipe = redis.pipeline(transaction=False)
