@@ -110,7 +110,7 @@ def materialize(
     """
     partials = partials or partials_beside(events)
     started = time.perf_counter()
-    made, reused = aggregate_days(events, window, partials, progress)
+    made, reused = aggregate_days(events, window.dates(), partials, progress)
     aggregated = time.perf_counter()
     counts = _row_counts(events, window, partials, made)
     run = prefix + run_id(window, made)
@@ -149,9 +149,9 @@ def partials_beside(events: Path) -> Partials:
 
 
 def aggregate_days(
-    events: Path, window: Window, partials: Partials, progress: bool, needed: Collection[date] | None = None
+    events: Path, days: Collection[date], partials: Partials, progress: bool
 ) -> tuple[list[Partial], int]:
-    """Build missing or outdated partials of the window, or of its `needed` days only; Ray must have been started.
+    """Build missing or outdated partials of some days of the usage log; Ray must have been started.
 
     Returns:
         The partials of those days that the log has, by day, and how many of them existed already.
@@ -159,10 +159,9 @@ def aggregate_days(
     Raises:
         LogError: the log has none of the days, a file is damaged, or a column has a wrong type.
     """
-    days = set(window.dates() if needed is None else needed)
     files = {day: found for day, found in day_files(events).items() if day in days}
     if not files:
-        raise LogError(f"{events}: no day from {window.first} to {window.last}")
+        raise LogError(f"{events}: no day from {min(days)} to {max(days)}")
     known = {day: partial for day, paths in files.items() if (partial := partials.known(day, paths))}
     lacking = [day for day in files if day not in known]
 

@@ -159,7 +159,7 @@ def _plain(files: list[str], threads: int) -> tuple[float, int]:
 
 def _aggregate(events: Path, window: Window, partials: Partials) -> float:
     started = time.perf_counter()
-    made, _ = aggregate_days(events, window, partials, progress=False)
+    made, _ = aggregate_days(events, window.dates(), partials, progress=False)
 
     def users(number: int) -> int:
         return window_sums(partials, number, made)["user_id"].n_unique()

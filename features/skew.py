@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 from tqdm import tqdm
 
-from features.batch import Window, aggregate_days, partials_beside, run_id, window_of
+from features.batch import aggregate_days, partials_beside, run_id, window_of
 from features.delays import LAG, MAX_LAG
 from features.partials import Partials, within
 from features.point_in_time import MOMENT, usage_at
@@ -175,10 +175,8 @@ def _usage(
     usage: dict[int, dict[str, int]] = {row: {} for row in none}
     if not runs:
         return usage, []
-    windows = runs.values()
-    last, first = max(window.as_of for window in windows), min(window.first for window in windows)
-    needed = {day for window in windows for day in window.dates()}
-    made, _ = aggregate_days(events, Window(last, (last - first).days), partials, progress, needed)
+    needed = {day for window in runs.values() for day in window.dates()}
+    made, _ = aggregate_days(events, needed, partials, progress)
     as_of = {run: window.as_of for run, window in runs.items()}
     length = {run: window.days for run, window in runs.items()}
     readings = served.filter(pl.col("usage_run").is_in(list(runs))).select(

@@ -94,12 +94,10 @@ def _usage(
     readings: pl.DataFrame, events: Path, partials: Partials, window_days: int, progress: bool
 ) -> tuple[dict[int, dict[str, int]], dict[str, Any]]:
     """The uses of each row that has any, and counts of the days of usage that the rows need."""
-    runs = sorted(set(readings["as_of"]))
-    window = Window(runs[-1], (runs[-1] - runs[0]).days + window_days)
-    needed = {day for run in runs for day in Window(run, window_days).dates()}
-    days, reused = aggregate_days(events, window, partials, progress, needed)
+    needed = {day for run in readings["as_of"].unique() for day in Window(run, window_days).dates()}
+    days, reused = aggregate_days(events, needed, partials, progress)
     counts = {
-        "usage_window": [str(window.first), str(window.last)],
+        "usage_window": [str(min(needed)), str(max(needed))],
         **day_counts(len(needed), days, reused),
         "malformed": sum(day.malformed for day in days),
     }
