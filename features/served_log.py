@@ -51,14 +51,21 @@ def served_files(
         last_days: how many days to read, up to the newest one of the log; default: all.
 
     Raises:
-        LogError: as in `served_rows`, except that files without rows are no error.
+        LogError: as in `served_rows`, except that files without rows are no error, and neither are those that the
+            service deletes meanwhile, when they are as old as its `keep_days`.
     """
     files = day_files(log)
     newest = max(files)
     for day, paths in sorted(files.items()):
         if last_days is None or (newest - day).days < last_days:
             for path in paths:
-                yield day, _read(path, columns)
+                try:
+                    rows = _read(path, columns)
+                except LogError:
+                    if path.exists():
+                        raise
+                    continue
+                yield day, rows
 
 
 def _read(file: Path, columns: Sequence[str]) -> pl.DataFrame:

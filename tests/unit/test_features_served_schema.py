@@ -90,6 +90,15 @@ class TestReader:
         assert some.equals(served_rows(tmp_path, ["tokens", "request_id"], sample=40))
         assert served_rows(tmp_path, ["tokens"], sample=1000).height == 150
 
+    def test_goes_on_without_files_that_are_deleted_while_it_reads(self, tmp_path: Path) -> None:
+        for day in (1, 2, 3):
+            self.write(tmp_path, day, self.table(f"r{day}"))
+        files = served_files(tmp_path, ["request_id"])
+        read = [next(files)]
+        (tmp_path / "day=2026-03-02" / "served-1.parquet").unlink()
+        read += files
+        assert [frame["request_id"].item() for _, frame in read] == ["r1", "r3"]
+
     @pytest.mark.parametrize(
         ("table", "message"),
         [
