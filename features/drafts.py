@@ -1,5 +1,6 @@
 """Atomic file replacement: readers see the old file or the complete new one."""
 
+import errno
 import glob
 import time
 import uuid
@@ -9,6 +10,7 @@ from pathlib import Path
 
 ABANDONED_S = 86_400
 """Age of a draft whose writer must have been killed."""
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _HEX_DIGITS = "[0-9a-f]" * 32
 """Pattern of a draft's suffix; hidden files of other programs, such as an editor's, have other suffixes."""
 
@@ -26,7 +28,8 @@ def replacing(target: Path) -> Iterator[Path]:
     Drafts that killed writers of the same target left there are deleted, too.
 
     Raises:
-        OSError: the target exists and is not a regular file, or is a symbolic link that leads back to itself.
+        OSError: the target exists and is not a regular file, is a symbolic link that leads back to itself, or cannot be
+            written; a full disk's error names the target, too.
     """
     require_replaceable(target)
     try:
@@ -42,6 +45,10 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.replace(target)
+    except OSError as error:
+        if error.errno in _OF_THE_DISK and error.filename is None:
+            error.filename = str(target)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

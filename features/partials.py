@@ -196,7 +196,7 @@ def keeping(target: Path) -> Iterator[Path]:
         with replacing(target) as draft:
             yield draft
     except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).partition("\n")[0].removeprefix(f"{target}: ")
+        reason = (getattr(error, "strerror", None) or str(error)).partition("\n")[0].removeprefix(f"{target}: ")
         raise OSError(f"{target}: {reason}: give another folder with --partials, or make room") from None
 
 

@@ -33,6 +33,19 @@ def test_a_failure_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [target]
 
 
+def test_a_full_disk_is_told_with_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    target = tmp_path / "file.json"
+
+    def fill() -> None:
+        with replacing(target) as draft:
+            draft.symlink_to("/dev/full")
+            draft.write_text("does not fit")
+
+    with pytest.raises(OSError, match=f"No space left on device: '{target}'"):
+        fill()
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_drafts_of_killed_writers_go_and_other_files_stay(tmp_path: Path) -> None:
     target = tmp_path / "day=[1].arrow"
     killed, young = (tmp_path / f".{target.name}.{digits * 16}" for digits in ("4f", "5a"))
