@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,9 @@ PROXY_CHECKS = {
 }
 """A busy machine may answer late, so Ray is patient; it replaces an HAProxy that failed three checks in a row, and with
 its ten seconds from one to the next a dead one would be missing for half a minute."""
+
+_ROOM = 64 * 2**20
+"""Bytes that a node's logs, sockets and, where /dev/shm is small, objects want at the least."""
 
 
 class StartError(RuntimeError):
@@ -86,6 +90,16 @@ def configure_ray(arguments: argparse.Namespace, scratch: Path, say: Callable[[s
     }
     os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", str(max(1, min(4, (os.cpu_count() or 1) // 2))))
     return ports
+
+
+def short_of_room(least: int = _ROOM) -> str:
+    """What a failed start may come from: the folder of Ray's files, if fewer bytes are free there; else nothing."""
+    folder = os.environ["RAY_TMPDIR"]
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return ""
+    return f"; {folder}, where its files are, has only {free // 2**20} MiB free" if free < least else ""
 
 
 def _pass_by_proxies() -> None:

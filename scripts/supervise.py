@@ -31,7 +31,7 @@ from configuration import (
 from leftovers import clear, drain_haproxy, note_children, noting_children, scratch_folder
 from local_redis import PORT, LocalRedis, RedisUnavailable
 from ports import fault
-from ray_environment import StartError, configure_ray
+from ray_environment import StartError, configure_ray, short_of_room
 from ray_node import end_helpers, missing
 from readiness import wait_until_ready
 from redis_url import ping, seed, shown
@@ -172,7 +172,8 @@ def _ray(arguments: argparse.Namespace, scratch: Path) -> Iterator[None]:
         except SystemExit:  # of the handler that Ray installs for SIGTERM
             raise Stopped from None
         except Exception as error:  # Ray has no type of its own for what its processes say
-            raise StartError(f"Ray does not start: {(str(error).strip() or repr(error)).splitlines()[-1]}") from None
+            reason = (str(error).strip() or repr(error)).splitlines()[-1]
+            raise StartError(f"Ray does not start: {reason}{short_of_room()}") from None
         _catch_signals()
         if not arguments.dashboard:
             end_helpers()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_environment import CHEAPER, PROXY_CHECKS, SAFER, StartError, configure_ray
+from ray_environment import CHEAPER, PROXY_CHECKS, SAFER, StartError, configure_ray, short_of_room
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +58,15 @@ def test_two_services_that_start_at_once_share_no_port(tmp_path: Path) -> None:
         configure("fast", tmp_path)
         found += [os.environ[f"RAY_SERVE_{kind}_PORT"] for kind in kinds]
     assert len(set(found)) == 8
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_failed_start_may_have_come_from_a_full_disk(tmp_path: Path) -> None:
+    os.environ["RAY_TMPDIR"] = str(tmp_path)
+    assert short_of_room(least=0) == ""
+    assert re.fullmatch(rf"; {tmp_path}, where its files are, has only \d+ MiB free", short_of_room(least=2**63))
+    os.environ["RAY_TMPDIR"] = str(tmp_path / "missing")
+    assert short_of_room(least=2**63) == ""
 
 
 @pytest.mark.usefixtures("environment")
