@@ -8,6 +8,7 @@ from deployments.breaker import BreakerConfig
 from deployments.cache import CacheConfig
 from deployments.near import NearConfig
 from deployments.served import ServedLogConfig
+from deployments.tracing import TracingConfig
 from features.store import LOCAL_URL, StoreConfig
 from features.stream import IngesterConfig
 from models.classifier import Device
@@ -55,6 +56,7 @@ class AppArgs(BaseModel):
     store: StoreConfig = StoreConfig()
     breaker: BreakerConfig = BreakerConfig()
     served_log: ServedLogConfig = ServedLogConfig()
+    tracing: TracingConfig = TracingConfig()
 
 
 class ScreenEventsArgs(BaseModel):

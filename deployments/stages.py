@@ -34,6 +34,7 @@ from deployments.metrics import Exporter
 from deployments.near import Near
 from deployments.remote import Remote, StageRef, as_call, socket_folder
 from deployments.served import ServedLogConfig
+from deployments.tracing import TracingConfig
 from features.store import FeatureStore, StoreConfig, connect
 from features.stream import IngesterConfig, ScreenIngester
 from models.classifier import Device
@@ -41,6 +42,7 @@ from models.registry import Registry
 
 if TYPE_CHECKING:
     from deployments.served_log import ServedLog
+    from deployments.spans import Spans
 
 logger = logging.getLogger(__name__)
 GC_THRESHOLDS = (20_000, 20, 20)
@@ -83,6 +85,15 @@ def served_log(config: ServedLogConfig) -> "ServedLog | None":
     from deployments.served_rows import rows
 
     return ServedLog(config, rows)
+
+
+def spans(config: TracingConfig) -> "Spans | None":
+    """What traces requests, if a collector is configured; OpenTelemetry is loaded only then."""
+    if config.endpoint is None:
+        return None
+    from deployments.spans import Spans
+
+    return Spans(config)
 
 
 @contextmanager
@@ -165,7 +176,7 @@ class IngressDeployment:
 
     def __init__(self, stages: FlowStages, args: AppArgs, version: str, redis_url: str, keys: frozenset[bytes]) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
-        self._log = served_log(args.served_log)
+        self._log, self._spans = served_log(args.served_log), spans(args.tracing)
         apart, flow = stages.flows(args)
         flow = replace(flow, record=self._log.record if self._log else None)
         calls = (flow.gather, flow.preprocess, flow.classify)
@@ -178,7 +189,7 @@ class IngressDeployment:
             flow,
             bundles.load(version),
             connect(redis_url, publish_timeout_s),
-            on_stop=self._log.close if self._log else None,
+            on_stop=self._close,
             warm=apart,
             model=args.model,
             publish_timeout_s=publish_timeout_s,
@@ -204,7 +215,16 @@ class IngressDeployment:
             Exporter(part).start()
         loop = asyncio.get_running_loop()
         self._tasks |= {loop.create_task(run()) for run in (ingress.warm_up.until_ready, ingress.rollout.follow)}
-        return self._ingress.app(found=edge.shorten)
+        if self._spans is None:
+            return self._ingress.app(found=edge.shorten)
+        traced = self._spans.around
+        return traced(self._ingress.app(found=lambda path, app: edge.shorten(path, traced(app))))
+
+    def _close(self) -> None:
+        """Bring what was recorded to where it belongs, after the last answer."""
+        for part in (self._log, self._spans):
+            if part is not None:
+                part.close()
 
 
 class ScreenEventsDeployment:

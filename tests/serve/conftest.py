@@ -19,6 +19,7 @@ from local_redis import LocalRedis
 from ports import free_port
 
 from loadtests.targets import configuration, patient, switchboard
+from tests.unit.collector import Collector, collecting
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT_S = 300.0
@@ -34,6 +35,8 @@ class Service:
     process: "subprocess.Popen[str]"
     log: Path
     """The served log, message texts included; a file a second."""
+    collector: Collector
+    """What receives its traces."""
 
 
 def command(state: Path, port: int, *options: str) -> list[str]:
@@ -93,10 +96,20 @@ def running(arguments: list[str], redis_url: str) -> Iterator["subprocess.Popen[
 
 
 @pytest.fixture(scope="package")
-def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def collector() -> Iterator[Collector]:
+    """Where the service's traces go."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def service(
+    redis_server: LocalRedis, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """The service, for the tests of this folder; it ends with them."""
     port, folder = free_port(), tmp_path_factory.mktemp("state")
-    config = write_config(folder / "config.yaml", served_log={"text": True, "rotate_s": 1})
+    logged, traced = {"text": True, "rotate_s": 1}, {"endpoint": collector.url}
+    config = write_config(folder / "config.yaml", served_log=logged, tracing=traced)
     arguments = command(folder, port, "--config", str(config))
     with running(arguments, redis_server.url) as process:
         metrics = f"http://127.0.0.1:{arguments[arguments.index('--metrics-port') + 1]}/metrics"
@@ -104,4 +117,4 @@ def service(redis_server: LocalRedis, tmp_path_factory: pytest.TempPathFactory) 
             keepalive_expiry=None
         )  # httpx may close an idle connection that another thread has just taken
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=kept) as http:
-            yield Service(http, metrics, redis_server, process, folder / "served")
+            yield Service(http, metrics, redis_server, process, folder / "served", collector)

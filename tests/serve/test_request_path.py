@@ -5,10 +5,12 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from redis import Redis
 
 from features.schema import SCREEN_STREAM
@@ -48,6 +50,19 @@ def test_a_clear_message_is_routed_with_timings_of_every_stage(service: Service)
     assert body["action"] == {"type": "route", "desk": "accounts"}
     stages = {part.split(";")[0] for part in answer.headers["server-timing"].split(", ")}
     assert stages >= {"queue", "gather", "preprocess", "cache", "classify", "fuse", "decide", "total"}
+
+
+def test_requests_are_spans_of_their_callers_traces(service: Service) -> None:
+    """From the second prediction on, Ray does not see them."""
+    traces = [f"4bf92f3577b34da6a3ce929d0e0e473{number}" for number in range(3)]
+    for trace in traces:
+        headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+        answer = service.http.post("/v1/predict", json={"user_id": "u1", "text": "card lost"}, headers=headers)
+        assert answer.status_code == 200
+    for trace in traces:
+        spans = until(partial(service.collector.spans, trace), bool)
+        assert [span.name for span in spans if span.kind == Span.SPAN_KIND_SERVER] == ["POST /v1/predict"]
+        assert {"gather", "cache", "decide"} < {span.name for span in spans}
 
 
 def test_screens_settle_an_ambiguous_message(service: Service) -> None:
