@@ -1,9 +1,9 @@
-"""The logs of our own code in a replica: where Ray Serve keeps the replica's."""
+"""The logs of our own code in a replica, and of what sends its traces: where Ray Serve keeps the replica's."""
 
 import logging
 import logging.handlers
 
-OURS = ("deployments", "features", "models")
+OURS = ("deployments", "features", "models", "opentelemetry")
 
 
 def log_with_serve() -> None:
