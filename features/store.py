@@ -8,10 +8,13 @@ Keys:
 Writing a screen twice, late or out of order leaves the same set, so ingestion may repeat itself safely.
 """
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from redis.asyncio import Redis
@@ -30,6 +33,7 @@ LOCAL_URL = "redis://127.0.0.1:6380/0"
 """The server that `scripts/serve` starts, and what everything looks for where no other Redis is named."""
 STALE_CONNECTIONS = 2
 """How often a read is repeated on a lost connection: the pool may hold connections that the server has closed."""
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 
 class StoreConfig(BaseModel):
@@ -52,7 +56,12 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
         url: as in redis-py, `redis://user:password@host:port/0?option=value`, with `rediss` for TLS, and with
             `redis+cluster` or `rediss+cluster` for the Redis Cluster that the host belongs to. A cluster's client must
             only be used for commands on one key, and for pipelines of them that are no transactions.
+
+    Raises:
+        ValueError, TypeError: it is no URL, or has an option that redis-py does not know.
+        FileNotFoundError: an option names a file that is not there.
     """
+    require_files(url)
     address, of_cluster = split_url(url)
     redis = (ClusterClient if of_cluster else Redis).from_url(
         address,
@@ -65,6 +74,14 @@ def connect(url: str, timeout_s: float, **options: Any) -> Redis:
         **options,
     )
     return cast(Redis, redis)
+
+
+def require_files(url: str) -> None:
+    """Raise FileNotFoundError if an option of the URL names a file that is not there: OpenSSL would not say which."""
+    parts = urlsplit(url)
+    for option, value in parse_qsl(parts.query) if parts.scheme.startswith("rediss") else ():
+        if option in _FILES and not Path(value).exists():
+            raise FileNotFoundError(errno.ENOENT, f"no such file, named by {option}", value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,11 @@ def shown(url: str) -> str:
 
 async def ping(url: str) -> None:
     """Raise `RedisUnavailable` unless the server answers."""
+    from features.store import require_files
+
     where = shown(url)
     try:
+        require_files(url)
         async with Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as redis:
             await redis.ping()
     except (RedisError, OSError) as error:

@@ -38,6 +38,13 @@ def url_of(node: RedisProcess, password: str = PASSWORD, scheme: str = "redis+cl
     return f"{scheme}://:{quote(password, safe='')}@127.0.0.1:{node.port}/0"
 
 
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster"])
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+def test_a_certificate_that_is_not_there_is_named(scheme: str, option: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"named by {option}: '{tmp_path}/missing.pem'"):
+        connect(f"{scheme}://h:6379/0?{option}={tmp_path}/missing.pem", 1.0)
+
+
 def event(user: str, screen: str = "home") -> ScreenEvent:
     return ScreenEvent(f"{user}-{screen}", user, screen, datetime.now(UTC))
 
@@ -164,14 +171,15 @@ async def test_tls_checks_the_certificate(redis: Redis, redis_server: LocalRedis
         await strict.aclose()
 
 
-def test_a_cluster_url_takes_the_same_options() -> None:
-    client: Any = connect("rediss+cluster://ann:a%40b@redis.test:7000/0?ssl_ca_certs=ca.pem", 0.5)
+def test_a_cluster_url_takes_the_same_options(tmp_path: Path) -> None:
+    ca, _ = certify(tmp_path)
+    client: Any = connect(f"rediss+cluster://ann:a%40b@redis.test:7000/0?ssl_ca_certs={ca}", 0.5)
     options = client.get_connection_kwargs()
     assert options["connection_class"] is SSLConnection
     assert {name: options[name] for name in ("username", "password", "ssl_ca_certs", "socket_timeout")} == {
         "username": "ann",
         "password": "a@b",
-        "ssl_ca_certs": "ca.pem",
+        "ssl_ca_certs": str(ca),
         "socket_timeout": 0.5,
     }
 

@@ -53,6 +53,11 @@ def test_a_password_that_is_taken_for_a_port_is_not_in_the_message() -> None:
     assert str(caught.value) == "REDIS_URL (redis://…) does not answer: ConnectionError"
 
 
+def test_a_certificate_that_is_not_there_is_named() -> None:
+    with pytest.raises(RedisUnavailable, match=r"no such file, named by ssl_ca_certs: '/missing/ca\.pem'"):
+        asyncio.run(ping("rediss://127.0.0.1:1/0?ssl_ca_certs=/missing/ca.pem"))
+
+
 def test_an_unknown_option_is_told_without_its_name() -> None:
     with pytest.raises(RedisUnavailable, match=r"redis://127.0.0.1:1/0\) is not the address .* \(TypeError\)"):
         asyncio.run(ping("redis://127.0.0.1:1/0?s3cret=s3cret"))
