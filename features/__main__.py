@@ -13,8 +13,18 @@ from pydantic import ValidationError
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from features import batch_commands, bench_commands, demo, offline_commands
-from features.arguments import MissingExtra, positive, redis_url_of, redis_url_option, store_of, store_options
+from features.arguments import (
+    MissingExtra,
+    path,
+    positive,
+    redis_url_of,
+    redis_url_option,
+    require_extra,
+    store_of,
+    store_options,
+)
 from features.command_line import Command, add_command, failed
+from features.erasure import erase_online
 from features.store import FeatureStore, connect
 from features.stream import IngesterConfig, ScreenIngester
 
@@ -80,6 +90,22 @@ async def _show(arguments: argparse.Namespace) -> None:
     print(json.dumps({"usage_run": reading.usage_run, "users": features}))
 
 
+async def _erase(arguments: argparse.Namespace) -> None:
+    users, log, dry_run = set(arguments.users), arguments.log, arguments.dry_run
+    if log:
+        require_extra()
+        from features.served_erasure import erase_served, requests_of
+    requests = requests_of(log, users) if log else set()
+    redis = connect(redis_url_of(arguments), 10.0)
+    try:
+        erased = await erase_online(redis, users, requests, dry_run)
+    finally:
+        await redis.aclose()
+    if log:  # last, since only it tells which feedback is theirs
+        erased["served"] = erase_served(log, users, dry_run)
+    print(json.dumps({"users": len(users), "dry_run": dry_run, **erased}))
+
+
 def _parser() -> argparse.ArgumentParser:
     text = "Features: streaming and batch pipelines, point-in-time training sets, skew and drift."
     parser = argparse.ArgumentParser(prog="python -m features", description=text)
@@ -95,7 +121,12 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_show)
     show.add_argument("users", nargs="+", metavar="USER")
     store_options(show)
-    for command in (ingest, seed, show):
+    erase = add_command(commands, "erase", "delete what Redis and the served log hold about users")
+    erase.set_defaults(run=_erase)
+    erase.add_argument("users", nargs="+", metavar="USER")
+    erase.add_argument("--log", type=path, help="served log; without it, Redis alone, and no feedback")
+    erase.add_argument("--dry-run", action="store_true", help="only count what there is")
+    for command in (ingest, seed, show, erase):
         redis_url_option(command)
     for group in (batch_commands, offline_commands, bench_commands):
         group.add_commands(commands)

@@ -13,6 +13,7 @@ from redis.asyncio import Redis, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError
 
+from features.erasure import erase_online
 from features.schema import SCREEN_STREAM, ScreenEvent, UserFeatures
 from features.store import FeatureStore, connect
 from features.stream import ScreenIngester, publish
@@ -74,6 +75,20 @@ async def test_a_read_costs_each_node_one_round_trip(nodes: list[RedisProcess]) 
             reads.append(int(client.info("stats")["total_reads_processed"]))
         assert reads[1] - reads[0] == 2  # the read, and INFO itself
     await redis.aclose()
+
+
+async def test_users_are_erased_from_all_nodes_of_a_cluster(nodes: list[RedisProcess]) -> None:
+    redis, users = connect(url_of(nodes[0]), 60.0), [f"erased{i}" for i in range(40)]
+    store = FeatureStore(redis)
+    await store.write_screens([event(user) for user in users])
+    await store.write_usage("r2", {user: {"loans": 1} for user in users})
+    await store.publish_run("r2")
+    await publish(redis, event(users[0]))
+    erased = await erase_online(redis, users[:20])
+    left = [bool(user.recent_screens or user.product_usage_60d) for user in await store.read(users)]
+    await redis.aclose()
+    assert erased == {"events": 1, "dead_letters": 0, "feedback": 0, "screens": 20, "usage": 20}
+    assert left == [False] * 20 + [True] * 20
 
 
 async def test_the_ingester_works_on_a_cluster(nodes: list[RedisProcess]) -> None:
