@@ -46,9 +46,14 @@ class TestSet:
         summary = feedback_set(collect([said(3, "loans", 60)]), log, tmp_path / "set.jsonl")
         assert [row["text"] for row in written(tmp_path / "set.jsonl")] == ["mine"]
         assert summary["unknown_requests"] == 0
-        log = write_log(tmp_path / "l2", [request(3) | {"request_id": "r1"}])
+
+    def test_feedback_before_an_answer_is_on_it_if_a_clock_that_is_a_minute_slow_explains_that(
+        self, tmp_path: Path
+    ) -> None:
+        log = write_log(tmp_path / "log", [request(1)])
+        assert feedback_set(collect([said(1, "loans", -60)]), log, tmp_path / "set.jsonl")["rows"] == 1
         with pytest.raises(DataError, match="unknown requests 1"):
-            feedback_set(collect([said(1, "loans")]), log, tmp_path / "s2.jsonl")
+            feedback_set(collect([said(1, "loans", -61)]), log, tmp_path / "set.jsonl")
 
     @pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:30Z", "9999-12-31T23:59:30-23:59"])
     def test_feedback_of_any_time_is_on_an_answer_before_it_or_on_none(self, tmp_path: Path, at: str) -> None:
