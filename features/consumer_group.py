@@ -168,5 +168,5 @@ def _next(entry_id: str) -> str:
 
 def _parts(entry_id: str) -> tuple[int, int]:
     """Milliseconds since 1970, and the number within that millisecond."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number or 0)
+    milliseconds, number = entry_id.split("-")
+    return int(milliseconds), int(number)
