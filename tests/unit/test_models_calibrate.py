@@ -45,6 +45,7 @@ def test_auroc_of_the_extremes() -> None:
         ([0.5, 0.5], [True, False], 0.0),
         ([0.9, 0.9, 0.3, 0.3], [True, False, True, False], 0.5 * 0.4 + 0.5 * 0.2),
         ([0.95, 0.55, 0.55, 0.55], [True, False, False, False], 0.25 * 0.05 + 0.75 * 0.55),
+        ([0.05, 0.15], [True, False], 0.5 * 0.95 + 0.5 * 0.15),
         ([0.0], [False], 0.0),
         ([], [], 0.0),
     ],
