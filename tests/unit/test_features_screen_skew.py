@@ -1,9 +1,10 @@
 """Screens that a store with some of the newest events, not all, would have answered."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -48,27 +49,49 @@ class TestExplained:
         assert explained(["other", *["home"] * 20], events, 50)
 
 
-class TestAheadOfTime:
-    """An event that the ingester refuses on arrival, and takes where it is behind."""
-
+class TestWithinTheLag:
     @pytest.mark.parametrize(("ahead_s", "lag_s"), [(30, 60), (-30, 1), (30, 1)])
     @pytest.mark.parametrize("held", [True, False])
-    def test_may_have_been_stored_within_the_lag(self, tmp_path: Path, ahead_s: int, lag_s: int, held: bool) -> None:
-        at, lag = NOON + MAX_AHEAD + timedelta(seconds=ahead_s), timedelta(seconds=lag_s)
-        file, screens = tmp_path / "screens.parquet", ["home"] if held else []
-        columns = {"event_id": ["e"], "user_id": ["ana"], "screen": ["home"], "at": [at], "arrived_at": [NOON]}
-        pl.DataFrame(columns).write_parquet(file)
-        moment = NOON + timedelta(hours=1) - timedelta(minutes=30)
-        served = pl.DataFrame(
-            {"row": [0], "user_id": ["ana"], "recent_screens": [screens], "moment": [moment]},
-            schema_overrides={"moment": MOMENT, "recent_screens": pl.List(pl.String)},
-        )
-        events, _ = screens_around(served, {NOON.date(): [file]}, StoreConfig(), lag)
+    def test_may_have_been_stored_what_is_refused_on_arrival(
+        self, tmp_path: Path, ahead_s: int, lag_s: int, held: bool
+    ) -> None:
+        """Being too far ahead of time then; the ingester takes it where it is behind."""
+        at, screens = NOON + MAX_AHEAD + timedelta(seconds=ahead_s), ["home"] if held else []
         expected = ["home"] if ahead_s < 0 else []
         lagging = 0 < ahead_s < lag_s
-        assert compared(served, events, lag, StoreConfig()).rows() == (
+        assert differing(tmp_path, screens, (at, NOON), NOON + timedelta(minutes=30), lag_s) == (
             [] if screens == expected else [(0, expected, lagging)]
         )
+
+    @pytest.mark.parametrize(
+        ("served", "after_s", "told"),
+        [
+            (["home"], 11, ([], False)),
+            (["home"], 10, ([], True)),
+            ([], -9, (["home"], True)),
+            ([], -10, (["home"], False)),
+        ],
+    )
+    def test_may_or_may_not_have_been_stored_what_arrived_shortly_before_the_read_or_after_it(
+        self, tmp_path: Path, served: list[str], after_s: int, told: tuple[list[str], bool]
+    ) -> None:
+        arrived = NOON + timedelta(seconds=after_s)
+        assert differing(tmp_path, served, (NOON, arrived), NOON, 10) == [(0, *told)]
+
+
+def differing(
+    folder: Path, served: list[str], event: tuple[datetime, datetime], moment: datetime, lag_s: int
+) -> list[tuple[Any, ...]]:
+    """What `compared` tells of one read, and of a log of one event of the screen `home`: its time, and its arrival."""
+    file, lag = folder / "screens.parquet", timedelta(seconds=lag_s)
+    columns = {"event_id": ["e"], "user_id": ["ana"], "screen": ["home"], "at": [event[0]], "arrived_at": [event[1]]}
+    pl.DataFrame(columns).write_parquet(file)
+    read = pl.DataFrame(
+        {"row": [0], "user_id": ["ana"], "recent_screens": [served], "moment": [moment]},
+        schema_overrides={"moment": MOMENT, "recent_screens": pl.List(pl.String)},
+    )
+    events, _ = screens_around(read, {NOON.date(): [file]}, StoreConfig(), lag)
+    return compared(read, events, lag, StoreConfig()).rows()
 
 
 def answers(events: Sequence[Event], limit: int) -> Iterator[list[str]]:
