@@ -105,6 +105,8 @@ def test_a_bundle_that_routes_nothing_is_told_whatever_it_is_compared_with(
     lazy = Bundle(variant(bundle, tmp_path, confidence_threshold=1.0, metrics={"clear": nothing, "holdout": nothing}))
     assert compare(lazy.manifest, told(bundle, clear=nothing), 1.0) == [IDLE]
     assert against(lazy, None) == against(lazy, tmp_path / "gone") == against(lazy, None, examples=rows) == [IDLE]
+    praised = Bundle(variant(bundle, tmp_path / "praised", confidence_threshold=1.0))
+    assert (against(praised, None), against(praised, None, examples=rows)) == ([], [IDLE])
     assert measured(lazy, bundle, rows, 0.005)[0] == IDLE
     assert against(bundle, None) == against(bundle, None, examples=rows) == []
     assert compare(told(bundle, clear=nothing, holdout=figures(coverage=0.1)), told(bundle, clear=nothing), 1.0) == []
@@ -204,18 +206,21 @@ def test_rows_of_new_products_count_for_neither(
 
 def test_rows_without_a_product_tell_nothing(bundle: Bundle, wrong: Bundle, rows: list[Example]) -> None:
     for few in ([], [row for row in rows if row.product == OUT_OF_SCOPE]):
-        assert measured(wrong, bundle, few, 0.005) == ["the rows tell nothing: none of them has a product as its label"]
+        told = ["the rows tell nothing: none of them has a product as its label"]
+        assert measured(wrong, bundle, few, 0.005) == against(wrong, None, examples=few) == told
 
 
-@pytest.mark.parametrize("damage", ["folder", "text.onnx", "context.npz", "manifest.json", "version"])
+@pytest.mark.parametrize("damage", ["folder", "file", "text.onnx", "context.npz", "manifest.json", "version"])
 def test_nothing_speaks_for_a_present_bundle_that_is_gone_or_damaged(
     bundle: Bundle, wrong: Bundle, rows: list[Example], tmp_path: Path, damage: str
 ) -> None:
     present = copied(bundle, tmp_path)
     candidate = Bundle(variant(wrong, tmp_path, metrics={}))
     assert against(candidate, present)
-    if damage == "folder":
+    if damage in ("folder", "file"):
         present.rename(tmp_path / "elsewhere")
+        if damage == "file":
+            present.write_text("in its place")
     elif damage == "version":
         manifest = present / "manifest.json"
         manifest.write_text(manifest.read_text().replace(bundle.version, "0" * 12))
