@@ -120,4 +120,4 @@ def _slices(asked: pl.DataFrame, ordered: pl.DataFrame, before_ms: int, after_ms
     of, mine = (frame["user"].cast(pl.Int64).to_numpy() * _USER_MS for frame in (ordered, asked))
     first = np.searchsorted(of + at, mine + np.clip(moment - before_ms, 0, _USER_MS))
     last = np.searchsorted(of + at, mine + np.clip(moment + after_ms, -1, _USER_MS - 1), side="right")
-    return first, np.maximum(last - first, 0)
+    return first, last - first
