@@ -102,7 +102,7 @@ class TestScreens:
         midnight = NOON.replace(hour=0)
         seen = [Screen(f"e{i}", "ana", f"s{i}", midnight + i * 100 * MS, midnight + 90 * MS) for i in range(-12, 5)]
         log = write_days(tmp_path, screen_frame(seen))
-        rows = readings([("ana", midnight + 95 * MS), ("bo", midnight)])
+        rows = readings([("ana", midnight + 100 * MS + 999 * US), ("bo", midnight + 150 * MS)])
         events, malformed = screens_around(rows, day_files(log), StoreConfig(max_screens=20, screen_window_s=1))
         found = dict(recent_screens(rows, events, StoreConfig(max_screens=20, screen_window_s=1)).iter_rows())
         assert found == {0: [f"s{i}" for i in range(-9, 5)]}

@@ -76,7 +76,7 @@ class TestWithinTheLag:
         self, tmp_path: Path, served: list[str], after_s: int, told: tuple[list[str], bool]
     ) -> None:
         arrived = NOON + timedelta(seconds=after_s)
-        assert differing(tmp_path, served, (NOON, arrived), NOON, 10) == [(0, *told)]
+        assert differing(tmp_path, served, (arrived, arrived), NOON, 10) == [(0, *told)]
 
 
 def differing(
