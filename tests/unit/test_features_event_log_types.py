@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from features.event_log import read_day
@@ -66,6 +66,7 @@ class TestTypes:
         assert day.rejected.height == len(texts) - len(expected)
 
     @given(st.from_regex(_NEARLY_RFC3339, fullmatch=True))
+    @example("2026-10-01T10:00:00.1234565Z")
     def test_text_means_what_the_stream_takes_it_for(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
         columns = table([("u", "a")], at=pa.array([text], pa.string()))
         day = read_day([write(tmp_path_factory.mktemp("log"), DAY, columns)], DAY, "product")
