@@ -147,6 +147,7 @@ def test_a_folder_of_another_version_is_refused(url: str, bundle: Bundle, cache:
     for part in (*PARTS, "manifest.json"):
         for folder in ("0123456789ab", "latest"):
             files.pipe_file(f"{root}/{folder}/{part}", (bundle.path / part).read_bytes())
+    assert Registry.at(url).versions() == ["0123456789ab"]
     with pytest.raises(BundleError, match=f"{url}/0123456789ab: holds version {bundle.version}"):
         Registry.at(url).load("0123456789ab")
     with pytest.raises(BundleError, match=f"{url}/latest: not named after a version"):
@@ -168,6 +169,7 @@ def test_other_files_there_are_no_names(url: str, bundle: Bundle) -> None:
     Registry.at(url).promote(str(bundle.path))
     files, root = store(url)
     files.pipe_file(f"{root}/clinc.json", b'{"train": [["hi", "greeting"]]}')
+    files.pipe_file(f"{root}/.production.json", files.cat_file(f"{root}/production.json"))
     assert Registry.at(url).names() == {"production": bundle.version}
 
 
