@@ -206,6 +206,20 @@ async def test_a_replica_that_says_good_bye_is_not_missed(folder: Path) -> None:
     links.close()
 
 
+async def test_looking_again_keeps_the_links_that_there_are(folder: Path) -> None:
+    """A new one would know nothing of the calls under way."""
+    server, links = LinkServer(echo, folder / "x.a.sock"), Links(folder, "x.*.sock")
+    await server.start()
+    await links.refresh()
+    link = links.pick()
+    assert link is not None
+    assert await link.call("accepted") == "accepted"
+    await links.refresh()
+    assert links.pick() is link
+    links.close()
+    server.close()
+
+
 async def test_all_callers_order_replicas_alike_however_they_found_them(folder: Path) -> None:
     early, late = (Links(folder, "x.*.sock", prefer="first") for _ in range(2))
     servers = []
