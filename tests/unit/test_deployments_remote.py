@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
@@ -138,12 +139,25 @@ async def test_what_nothing_can_replace_waits_for_the_router() -> None:
     assert await remote(Router(elsewhere), DownLinks(), "wait")("hello") == "hello on another node"
 
 
-async def test_a_router_that_refuses_is_a_dependency_error() -> None:
+@pytest.mark.parametrize("error", [RayServeException("no"), ActorDiedError()])
+async def test_a_router_that_refuses_is_a_dependency_error(error: Exception) -> None:
     async def refuse(batch: str) -> str:
-        raise RayServeException("no")
+        raise error
 
-    with pytest.raises(DependencyError, match="Classifier: RayServeException"):
-        await remote(Router(refuse), None)("hello")
+    stage = remote(Router(refuse), None)
+    with pytest.raises(DependencyError, match=f"Classifier: {type(error).__name__}"):
+        await stage("hello")
+    assert stage.counts()["stage_calls_total", "way", "router"] == 1
+
+
+async def test_what_a_stage_raises_behind_the_router_keeps_its_type() -> None:
+    ray_s: Any = RayTaskError
+
+    async def raises(batch: str) -> str:
+        raise ray_s("call", "in the stage", ValueError()).as_instanceof_cause()
+
+    with pytest.raises(ValueError, match="in the stage"):
+        await remote(Router(raises), None)("hello")
 
 
 @pytest.fixture
