@@ -2,12 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from redis.asyncio import Redis
@@ -15,7 +14,7 @@ from redis.asyncio import Redis
 from deployments.flow import Answer
 from deployments.ingress import Ingress
 from deployments.protocol import DependencyError, LogitBatch, Query, TokenBatch
-from deployments.served import ServedBatch, ServedLogConfig
+from deployments.served import ServedLogConfig
 from deployments.served_log import ServedLog
 from deployments.served_rows import rows
 from features.schema import ScreenEvent
@@ -23,10 +22,8 @@ from features.served_schema import SERVED, context_hash, text_hash
 from features.store import FeatureStore
 from models.bundle import Bundle
 from models.classifier import TextClassifier
-from tests.serve.polling import until
 from tests.unit.plain_graph import Classify, classify_stage, flow
 
-NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
 Answers = list[Answer | Exception]
 Answerer = Callable[..., Awaitable[Answers]]
 Row = dict[str, Any]
@@ -148,112 +145,6 @@ async def test_a_clean_stop_of_the_ingress_writes_every_row(
         assert logged(tmp_path) == []
     assert sorted(str(row["request_id"]) for row in logged(tmp_path)) == sorted(f"r{i}" for i in range(10))
     assert (served.written, served.pending, served.dropped) == (10, 0, 0)
-
-
-@pytest.fixture
-async def batch(bundle: Bundle, classifier: TextClassifier, redis: Redis) -> ServedBatch:
-    """One served batch of two messages, answered at noon."""
-    taken: list[ServedBatch] = []
-    stages = replace(flow(bundle, classify_stage(bundle, classifier), redis), record=taken.append)
-    await stages.answer([query(1), query(2)], bundle)
-    return replace(taken[0], answered_at=NOON)
-
-
-def test_each_day_has_its_folder(batch: ServedBatch, tmp_path: Path) -> None:
-    served = log(tmp_path)
-    served.record(batch)
-    served.record(replace(batch, answered_at=NOON + 86_400))
-    served.close()
-    assert {p.parent.name for p in tmp_path.rglob("*.parquet")} == {"day=2026-11-25", "day=2026-11-26"}
-    moments = {row["answered_at"].date() for row in logged(tmp_path)}
-    assert moments == {date(2026, 11, 25), date(2026, 11, 26)}
-
-
-def test_too_many_rows_are_dropped_and_counted(batch: ServedBatch, tmp_path: Path) -> None:
-    served = log(tmp_path, max_pending=3, rotate_s=3600)
-    for _ in range(3):
-        served.record(batch)
-    served.close()
-    assert (served.written, served.dropped) == (2, 4)
-    assert served.counts()["served_log_dropped_total"] == 4
-
-
-def test_rows_outlive_a_folder_that_cannot_be_written(batch: ServedBatch, tmp_path: Path) -> None:
-    served = log(tmp_path / "log", rotate_s=3600)
-    obstacle = tmp_path / "log" / "day=2026-11-25"
-    obstacle.write_text("a file where a folder should be")
-    served.record(batch)
-    served.close()
-    assert (served.written, served.failures, served.pending) == (0, 1, 2)
-    obstacle.unlink()
-    served.close()
-    assert (served.written, served.pending) == (2, 0)
-
-
-def test_rows_that_wait_go_to_the_folder_of_their_own_day(batch: ServedBatch, tmp_path: Path) -> None:
-    served = log(tmp_path, rotate_s=3600)
-    obstacle = tmp_path / "day=2026-11-25"
-    obstacle.write_text("a file where a folder should be")
-    served.record(batch)
-    served.record(replace(batch, answered_at=NOON + 86_400))
-    served.close()
-    assert (served.written, served.failures, served.pending) == (2, 1, 2)
-    obstacle.unlink()
-    served.close()
-    assert served.pending == 0
-    for day in (date(2026, 11, 25), date(2026, 11, 26)):
-        assert [row["answered_at"].date() for row in logged(tmp_path / f"day={day}")] == [day] * 2
-
-
-def test_an_old_file_that_cannot_be_deleted_does_not_end_the_log(batch: ServedBatch, tmp_path: Path) -> None:
-    (tmp_path / "day=2020-01-01" / "served-a.parquet").mkdir(parents=True)
-    served = log(tmp_path, keep_days=7, rotate_rows=1)
-    for _ in range(2):
-        served.record(replace(batch, answered_at=datetime.now(UTC).timestamp()))
-        until(lambda: served.pending, lambda rows_left: rows_left == 0)
-    served.close()
-    assert served.written == 4
-    assert served.failures > 0
-
-
-def test_a_folder_that_cannot_be_read_for_a_while_does_not_end_the_log(batch: ServedBatch, tmp_path: Path) -> None:
-    """As on a network file system whose server restarts; here it is a link to a name that is too long."""
-    folder, draft = tmp_path / "served", tmp_path / "draft"
-    (tmp_path / "disk").mkdir()
-    folder.symlink_to(tmp_path / "disk")
-    served = log(folder, keep_days=7, rotate_s=0.01)
-    draft.symlink_to("x" * 300)
-    draft.replace(folder)
-    served.record(replace(batch, answered_at=datetime.now(UTC).timestamp()))
-    until(lambda: served.failures, lambda failures: failures > 3)
-    draft.symlink_to(tmp_path / "disk")
-    draft.replace(folder)
-    until(lambda: served.pending, lambda rows_left: rows_left == 0)
-    served.close()
-    assert len(logged(folder)) == served.written == 2
-
-
-def test_drafts_of_killed_processes_are_deleted_with_their_day(batch: ServedBatch, tmp_path: Path) -> None:
-    old = tmp_path / "day=2020-01-01"
-    old.mkdir()
-    (old / ".served-a.parquet.4f2e").write_bytes(b"half a file")
-    served = log(tmp_path, keep_days=7)
-    served.record(replace(batch, answered_at=datetime.now(UTC).timestamp()))
-    served.close()
-    assert not old.exists()
-
-
-def test_old_files_are_deleted_when_asked_for(batch: ServedBatch, tmp_path: Path) -> None:
-    old = tmp_path / "day=2020-01-01"
-    old.mkdir()
-    pq.write_table(pa.table({"x": np.arange(2)}), old / "served-a.parquet")
-    (old / "notes.txt").write_text("not ours")
-    served = log(tmp_path, keep_days=7)
-    served.record(replace(batch, answered_at=datetime.now(UTC).timestamp()))
-    served.close()
-    assert [path.name for path in old.iterdir()] == ["notes.txt"]
-    (today,) = (day for day in tmp_path.iterdir() if day != old)
-    assert len(logged(today)) == 2
 
 
 def test_a_log_needs_a_folder() -> None:
