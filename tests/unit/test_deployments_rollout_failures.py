@@ -1,20 +1,23 @@
-"""A failure fails the messages that it meets, not those that the other model has answered."""
+"""What a failure costs, who is to blame for it, and when a candidate that failed is tried again."""
 
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from deployments.classify import ClassifyStage
-from deployments.flow import Answer
+from deployments.flow import Answer, Flow
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
-from deployments.rollout import CandidateConfig
+from deployments.rollout import RETRY_S, Candidate, CandidateConfig, Rollout
 from models.bundle import Bundle
 from models.classifier import TextClassifier
 from tests.unit.bundle_copies import variant
+from tests.unit.gate import Gate
 from tests.unit.test_deployments_rollout import TEXT, USERS, both, query, rollout, state
+from tests.unit.virtual_time import run
 
 
 @pytest.mark.parametrize("candidate_fails", [False, True])
@@ -46,3 +49,49 @@ async def test_answers_of_one_model_outlive_a_failure_of_the_other(
     assert [str(answer) for answer in answers if isinstance(answer, Exception)] == ["Classifier: ActorDiedError"] * (
         len(USERS) - len(given)
     )
+
+
+async def test_one_that_had_hardly_any_time_is_not_to_blame(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis, tmp_path: Path
+) -> None:
+    other = Bundle(variant(bundle, tmp_path, confidence_threshold=1.0))
+    gate: Gate[TokenBatch, LogitBatch] = Gate()
+    stages = both(bundle, other, ClassifyStage(lambda version: classifier), redis)
+    way = rollout(replace(stages, classify=gate), bundle, other)
+    way.candidate = Candidate(CandidateConfig(model="next", share=1.0), "ready", other)
+    for _ in range(2):
+        call = asyncio.ensure_future(way.answer([query("ann")]))
+        assert (await gate.next()).argument.version == other.version
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert way.counts()["candidate_failures_total"] == 0
+
+
+async def unused(_: object) -> Any:
+    raise AssertionError
+
+
+class Noting(Rollout):
+    """Notes when what was prepared, of which only `good` is ever ready."""
+
+    tried: list[tuple[float, str]]
+
+    async def prepare(self) -> None:
+        assert self.wanted is not None
+        self.tried.append((asyncio.get_running_loop().time(), self.wanted.model))
+        self.candidate = Candidate(self.wanted, "ready" if self.wanted.model == "good" else "failed")
+
+
+def test_one_that_failed_is_tried_again_after_a_while_and_another_one_soon(bundle: Bundle) -> None:
+    async def followed() -> list[tuple[float, str]]:
+        way = Noting(Flow(unused, unused, unused, {}), bundle, lambda name: bundle, unused)
+        way.tried, way.wanted = [], CandidateConfig(model="bad")
+        following = asyncio.create_task(way.follow(every_s=0.5))
+        await asyncio.sleep(RETRY_S + 1.2)
+        way.wanted = CandidateConfig(model="good")
+        await asyncio.sleep(3 * RETRY_S)
+        following.cancel()
+        return way.tried
+
+    assert run(followed()) == [(0.0, "bad"), (RETRY_S, "bad"), (RETRY_S + 1.5, "good")]
