@@ -16,7 +16,7 @@ from models.bundle import Bundle
 from models.classifier import TextClassifier
 from tests.unit.bundle_copies import variant
 from tests.unit.gate import Gate
-from tests.unit.test_deployments_rollout import TEXT, USERS, both, query, rollout, state
+from tests.unit.test_deployments_rollout import TEXT, USERS, both, failing, query, rollout, state, versions
 from tests.unit.virtual_time import run
 
 
@@ -66,6 +66,22 @@ async def test_one_that_had_hardly_any_time_is_not_to_blame(
         with pytest.raises(asyncio.CancelledError):
             await call
     assert way.counts()["candidate_failures_total"] == 0
+
+
+async def test_one_that_is_prepared_anew_does_not_pay_for_what_failed_before(
+    bundle: Bundle, classifier: TextClassifier, redis: Redis, tmp_path: Path
+) -> None:
+    other, broken = Bundle(variant(bundle, tmp_path, confidence_threshold=1.0)), asyncio.Event()
+    stage = failing(classifier, other.version, broken)
+    way = rollout(replace(both(bundle, other, stage, redis), classify=stage), bundle, other)
+    for _ in range(2):
+        for wanted in (None, CandidateConfig(model="next", share=1.0)):
+            way.wanted = wanted
+            await way.prepare()
+        assert await versions(way, ["ann"]) == [other.version]
+        broken.set()
+        assert await versions(way, ["ann"]) == [bundle.version]
+        broken.clear()
 
 
 async def unused(_: object) -> Any:
