@@ -7,6 +7,7 @@ from dataclasses import replace
 from redis.asyncio import Redis
 
 from deployments.protocol import LogitBatch, TokenBatch
+from deployments.served import ServedBatch
 from deployments.warm_up import WarmUp
 from models.bundle import Bundle
 from models.classifier import TextClassifier
@@ -26,10 +27,15 @@ async def test_what_is_sent_after_a_doubt_does_not_end_with_the_request_that_fai
         return await stage(batch)
 
     way = flow(bundle, stage, redis)
-    warm_up = WarmUp([replace(way, classify=classify)], bundle)
+    recorded: list[ServedBatch] = []
+    warm_up = WarmUp([replace(way, classify=classify, record=recorded.append)], bundle)
     warm_up.ready = True
     customer.set("ann")
-    warm_up.doubt()
+    for _ in range(2):
+        warm_up.doubt()
     assert await asked.get() == "nobody"
-    await warm_up.until_ready(pause_s=0)
-    assert warm_up.ready
+    async with asyncio.timeout(60):
+        while not warm_up.ready:
+            await asyncio.to_thread(lambda: None)
+    assert asked.empty(), "one batch is enough"
+    assert not recorded
