@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployments.breaker import CircuitBreaker
 from deployments.cache import CacheConfig, Learned, PredictionCache
-from deployments.cache_bypass import MAX_TELLING, MIN_BLAME_S, CacheBypass
+from deployments.cache_bypass import CACHE_BREAKER, MAX_TELLING, MIN_BLAME_S, CacheBypass
 from deployments.deadline import STAGE_SHARE
 from deployments.protocol import DependencyError, LogitBatch, TokenBatch
 from tests.unit.gate import Gate
@@ -143,6 +144,24 @@ async def test_a_cache_that_hangs_holds_up_one_batch_and_no_more() -> None:
     assert (await gate.next()).answer.cancelled()
     assert gate.empty
     assert straight.batches == [[[1, 2]], [[1, 2]], [[3]], [[3]]]
+
+
+async def test_a_cache_that_answers_a_trial_is_used_again() -> None:
+    world, now, gone = World(few_tokens=0), 0.0, True
+
+    async def cache(batch: TokenBatch | Learned) -> LogitBatch:
+        if gone:
+            raise DependencyError("PredictionCache: its replica has gone")
+        return await world.cache(batch)
+
+    bypass = CacheBypass(cache, world.straight, few_tokens=0, learn_after_s=3600)
+    bypass._breaker = CircuitBreaker(CACHE_BREAKER, lambda: now)
+    for text in range(2):
+        await bypass(tokens("v", [text]))
+    gone, now = False, CACHE_BREAKER.pause_s
+    for text in range(2, 5):
+        await bypass(tokens("v", [text]))
+    assert (world.straight.batches, world.behind.batches) == ([[[0]], [[1]]], [[[2]], [[3]], [[4]]])
 
 
 async def test_equal_texts_in_a_batch_share_an_inference() -> None:
