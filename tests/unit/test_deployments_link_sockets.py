@@ -60,6 +60,7 @@ async def test_the_longest_path_works(folder: Path) -> None:
     assert link is not None
     assert await link.call([1, 2]) == [1, 2]
     links.close()
+    await until(lambda: not server.peers)
     server.close()
 
 
