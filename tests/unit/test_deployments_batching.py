@@ -89,6 +89,7 @@ async def test_no_more_than_max_in_flight_batches_are_out() -> None:
     first, second = await process.next(), await process.next()
     assert process.empty
     assert to.levels() == {"queue_length": 1, "batches_in_flight": 2}
+    assert to.strained
     second.answer.set_result(["two"])
     third = await process.next()
     assert third.argument == [3]
@@ -97,6 +98,7 @@ async def test_no_more_than_max_in_flight_batches_are_out() -> None:
     third.answer.set_result(["three"])
     assert await asyncio.gather(*tasks) == ["one", "two", "three"]
     assert to.levels() == {"queue_length": 0, "batches_in_flight": 0}
+    assert not to.strained
 
 
 async def test_cancelled_callers_are_dropped_and_the_rest_of_the_batch_is_answered() -> None:
