@@ -119,7 +119,7 @@ def _elements(tensor: RequestInput, place: str) -> list[str]:
     if tensor.datatype != "BYTES":
         raise _invalid(f"{tensor.name} has the datatype BYTES", f"{place}.datatype")
     shape = tensor.shape
-    if not 1 <= len(shape) <= 2 or shape[1:] not in ([], [1]):
+    if not shape or shape[1:] not in ([], [1]):
         raise _invalid(f"{tensor.name} has the shape [n] or [n, 1]", f"{place}.shape")
     if not 1 <= shape[0] <= MAX_MESSAGES:
         raise _invalid(f"{tensor.name} has 1 to {MAX_MESSAGES} elements", f"{place}.shape")
