@@ -143,11 +143,17 @@ def _promote(arguments: argparse.Namespace) -> None:
         arguments.bundle, arguments.name, tolerance=arguments.tolerance, force=arguments.force,
         examples=_rows(arguments) if arguments.data else None,
     )  # fmt: skip
-    print(arguments.name, version)
+    _tell_moved(arguments.name, version)
 
 
 def _rollback(arguments: argparse.Namespace) -> None:
-    print(arguments.name, Registry.at(arguments.registry).rollback(arguments.name))
+    _tell_moved(arguments.name, Registry.at(arguments.registry).rollback(arguments.name))
+
+
+def _tell_moved(name: str, version: str) -> None:
+    print(name, version)
+    notice = f"a running service goes on as it started: restart scripts/serve, or deploy `model: {version}`"
+    print(f"notice: {notice}", file=sys.stderr)
 
 
 def _list(arguments: argparse.Namespace) -> None:

@@ -147,6 +147,20 @@ def test_strange_messages_count_as_such_whatever_their_labels(
     assert registry.names() == {"production": bundle.version}
 
 
+def test_whoever_moves_a_name_learns_what_a_running_service_does(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = variant(bundle, tmp_path / "bundles", confidence_threshold=0.5)
+    registry = Registry(copied(bundle, other.parent).parent)
+    registry.promote(bundle.version)
+    where = ["--registry", str(registry.folder)]
+    for command, version in ((["promote", other.name, "--force"], other.name), (["rollback"], bundle.version)):
+        assert main([*command, *where]) == 0
+        told = capsys.readouterr()
+        assert told.out == f"production {version}\n"
+        assert told.err.endswith(f"or deploy `model: {version}`\n")
+
+
 def test_rows_too_alike_to_be_split_are_told_of(tmp_path: Path, complaint: Complaint) -> None:
     rows = [
         f"{text} {number},{text.split()[-1]}" for text in ("block my card", "repay my loan") for number in range(30)
