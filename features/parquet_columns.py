@@ -1,6 +1,7 @@
 """Reads columns of Parquet files that others wrote; every defect becomes an error that names the file.
 
-Arrow reads them, not polars: in polars a damaged byte can end the process.
+Arrow reads them, not polars: in polars a damaged byte can end the process. So it can in Arrow, where Python asks for
+the metadata of a single column; reading the column raises an error.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _TEXTS = (pa.string(), pa.large_string())
+_NO_DICTIONARIES = "Not yet implemented"
+"""What Arrow says of texts in the delta encodings of Parquet 2, which it cannot read as dictionaries."""
 _UNREADABLE = (OSError, UnicodeError, pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
@@ -46,21 +49,23 @@ def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = ()
         raise LogError(f"{file}: column {missing[0]!r} is missing; the file has {', '.join(schema.names)}")
     columns = [*needed, *(column for column in optional if column in schema.names)]
     texts = {field.name for field in schema if field.type in _TEXTS}
-    numbered = [name for name in few if name in texts and not _in_deltas(facts, name)]
-    with pq.ParquetFile(file, metadata=facts, read_dictionary=numbered, pre_buffer=False) as parquet:
-        table = parquet.read(columns=columns, use_threads=False)
+    numbered = [name for name in few if name in texts]
+
+    def read(as_dictionaries: list[str]) -> pa.Table:
+        with pq.ParquetFile(file, metadata=facts, read_dictionary=as_dictionaries, pre_buffer=False) as parquet:
+            return parquet.read(columns=columns, use_threads=False)
+
+    try:
+        table = read(numbered)
+    except OSError as error:
+        if _NO_DICTIONARIES not in str(error):
+            raise
+        table = read([])
     for column in table.columns:
         if pa.types.is_dictionary(column.type):
             for chunk in column.chunks:
                 pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary)  # checks the bounds of the indices
     return table
-
-
-def _in_deltas(facts: pq.FileMetaData, name: str) -> bool:
-    """Whether a column uses the delta encodings of Parquet 2, which Arrow cannot read as dictionaries."""
-    groups = map(facts.row_group, range(facts.num_row_groups))
-    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
-    return any("DELTA" in encoding for chunk in chunks if chunk.path_in_schema == name for encoding in chunk.encodings)
 
 
 def as_utf8(table: pa.Table) -> pa.Table:
