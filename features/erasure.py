@@ -4,15 +4,15 @@ A repeat does no harm: run an erasure again that was interrupted.
 """
 
 from collections.abc import Collection
-from typing import Any
 
 from redis.asyncio import Redis
 
 from features import screens
 from features.schema import FEEDBACK_STREAM, SCREEN_STREAM
+from features.stream import pages
 from features.usage import shard, shard_key
 
-_PAGE = 1000
+_KEYS_AT_ONCE = 1000
 
 
 async def erase_online(
@@ -46,13 +46,14 @@ class _Erasing:
         self._redis, self._dry_run = redis, dry_run
 
     async def entries(self, stream: str, field: str, values: Collection[str]) -> int:
-        erased, after = 0, "-"
-        while values and (page := await self._redis.xrange(stream, after, "+", count=_PAGE)):
-            found: list[Any] = [entry_id for entry_id, fields in page if fields and fields.get(field) in values]
+        if not values:
+            return 0
+        erased = 0
+        async for page in pages(self._redis, stream):
+            found = [entry_id for entry_id, fields in page if fields.get(field) in values]
             erased += len(found)
             if found and not self._dry_run:
                 await self._redis.xdel(stream, *found)
-            after = "(" + str(page[-1][0])
         return erased
 
     async def screens(self, users: Collection[str]) -> int:
@@ -66,9 +67,9 @@ class _Erasing:
         of_shard: dict[str, list[str]] = {}
         for user in users:
             of_shard.setdefault(str(shard(user)), []).append(user)
-        keys = [key async for key in self._redis.scan_iter(match=shard_key("*", "*"), count=_PAGE)]
+        keys = {key async for key in self._redis.scan_iter(match=shard_key("*", "*"), count=_KEYS_AT_ONCE)}
         erased = 0
-        for key in set(keys):
+        for key in keys:
             for user in of_shard.get(key.rpartition(":")[2], ()):
                 erased += await (self._redis.hexists(key, user) if self._dry_run else self._redis.hdel(key, user))
         return erased

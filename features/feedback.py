@@ -17,9 +17,9 @@ from features.rows import DataError, read_structs
 from features.schema import FEEDBACK_STREAM, Identifier, Product, rfc3339
 from features.served_log import served_files
 from features.served_schema import usage_of
+from features.stream import pages
 from features.training_rows import TrainingRow, write_rows
 
-_PAGE = 1000
 _CLOCK_SLACK = timedelta(minutes=1)
 _COLUMNS = ("request_id", "answered_at", "user_id", "recent_screens", "product_usage_60d", "degraded", "text")
 
@@ -69,14 +69,13 @@ def feedback_in_file(path: Path) -> Collected:
 async def feedback_in_stream(redis: Redis) -> Collected:
     """Feedback from the stream; malformed entries are only counted."""
     entries: list[Feedback] = []
-    malformed, after = 0, "-"
-    while page := await redis.xrange(FEEDBACK_STREAM, after, "+", count=_PAGE):
+    malformed = 0
+    async for page in pages(redis, FEEDBACK_STREAM):
         for _, fields in page:
             try:
                 entries.append(msgspec.convert(fields, Feedback))
             except msgspec.ValidationError:
                 malformed += 1
-        after = "(" + str(page[-1][0])
     return collect(entries, malformed)
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +32,7 @@ from features.store import FeatureStore
 logger = logging.getLogger(__name__)
 FOREIGN = "user_id: the user's key in the feature store holds something else than screens"
 """The reason in the dead-letter stream when a user's key is not a sorted set."""
+_PAGE = 1000
 _FORGET_MS = 3_600_000
 """Consumers that have been idle this long and own no entries are deleted from the group."""
 
@@ -73,6 +74,14 @@ async def publish_all(redis: Redis, events: Iterable[ScreenEvent], stream: str =
         fields: dict[Any, Any] = event.fields()
         pipe.xadd(stream, fields)
     await pipe.execute()
+
+
+async def pages(redis: Redis, stream: str) -> AsyncIterator[list[Any]]:
+    """All entries of a stream, in order: lists of ids and fields."""
+    after = "-"
+    while page := await redis.xrange(stream, after, "+", count=_PAGE):
+        yield page
+        after = "(" + str(page[-1][0])
 
 
 class ScreenIngester:
