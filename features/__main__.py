@@ -5,8 +5,9 @@ import asyncio
 import json
 import signal
 import sys
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import asdict
+from itertools import chain
 from types import FrameType
 
 from pydantic import ValidationError
@@ -71,21 +72,15 @@ async def _ingest(arguments: argparse.Namespace) -> None:
 
 
 async def _seed(arguments: argparse.Namespace) -> None:
-    redis = connect(redis_url_of(arguments), 5.0)
-    try:
+    async with aclosing(connect(redis_url_of(arguments), 5.0)) as redis:
         await demo.seed(FeatureStore(redis), arguments.users)
-    finally:
-        await redis.aclose()
     print(json.dumps({"users": arguments.users, "run": demo.RUN}))
 
 
 async def _show(arguments: argparse.Namespace) -> None:
     users = list(dict.fromkeys(arguments.users))
-    redis = connect(redis_url_of(arguments), 5.0)
-    try:
+    async with aclosing(connect(redis_url_of(arguments), 5.0)) as redis:
         reading = await FeatureStore(redis, store_of(arguments)).reading(users)
-    finally:
-        await redis.aclose()
     features = {user: asdict(found) for user, found in zip(users, reading.users, strict=True)}
     print(json.dumps({"usage_run": reading.usage_run, "users": features}))
 
@@ -95,14 +90,14 @@ async def _erase(arguments: argparse.Namespace) -> None:
     if log:
         require_extra()
         from features.served_erasure import erase_served, requests_of
-    requests = requests_of(log, users) if log else set()
-    redis = connect(redis_url_of(arguments), 10.0)
-    try:
+    served = requests_of(log, users) if log else {}
+    requests = set(chain.from_iterable(served.values()))
+    async with aclosing(connect(redis_url_of(arguments), 10.0)) as redis:
         erased = await erase_online(redis, users, requests, dry_run)
-    finally:
-        await redis.aclose()
     if log:  # last, since only it tells which feedback is theirs
-        erased["served"] = erase_served(log, users, dry_run)
+        erased["served"] = sum(map(len, served.values()))
+        if not dry_run:
+            erase_served(served, users)
     print(json.dumps({"users": len(users), "dry_run": dry_run, **erased}))
 
 

@@ -23,6 +23,10 @@ class LogError(ValueError):
     """A log that cannot be read; the message names the file and the column."""
 
 
+class FileGoneError(LogError):
+    """A file that is there no more: the service deletes those of its served log that are as old as `keep_days`."""
+
+
 @contextmanager
 def readable(file: Path) -> Iterator[None]:
     """Turn what Arrow and polars raise for a damaged file into a `LogError` that names it."""
@@ -30,7 +34,8 @@ def readable(file: Path) -> Iterator[None]:
         yield
     except _UNREADABLE as error:
         reason = str(error).partition("\n")[0]
-        raise LogError(f"{file}: not a readable Parquet file: {reason}") from None
+        kind = FileGoneError if isinstance(error, FileNotFoundError) else LogError
+        raise kind(f"{file}: not a readable Parquet file: {reason}") from None
 
 
 def read_columns(file: Path, needed: Sequence[str], optional: Sequence[str] = (), few: Sequence[str] = ()) -> pa.Table:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.event_log import day_files
-from features.parquet_columns import LogError, read_columns, readable
+from features.parquet_columns import FileGoneError, LogError, read_columns, readable
 from features.served_schema import SERVED
 
 _IDENTITY = ("request_id", "answered_at")
@@ -51,8 +51,7 @@ def served_files(
         last_days: how many days to read, up to the newest one of the log; default: all.
 
     Raises:
-        LogError: as in `served_rows`, except that files without rows are no error, and neither are those that the
-            service deletes meanwhile, when they are as old as its `keep_days`.
+        LogError: as in `served_rows`, except that files without rows, and those deleted meanwhile, are no error.
     """
     files = day_files(log)
     newest = max(files)
@@ -61,9 +60,7 @@ def served_files(
             for path in paths:
                 try:
                     rows = _read(path, columns)
-                except LogError:
-                    if path.exists():
-                        raise
+                except FileGoneError:
                     continue
                 yield day, rows
 

@@ -103,9 +103,19 @@ def test_what_is_not_erased_from_a_file_stays_as_it_was(tmp_path: Path) -> None:
     log = log_of(tmp_path, ["ann", "ben"], ["ben"])
     file, other = (log / f"day=2026-11-{day}" / "served-1.parquet" for day in ("01", "02"))
     before, untouched = pq.read_table(file, partitioning=None), other.stat()
-    assert erase_served(log, {"ann"}) == 1
+    found = requests_of(log, {"ann"})
+    assert found == {file: ["ann-0"]}
+    erase_served(found, {"ann"})
     assert pq.read_table(file, partitioning=None).equals(before.slice(1), check_metadata=True)
     assert (other.stat().st_ino, other.stat().st_mtime_ns) == (untouched.st_ino, untouched.st_mtime_ns)
+
+
+def test_files_that_the_service_deletes_meanwhile_stay_away(tmp_path: Path) -> None:
+    log = log_of(tmp_path, ["ann", "ben"], ["ann", "ben"])
+    found = requests_of(log, {"ann"})
+    next(iter(found)).unlink()
+    erase_served(found, {"ann"})
+    assert logged(log) == {"day=2026-11-02/served-1.parquet": ["ben"]}
 
 
 def test_a_file_that_cannot_be_read_is_named_before_anything_is_erased(
