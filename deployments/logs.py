@@ -3,7 +3,7 @@
 import logging
 import logging.handlers
 
-OURS = ("deployments", "features", "models", "opentelemetry")
+LOGGERS = ("deployments", "features", "models", "opentelemetry")
 
 
 def log_with_serve() -> None:
@@ -13,7 +13,7 @@ def log_with_serve() -> None:
     its own INFO. With its throughput settings it also keeps warnings back until a thousand have come.
     """
     serve = logging.getLogger("ray.serve")
-    for name in OURS:
+    for name in LOGGERS:
         logging.getLogger(name).parent = serve
     for handler in serve.handlers:
         if isinstance(handler, logging.handlers.MemoryHandler):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments.logs import OURS, log_with_serve
+from deployments.logs import LOGGERS, log_with_serve
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def said() -> Iterator[list[str]]:
             lines.append(record.getMessage())
 
     serve, kept = logging.getLogger("ray.serve"), Kept()
-    level, parents = serve.level, {name: logging.getLogger(name).parent for name in OURS}
+    level, parents = serve.level, {name: logging.getLogger(name).parent for name in LOGGERS}
     serve.setLevel(logging.WARNING)
     serve.addHandler(kept)
     yield lines
