@@ -11,7 +11,7 @@ import pytest
 
 from deployments.frames import RESULT, FrameProtocol, dumps
 from deployments.link_server import MAX_PATH, Call, LinkServer
-from deployments.links import Links
+from deployments.links import Link, Links
 from tests.unit.gate import Gate
 
 
@@ -192,14 +192,20 @@ async def test_a_busy_replica_is_silent_only_since_it_was_last_heard(folder: Pat
     links.close()
 
 
-async def test_a_replica_that_says_good_bye_is_not_missed(folder: Path) -> None:
-    """Another one takes its place, and Ray's router knows it already."""
+async def connected(folder: Path) -> tuple[LinkServer, Links, Link]:
+    """A server, and a caller with a link to it that has been used."""
     server, links = LinkServer(echo, folder / "x.a.sock"), Links(folder, "x.*.sock")
     await server.start()
     await links.refresh()
     link = links.pick()
     assert link is not None
     assert await link.call("accepted") == "accepted"
+    return server, links, link
+
+
+async def test_a_replica_that_says_good_bye_is_not_missed(folder: Path) -> None:
+    """Another one takes its place, and Ray's router knows it already."""
+    server, links, link = await connected(folder)
     server.close()
     await until(lambda: links.pick() is None and link.transport is not None and link.transport.is_closing())
     await asyncio.sleep(0)  # the end of the connection is told in the loop's next turn
@@ -209,12 +215,7 @@ async def test_a_replica_that_says_good_bye_is_not_missed(folder: Path) -> None:
 
 async def test_looking_again_keeps_the_links_that_there_are(folder: Path) -> None:
     """A new one would know nothing of the calls under way."""
-    server, links = LinkServer(echo, folder / "x.a.sock"), Links(folder, "x.*.sock")
-    await server.start()
-    await links.refresh()
-    link = links.pick()
-    assert link is not None
-    assert await link.call("accepted") == "accepted"
+    server, links, link = await connected(folder)
     await links.refresh()
     assert links.pick() is link
     links.close()
