@@ -19,7 +19,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.access import OPEN, path_below
-from deployments.tracing import TracingConfig
 
 _FLUSH_S = 2.0
 """How long a stop waits for the collector to take the last spans."""
@@ -29,16 +28,18 @@ _NONE_OF_OURS = (401, 404, 405)
 
 
 class Spans:
-    """Traces what an ASGI application answers; probes and the documentation are left out."""
+    """Traces what an ASGI application answers; probes and the documentation are left out.
 
-    def __init__(self, config: TracingConfig) -> None:
-        if config.endpoint is None:
-            raise ValueError("traces need an endpoint")
-        self._share = config.share
+    Args:
+        endpoint, share: see `deployments.tracing.TracingConfig`.
+    """
+
+    def __init__(self, endpoint: str, share: float) -> None:
+        self._share = share
         resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", "switchboard")})
-        sampler = ParentBased(TraceIdRatioBased(config.share))
+        sampler = ParentBased(TraceIdRatioBased(share))
         self._provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(config.endpoint)))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
         self._tracer = self._provider.get_tracer("switchboard")
         self._context = TraceContextTextMapPropagator()
 

@@ -93,7 +93,7 @@ def spans(config: TracingConfig) -> "Spans | None":
         return None
     from deployments.spans import Spans
 
-    return Spans(config)
+    return Spans(config.endpoint, config.share)
 
 
 @contextmanager

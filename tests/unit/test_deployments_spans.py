@@ -32,7 +32,7 @@ def collector() -> Iterator[Collector]:
 @asynccontextmanager
 async def traced(at: Service, endpoint: str, share: float = 0.0) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the traced application; the collector has all spans afterwards."""
-    spans = Spans(TracingConfig(endpoint=endpoint, share=share))
+    spans = Spans(endpoint, share)
     transport = httpx.ASGITransport(spans.around(at.ingress.app()))
     async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as http:
         yield http
@@ -108,7 +108,7 @@ async def test_a_failure_is_an_error(collector: Collector) -> None:
         await send({"type": "http.response.start", "status": 503, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    spans = Spans(TracingConfig(endpoint=collector.url, share=1.0))
+    spans = Spans(collector.url, 1.0)
     transport = httpx.ASGITransport(spans.around(failing))
     async with httpx.AsyncClient(transport=transport, base_url="http://switchboard") as http:
         assert (await http.get("/v1/models")).status_code == 503
